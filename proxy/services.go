@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+)
+
+// Mailbox is where an account's mail lies.
+type Mailbox struct {
+	Account string // canonical address, "alice@example.org"
+	Home    string // absolute path of the account's Maildir++ root on the mount
+}
+
+// Recipients answers which mailboxes an address is delivered to (RFC 5321, 3.6.1: local recipients).
+type Recipients interface {
+	// LookUp resolves a recipient address, with its plus-detail and aliases, to the mailboxes of this cluster that take
+	// its mail. detail is the part of the local part behind "+", or "".
+	//
+	// Errors: ErrNoSuchDomain (the domain is not ours: relaying), ErrNoSuchUser, ErrOverQuota (no recipient can take more),
+	// ErrTemporary or any other error (try again later).
+	LookUp(ctx context.Context, address string) (mailboxes []Mailbox, detail string, err error)
+}
+
+// Credentials are what a client gave to log in with.
+type Credentials struct {
+	Username string   // an address
+	Password string   // forgotten by the proxy as soon as Login returns
+	Protocol string   // "imap", "pop3", "smtp"
+	Remote   net.Addr // the client's address
+	TLS      bool     // whether the connection is encrypted
+}
+
+// Logins checks credentials and unlocks accounts.
+type Logins interface {
+	// Login checks the credentials and unlocks the account until the session is closed (or this process ends).
+	// Errors: ErrAuthentication (wrong user or password, not told apart), ErrTemporary.
+	Login(ctx context.Context, c Credentials) (Session, error)
+}
+
+// Session keeps an account unlocked.
+type Session interface {
+	Mailbox() Mailbox
+	// Done is closed when the node ended the session (account removed or locked by the admin, node gone).
+	Done() <-chan struct{}
+	Close() error
+}
+
+// Change says that something in a folder changed.
+type Change struct {
+	Folder string // Maildir++ directory name below the home: "" for INBOX, ".Sent", ...
+	ModSeq uint64 // at least this is visible in the folder's index now
+	// Folders is true when the set of folders itself changed (made, removed, renamed).
+	Folders bool
+}
+
+// Changes is the node's change feed.
+type Changes interface {
+	// Watch tells of changes in the account's folders, made by anybody on any node, until ctx is done; then the channel is
+	// closed. Changes that come faster than they are read are merged, never dropped: a reader that looks at the folder's
+	// index after each Change misses nothing.
+	Watch(ctx context.Context, account string) (<-chan Change, error)
+}
+
+// What the services answer beside success; test with errors.Is.
+var (
+	ErrNoSuchDomain   = errors.New("domain is not served here")
+	ErrNoSuchUser     = errors.New("no such user here")
+	ErrOverQuota      = errors.New("mailbox is over its quota")
+	ErrAuthentication = errors.New("authentication failed")
+	ErrTemporary      = errors.New("temporary failure")
+)
