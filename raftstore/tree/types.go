@@ -2,6 +2,8 @@ package tree
 
 import (
 	"syscall"
+
+	"mailraft/raftstore/machine"
 )
 
 // Account is an account's number, given by the directory and never used again: 1 to MaxAccount. The number 0 is not an
@@ -125,6 +127,7 @@ type Inode struct {
 	UIDNext       UID
 	HighestModSeq ModSeq
 	Messages      uint64 // messages in its cur and new
+	Vanished      uint64 // tombstones kept
 	VanishedFloor ModSeq // tombstones up to this one have been dropped
 }
 
@@ -142,26 +145,15 @@ type AccountRecord struct {
 	Account     Account
 	NextLocal   uint64 // the next inode number to give out
 	Bytes       uint64 // sum of the files' sizes
-	Files       uint64 // inodes but directories
+	Files       uint64 // inodes, but not the home and its cur, new and tmp
 	QuotaBytes  uint64 // 0: none
 	QuotaFiles  uint64 // 0: none
 	UIDValidity uint32 // the last one given to a folder
 }
 
-// Result is what applying a command answers. It is stored under the request's id until the proposer says that it has it.
-type Result struct {
-	Errno syscall.Errno // 0: done
-	Value uint64        // ReserveInodes: the first number; Create, Link, Rename: the inode; ReapOrphans: contents dropped
-	Index uint64        // Raft index at which it was applied
-}
-
-// Err is the error of the result, nil if it was done.
-func (r Result) Err() error {
-	if r.Errno == 0 {
-		return nil
-	}
-	return r.Errno
-}
+// Result is what applying a command answers. Its Value is: ReserveInodes, the first number; Create, Link, Rename, the
+// inode; ReapOrphans, the contents dropped.
+type Result = machine.Result
 
 // Limits of names and links, as ext4's where it has one.
 const (

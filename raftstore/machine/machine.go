@@ -1,0 +1,45 @@
+// Package machine holds what a replicated state machine and whoever replicates it agree on: package tree and package
+// directory are machines, package group replicates them. It knows nothing of Raft.
+package machine
+
+import (
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"mailraft/raftstore/raftpb"
+)
+
+// Version is the newest meaning of commands that this program knows (Command.version).
+const Version = 1
+
+// Result is what applying a command answers. It is stored under the request's id until the proposer says that it has it.
+type Result struct {
+	Errno syscall.Errno // 0: done
+	Value uint64        // what the command's comment says
+	Index uint64        // Raft index at which it was applied
+}
+
+// Err is the error of the result, nil if it was done.
+func (r Result) Err() error {
+	if r.Errno == 0 {
+		return nil
+	}
+	return r.Errno
+}
+
+// Machine is a deterministic state machine over a Pebble store. It is called by one goroutine.
+type Machine interface {
+	// Apply adds the effects of a command to the indexed batch b. A command that fails (Result.Errno) adds nothing. An error
+	// means that the store can't be read, or holds what can't be: the replica must not go on.
+	Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (Result, error)
+	// Committed is called when all batches of the Apply calls so far are visible in the store.
+	Committed()
+}
+
+// First bytes of the keys of a group's store. Each machine's own keys begin with a prefix from PrefixMachine on.
+const (
+	PrefixMeta    = 'M' // what package group keeps: applied index, format
+	PrefixRequest = 'R' // results by request id
+	PrefixMachine = 'a' // to 'z'
+)

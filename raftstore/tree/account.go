@@ -1,0 +1,86 @@
+package tree
+
+import (
+	"syscall"
+
+	"mailraft/raftstore/raftpb"
+)
+
+// createAccount makes the account's record and its home with cur, new and tmp: EEXIST.
+func (x *txn) createAccount(c *raftpb.CreateAccount) error {
+	a := Account(c.Account)
+	if a == 0 || a > MaxAccount {
+		return syscall.EINVAL
+	}
+	if ok, err := x.has(accountKey(a)); ok || err != nil {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return err
+	}
+	x.account = &AccountRecord{Account: a, NextLocal: firstLocal, QuotaBytes: c.QuotaBytes, QuotaFiles: c.QuotaFiles}
+	x.counted = true
+	x.event.Account = a
+	home := x.add(x.newDirectory(RootIno(a), 0o700, c.Uid, c.Gid, RoleRoot))
+	for n, box := range []string{"cur", "new", "tmp"} {
+		in := x.add(x.newDirectory(MakeIno(a, uint64(rootLocal+1+n)), 0o700, c.Uid, c.Gid, roleOf(RoleRoot, box)))
+		x.insert(home, box, in, 0)
+	}
+	x.event.Changes = []Change{{Kind: AccountAdded, Ino: home.Ino, Dir: true}}
+	x.event.Folders = nil
+	return nil
+}
+
+// newDirectory makes the inode of an empty directory; a folder gets its UIDVALIDITY, which never comes again in the account.
+func (x *txn) newDirectory(i Ino, perm, uid, gid uint32, role Role) *Inode {
+	in := &Inode{Ino: i, Role: role, Stat: Stat{
+		Mode: syscall.S_IFDIR | perm&0o7777, UID: uid, GID: gid, Mtime: x.now, Ctime: x.now, Atime: x.now,
+	}}
+	if role.IsFolder() {
+		// RFC 9051, 2.3.1.1 wants it to grow with every new folder of the same name: seconds do, or one more than the last.
+		x.account.UIDValidity = max(uint32(x.now/1e9), x.account.UIDValidity+1)
+		x.counted = true
+		in.UIDValidity, in.UIDNext = x.account.UIDValidity, 1
+		in.HighestModSeq = ModSeq(x.index)
+	}
+	return in
+}
+
+// removeAccount drops all records of the account: ENOENT.
+func (x *txn) removeAccount(a Account) error {
+	if _, err := x.counters(a); err != nil {
+		return err
+	}
+	x.deleteRange(accountRange(a))
+	x.event.Changes = []Change{{Kind: AccountRemoved, Ino: RootIno(a), Dir: true}}
+	return nil
+}
+
+// setQuota sets the account's limits: ENOENT. What is over them stays; nothing more comes in.
+func (x *txn) setQuota(c *raftpb.SetQuota) error {
+	r, err := x.counters(Account(c.Account))
+	if err != nil {
+		return err
+	}
+	r.QuotaBytes, r.QuotaFiles = c.Bytes, c.Files
+	x.counted = true
+	return nil
+}
+
+// reserveInodes answers the first of c.Count numbers: ENOENT, EINVAL, ENOSPC after 2^35 files.
+func (x *txn) reserveInodes(c *raftpb.ReserveInodes) (uint64, error) {
+	if c.Count == 0 || c.Count > MaxReserve {
+		return 0, syscall.EINVAL
+	}
+	r, err := x.counters(Account(c.Account))
+	if err != nil {
+		return 0, err
+	}
+	first := r.NextLocal
+	if first+uint64(c.Count) > maxLocal {
+		return 0, syscall.ENOSPC
+	}
+	r.NextLocal += uint64(c.Count)
+	x.counted = true
+	return uint64(MakeIno(r.Account, first)), nil
+}
