@@ -1,0 +1,222 @@
+package seal
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"filippo.io/age"
+)
+
+// Kind is the kind of a key pair.
+type Kind uint8
+
+// The kinds of key pairs. The numbers are stored: they never change.
+const (
+	Hybrid Kind = 1 // ML-KEM-768 with X25519, the default: age1pq1..., AGE-SECRET-KEY-PQ-1...
+	X25519 Kind = 2 // X25519 alone, for tools that know no hybrid keys: age1..., AGE-SECRET-KEY-1...
+)
+
+// String returns "hybrid" or "x25519", as the configuration has it.
+func (k Kind) String() string {
+	switch k {
+	case Hybrid:
+		return "hybrid"
+	case X25519:
+		return "x25519"
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// ParseKind is the reverse of [Kind.String]. Errors: ErrKey.
+func ParseKind(s string) (Kind, error) {
+	switch s {
+	case "hybrid":
+		return Hybrid, nil
+	case "x25519":
+		return X25519, nil
+	}
+	return 0, fmt.Errorf("%w: kind %q is neither hybrid nor x25519", ErrKey, s)
+}
+
+// Prefixes of age's encodings, in the case that age prints them.
+const (
+	prefixHybridRecipient = "age1pq1"
+	prefixX25519Recipient = "age1"
+	prefixHybridIdentity  = "AGE-SECRET-KEY-PQ-1"
+	prefixX25519Identity  = "AGE-SECRET-KEY-1"
+)
+
+// Recipient is an account's public key. It is immutable and safe for concurrent use. Parsing a hybrid one costs about as
+// much as sealing: keep it.
+type Recipient struct {
+	kind Kind
+	text string
+	key  age.Recipient
+}
+
+// ParseRecipient reads a public key as age prints it: "age1pq1..." is hybrid, "age1..." X25519. Only the canonical (lower
+// case) form is taken. Errors: ErrKey.
+func ParseRecipient(s string) (*Recipient, error) {
+	var r *Recipient
+	switch {
+	case strings.HasPrefix(s, prefixHybridRecipient):
+		key, err := age.ParseHybridRecipient(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: not a hybrid public key", ErrKey)
+		}
+		r = &Recipient{Hybrid, key.String(), key}
+	case strings.HasPrefix(s, prefixX25519Recipient):
+		key, err := age.ParseX25519Recipient(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: not an X25519 public key", ErrKey)
+		}
+		r = &Recipient{X25519, key.String(), key}
+	default:
+		return nil, fmt.Errorf("%w: a public key begins with age1pq1 or age1", ErrKey)
+	}
+	if r.text != s {
+		return nil, fmt.Errorf("%w: public key is not in its canonical form", ErrKey)
+	}
+	return r, nil
+}
+
+// Kind returns the kind of the key.
+func (r *Recipient) Kind() Kind { return r.kind }
+
+// String returns the public key as [ParseRecipient] reads it.
+func (r *Recipient) String() string { return r.text }
+
+// Identity is an account's private key: a handle, whose copies share one key and are wiped together. The zero Identity
+// holds none. It is safe for concurrent use and never prints its key.
+//
+// What [Identity.Wipe] can do is little: age holds the key in objects of its own that cannot be overwritten from outside,
+// and makes Go strings of it when it is parsed or encoded. Wiping drops the last reference that this package has, so that
+// no later open succeeds and the garbage collector may take the memory; the bytes stay in the process until that memory is
+// used again. Locked, non-dumpable memory of the process is what keeps them from disks.
+type Identity struct{ s *secret }
+
+type secret struct {
+	kind      Kind
+	recipient *Recipient
+	key       atomic.Pointer[ageKey] // nil once wiped
+}
+
+type ageKey struct {
+	identity age.Identity
+	encode   func() string
+}
+
+// GenerateIdentity makes a new key pair from the system's randomness. Errors: ErrKey for an unknown kind.
+func GenerateIdentity(kind Kind) (Identity, error) {
+	switch kind {
+	case Hybrid:
+		key, err := age.GenerateHybridIdentity()
+		if err != nil {
+			return Identity{}, fmt.Errorf("generate a hybrid key: %w", err)
+		}
+		return newHybrid(key), nil
+	case X25519:
+		key, err := age.GenerateX25519Identity()
+		if err != nil {
+			return Identity{}, fmt.Errorf("generate an X25519 key: %w", err)
+		}
+		return newX25519(key), nil
+	}
+	return Identity{}, fmt.Errorf("%w: %v", ErrKey, kind)
+}
+
+// ParseIdentity reads a private key as [Identity.Encode] gives it: "AGE-SECRET-KEY-PQ-1..." or "AGE-SECRET-KEY-1...".
+// encoded stays the caller's, who wipes it. Errors: ErrKey, which never quotes the input.
+func ParseIdentity(encoded []byte) (Identity, error) {
+	s := string(encoded) // age parses strings alone: this copy cannot be wiped
+	switch {
+	case strings.HasPrefix(s, prefixHybridIdentity):
+		if key, err := age.ParseHybridIdentity(s); err == nil {
+			return newHybrid(key), nil
+		}
+	case strings.HasPrefix(s, prefixX25519Identity):
+		if key, err := age.ParseX25519Identity(s); err == nil {
+			return newX25519(key), nil
+		}
+	}
+	return Identity{}, fmt.Errorf("%w: not a private key", ErrKey)
+}
+
+func newHybrid(key *age.HybridIdentity) Identity {
+	public := key.Recipient()
+	s := &secret{kind: Hybrid, recipient: &Recipient{Hybrid, public.String(), public}}
+	s.key.Store(&ageKey{key, key.String})
+	return Identity{s}
+}
+
+func newX25519(key *age.X25519Identity) Identity {
+	public := key.Recipient()
+	s := &secret{kind: X25519, recipient: &Recipient{X25519, public.String(), public}}
+	s.key.Store(&ageKey{key, key.String})
+	return Identity{s}
+}
+
+// Kind returns the kind of the key, also after it was wiped; 0 for the zero Identity.
+func (i Identity) Kind() Kind {
+	if i.s == nil {
+		return 0
+	}
+	return i.s.kind
+}
+
+// Recipient returns the public key, also after the private one was wiped; nil for the zero Identity.
+func (i Identity) Recipient() *Recipient {
+	if i.s == nil {
+		return nil
+	}
+	return i.s.recipient
+}
+
+// Encode returns the private key as [ParseIdentity] reads it, 74 to 77 bytes, for the caller to wrap and to wipe.
+// Errors: ErrWiped.
+func (i Identity) Encode() ([]byte, error) {
+	key := i.load()
+	if key == nil {
+		return nil, ErrWiped
+	}
+	return []byte(key.encode()), nil
+}
+
+// Wipe forgets the key in all copies of i; see [Identity] for what stays behind. Opens under way finish, later ones are
+// ErrWiped. Wiping again does nothing.
+func (i Identity) Wipe() {
+	if i.s != nil {
+		i.s.key.Store(nil)
+	}
+}
+
+// Wiped says whether there is no key to open anything with.
+func (i Identity) Wiped() bool { return i.load() == nil }
+
+// String returns a text without any part of the key.
+func (i Identity) String() string { return "private " + i.Kind().String() + " key" }
+
+// GoString is String, so that no verb of package fmt reaches the key.
+func (i Identity) GoString() string { return i.String() }
+
+func (i Identity) load() *ageKey {
+	if i.s == nil {
+		return nil
+	}
+	return i.s.key.Load()
+}
+
+// ageIdentities returns the keys of ids. Errors: ErrWiped when none is left.
+func ageIdentities(ids []Identity) ([]age.Identity, error) {
+	keys := make([]age.Identity, 0, len(ids))
+	for _, id := range ids {
+		if key := id.load(); key != nil {
+			keys = append(keys, key.identity)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, ErrWiped
+	}
+	return keys, nil
+}
