@@ -1,0 +1,163 @@
+package slot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// What slots answer; test with errors.Is.
+var (
+	// ErrWrongPassword: the password does not open this slot, or the record was altered or moved: these cannot be told apart.
+	ErrWrongPassword = errors.New("wrong password")
+	// ErrRecord: the bytes are not a slot record.
+	ErrRecord = errors.New("malformed key slot")
+	// ErrParams: the derivation parameters are outside of what is served.
+	ErrParams = errors.New("key derivation parameters out of bounds")
+)
+
+// Kind is the kind of secret that opens a slot.
+type Kind uint8
+
+// The kinds of slots. The numbers are stored: they never change.
+const (
+	Password Kind = 1 // chosen by a person, stretched with Argon2id
+)
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	if k == Password {
+		return "password"
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// Params are the cost parameters of Argon2id (RFC 9106, 3.1).
+type Params struct {
+	Passes  uint32 // t
+	Memory  uint32 // m, in KiB
+	Threads uint8  // p
+}
+
+// DefaultParams is RFC 9106's second recommended option (section 4): t=3, p=4, m=64 MiB.
+var DefaultParams = Params{Passes: 3, Memory: 64 << 10, Threads: 4}
+
+// Bounds of the parameters that are served, whatever a record asks for.
+const (
+	MaxPasses  = 64
+	MaxMemory  = 1 << 20 // KiB: 1 GiB
+	MaxThreads = 16
+	// MaxWork bounds Passes times Memory, in KiB: about twenty times the default, seconds rather than minutes.
+	MaxWork = 4 << 20
+	// MinMemory is what Argon2id needs a thread, in KiB (RFC 9106, 3.1).
+	MinMemory = 8
+)
+
+// Check says whether the parameters are served. Errors: ErrParams.
+func (p Params) Check() error {
+	switch {
+	case p.Passes < 1 || p.Passes > MaxPasses,
+		p.Threads < 1 || p.Threads > MaxThreads,
+		p.Memory < MinMemory*uint32(p.Threads) || p.Memory > MaxMemory,
+		uint64(p.Passes)*uint64(p.Memory) > MaxWork:
+		return fmt.Errorf("%w: t=%d, m=%d KiB, p=%d", ErrParams, p.Passes, p.Memory, p.Threads)
+	}
+	return nil
+}
+
+// Sizes of a record's fields, in bytes.
+const (
+	saltSize    = 16
+	nonceSize   = chacha20poly1305.NonceSizeX
+	tagSize     = chacha20poly1305.Overhead
+	maxIdentity = 256 // an encoded identity has 74 to 77
+
+	recordVersion = 1
+	headSize      = 1 + 1 + 8 + 1 + 4 + 4 + 1 + saltSize
+)
+
+// kdfArgon2id is the only derivation so far: Argon2id, version 0x13.
+const kdfArgon2id = 1
+
+// MaxRecord is the size of the largest record, in bytes.
+const MaxRecord = headSize + nonceSize + 2 + maxIdentity + tagSize
+
+// Slot is a wrapped private key. Its fields are public, but nothing in it but ID, Kind and Params means anything without
+// the password. A Slot made by [Wrap] or [Unmarshal] is not to be changed.
+type Slot struct {
+	ID     uint64 // unique among the account's slots, for ever
+	Kind   Kind
+	Params Params
+	Salt   [saltSize]byte
+	Nonce  [nonceSize]byte
+	Sealed []byte // the encoded identity, sealed: maxIdentity+tagSize bytes at most
+}
+
+// appendHead appends everything that the additional data binds: all but the nonce and the sealed identity.
+func (s *Slot) appendHead(b []byte) []byte {
+	be := binary.BigEndian
+	b = append(b, recordVersion, byte(s.Kind))
+	b = be.AppendUint64(b, s.ID)
+	b = append(b, kdfArgon2id)
+	b = be.AppendUint32(b, s.Params.Passes)
+	b = be.AppendUint32(b, s.Params.Memory)
+	b = append(b, s.Params.Threads)
+	return append(b, s.Salt[:]...)
+}
+
+// Marshal returns the record that is stored. All integers are big-endian:
+//
+//	offset size
+//	 0      1   version, 1
+//	 1      1   kind
+//	 2      8   slot ID
+//	10      1   derivation, 1: Argon2id version 0x13
+//	11      4   passes
+//	15      4   memory, KiB
+//	19      1   threads
+//	20     16   salt
+//	36     24   nonce
+//	60      2   n, size of what follows
+//	62      n   encoded identity, sealed with XChaCha20-Poly1305, its tag last
+//
+// A slot of a hybrid identity is 155 bytes, of an X25519 one 152.
+func (s *Slot) Marshal() []byte {
+	b := make([]byte, 0, headSize+nonceSize+2+len(s.Sealed))
+	b = s.appendHead(b)
+	b = append(b, s.Nonce[:]...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(s.Sealed)))
+	return append(b, s.Sealed...)
+}
+
+// Unmarshal reads a record. It takes exactly what Marshal gives, with parameters that are served. b is not kept.
+// Errors: ErrRecord, ErrParams.
+func Unmarshal(b []byte) (*Slot, error) {
+	if len(b) < headSize+nonceSize+2 || len(b) > MaxRecord {
+		return nil, fmt.Errorf("%w: %d bytes", ErrRecord, len(b))
+	}
+	if b[0] != recordVersion {
+		return nil, fmt.Errorf("%w: version %d is not served", ErrRecord, b[0])
+	}
+	be := binary.BigEndian
+	s := &Slot{
+		Kind:   Kind(b[1]),
+		ID:     be.Uint64(b[2:]),
+		Params: Params{Passes: be.Uint32(b[11:]), Memory: be.Uint32(b[15:]), Threads: b[19]},
+	}
+	if s.Kind != Password || b[10] != kdfArgon2id {
+		return nil, fmt.Errorf("%w: kind %d with derivation %d is not served", ErrRecord, b[1], b[10])
+	}
+	if err := s.Params.Check(); err != nil {
+		return nil, err
+	}
+	copy(s.Salt[:], b[20:])
+	copy(s.Nonce[:], b[headSize:])
+	sealed := b[headSize+nonceSize+2:]
+	if n := int(be.Uint16(b[headSize+nonceSize:])); n != len(sealed) || n <= tagSize || n > maxIdentity+tagSize {
+		return nil, fmt.Errorf("%w: %d sealed bytes, %d told", ErrRecord, len(sealed), n)
+	}
+	s.Sealed = append(s.Sealed, sealed...)
+	return s, nil
+}
