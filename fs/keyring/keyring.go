@@ -1,0 +1,170 @@
+package keyring
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
+)
+
+// What a Keyring answers; test with errors.Is.
+var (
+	// ErrWrongPassword: the password opens none of the slots. It is slot.ErrWrongPassword.
+	ErrWrongPassword = slot.ErrWrongPassword
+	// ErrClosed: the Keyring is closed.
+	ErrClosed = errors.New("keyring is closed")
+)
+
+// Config of a Keyring.
+type Config struct {
+	// Grace is how long an account stays unlocked after its last session; 0: not at all.
+	Grace time.Duration
+	// Gate is where derivations take turns. It may be shared with others of this process.
+	Gate *slot.Gate
+}
+
+// Keyring is the set of unlocked accounts. It is safe for concurrent use.
+type Keyring struct {
+	grace time.Duration
+	gate  *slot.Gate
+	mac   *loginMAC
+
+	mu       sync.RWMutex // never held while deriving, or calling hooks
+	accounts map[uint64]*account
+	closed   bool
+
+	hookMu   sync.Mutex
+	onLock   []func(account uint64)
+	onUnlock []func(account uint64)
+}
+
+// account is one unlocked account. All but id is guarded by Keyring.mu.
+type account struct {
+	id       uint64
+	identity seal.Identity
+	sessions map[*Session]struct{}
+	idle     *time.Timer // ends the grace; nil while there are sessions
+	logins   []login
+}
+
+// New returns an empty Keyring.
+func New(c Config) *Keyring {
+	return &Keyring{
+		grace:    max(0, c.Grace),
+		gate:     c.Gate,
+		mac:      newLoginMAC(),
+		accounts: make(map[uint64]*account),
+	}
+}
+
+// OnLock has f called each time that an account was locked: after its key was wiped and its sessions ended, with no lock
+// held, before Lock, or the Session.Close that locked it, returns. Calls of different accounts, and of one account that is
+// unlocked and locked in turns, may come together and in any order: f asks Identity when it needs to know what is so now.
+// Register hooks before the first Unlock.
+func (k *Keyring) OnLock(f func(account uint64)) {
+	k.hookMu.Lock()
+	defer k.hookMu.Unlock()
+	k.onLock = append(k.onLock, f)
+}
+
+// OnUnlock has f called each time that an account that was locked was unlocked, before the Unlock that did it returns;
+// otherwise as OnLock.
+func (k *Keyring) OnUnlock(f func(account uint64)) {
+	k.hookMu.Lock()
+	defer k.hookMu.Unlock()
+	k.onUnlock = append(k.onUnlock, f)
+}
+
+// call calls hooks (k.onLock or k.onUnlock). The caller holds no lock.
+func (k *Keyring) call(hooks *[]func(uint64), account uint64) {
+	k.hookMu.Lock()
+	fs := *hooks // only ever appended to
+	k.hookMu.Unlock()
+	for _, f := range fs {
+		f(account)
+	}
+}
+
+// Identity returns the account's private key, and whether it is unlocked. It is quick: for every open of a file. The
+// Identity stops working when the account is locked.
+func (k *Keyring) Identity(account uint64) (seal.Identity, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	a, ok := k.accounts[account]
+	if !ok {
+		return seal.Identity{}, false
+	}
+	return a.identity, true
+}
+
+// Status is what is known of an unlocked account.
+type Status struct {
+	Account  uint64
+	Sessions int // 0: it is in its grace
+}
+
+// Status returns the unlocked accounts, in no order.
+func (k *Keyring) Status() []Status {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	s := make([]Status, 0, len(k.accounts))
+	for id, a := range k.accounts {
+		s = append(s, Status{id, len(a.sessions)})
+	}
+	return s
+}
+
+// Lock locks the account now: ends all of its sessions and wipes its key. It returns after the OnLock hooks, and says
+// whether the account was unlocked. An Unlock that is under way may unlock it again.
+func (k *Keyring) Lock(account uint64) bool {
+	k.mu.Lock()
+	a, ok := k.accounts[account]
+	if ok {
+		k.remove(a)
+	}
+	k.mu.Unlock()
+	if ok {
+		k.call(&k.onLock, account)
+	}
+	return ok
+}
+
+// remove takes a out of the keyring, wipes it and ends its sessions. The caller holds k.mu, and calls the OnLock hooks
+// after giving it up.
+func (k *Keyring) remove(a *account) {
+	delete(k.accounts, a.id)
+	a.identity.Wipe()
+	clear(a.logins)
+	a.logins = nil
+	if a.idle != nil {
+		a.idle.Stop()
+	}
+	for s := range a.sessions {
+		s.end()
+	}
+	clear(a.sessions)
+}
+
+// Close locks all accounts, with their hooks, and forgets the hash key. Later Unlocks are ErrClosed. Closing again does
+// nothing.
+func (k *Keyring) Close() error {
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		return nil
+	}
+	k.closed = true
+	locked := make([]uint64, 0, len(k.accounts))
+	for id, a := range k.accounts {
+		k.remove(a)
+		locked = append(locked, id)
+	}
+	k.mu.Unlock()
+	k.mac.wipe()
+	for _, id := range locked {
+		k.call(&k.onLock, id)
+	}
+	return nil
+}

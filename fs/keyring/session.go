@@ -1,0 +1,197 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
+)
+
+// Session keeps an account unlocked until it is closed, its lifetime is over, or the account is locked.
+type Session struct {
+	ring    *Keyring
+	account *account
+	done    chan struct{}
+	life    *time.Timer // nil when the lifetime is unlimited
+	ended   bool        // guarded by ring.mu
+}
+
+// Account returns the account that the session keeps unlocked.
+func (s *Session) Account() uint64 { return s.account.id }
+
+// Done is closed when the session has ended, for whatever reason.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// end marks the session as ended. The caller holds ring.mu, and takes s out of its account.
+func (s *Session) end() {
+	s.ended = true
+	if s.life != nil {
+		s.life.Stop()
+	}
+	close(s.done)
+}
+
+// Close ends the session. When it was the account's last and there is no grace, the account is locked, with its hooks,
+// before Close returns. Closing again does nothing. The error is always nil.
+func (s *Session) Close() error {
+	k := s.ring
+	k.mu.Lock()
+	if s.ended {
+		k.mu.Unlock()
+		return nil
+	}
+	a := s.account
+	s.end()
+	delete(a.sessions, s)
+	locked := false
+	switch {
+	case len(a.sessions) > 0:
+	case k.grace == 0:
+		k.remove(a)
+		locked = true
+	default:
+		a.idle = time.AfterFunc(k.grace, func() { k.expire(a) })
+	}
+	k.mu.Unlock()
+	if locked {
+		k.call(&k.onLock, a.id)
+	}
+	return nil
+}
+
+// expire ends a's grace, unless it was over before: by a new session, or a lock.
+func (k *Keyring) expire(a *account) {
+	k.mu.Lock()
+	if k.accounts[a.id] != a || len(a.sessions) > 0 {
+		k.mu.Unlock()
+		return
+	}
+	k.remove(a)
+	k.mu.Unlock()
+	k.call(&k.onLock, a.id)
+}
+
+// Unlock opens one of the account's slots with password and starts a session. The slots are those that are valid now: a
+// slot that is not among them opens nothing. The session ends after lifetime at the latest; 0: when it is closed. password
+// stays the caller's to wipe.
+//
+// Where the account is unlocked already, a password that opened one of these very slots before needs no derivation.
+// Otherwise each slot costs one, one after the other, in turn with all others of the Gate.
+//
+// Errors: ErrWrongPassword; ErrClosed; slot.ErrParams when no slot opens and one asks for more than is granted; ctx's.
+func (k *Keyring) Unlock(ctx context.Context, account uint64, slots []*slot.Slot, password []byte, lifetime time.Duration) (*Session, error) {
+	logins := make([]login, len(slots))
+	for i, s := range slots {
+		logins[i] = k.mac.sum(account, s, password)
+	}
+	if s, err := k.resume(account, logins, lifetime); s != nil || err != nil {
+		return s, err
+	}
+	failed := ErrWrongPassword
+	for i, s := range slots {
+		session, err := k.unlockSlot(ctx, account, s, password, logins, i, lifetime)
+		switch {
+		case err == nil:
+			return session, nil
+		case errors.Is(err, slot.ErrWrongPassword):
+		case errors.Is(err, slot.ErrParams), errors.Is(err, slot.ErrRecord):
+			failed = err
+		default:
+			return nil, err
+		}
+	}
+	return nil, failed
+}
+
+// unlockSlot opens one slot in turn, unless the password has become known while waiting for it, as it does when a client
+// opens several connections at once.
+func (k *Keyring) unlockSlot(ctx context.Context, account uint64, s *slot.Slot, password []byte, logins []login, i int, lifetime time.Duration) (*Session, error) {
+	leave, err := k.gate.Enter(ctx, s.Params)
+	if err != nil {
+		return nil, err
+	}
+	session, err := k.resume(account, logins, lifetime)
+	if session != nil || err != nil {
+		leave()
+		return session, err
+	}
+	identity, err := slot.Unwrap(s, account, password)
+	leave()
+	if err != nil {
+		return nil, err
+	}
+	return k.open(account, identity, &logins[i], lifetime)
+}
+
+// Open starts a session with an identity that was unwrapped elsewhere. The Keyring takes the identity over: it is wiped
+// when the account is locked, or at once when the account is unlocked already with the same key. A different key replaces
+// the one before, which is wiped. lifetime is as for Unlock. Errors: ErrClosed, seal.ErrWiped.
+func (k *Keyring) Open(account uint64, identity seal.Identity, lifetime time.Duration) (*Session, error) {
+	return k.open(account, identity, nil, lifetime)
+}
+
+// open starts a session; known, when not nil, is remembered as a login.
+func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime time.Duration) (*Session, error) {
+	if identity.Wiped() {
+		return nil, seal.ErrWiped
+	}
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		identity.Wipe()
+		return nil, ErrClosed
+	}
+	a, ok := k.accounts[id]
+	switch {
+	case !ok:
+		a = &account{id: id, identity: identity, sessions: make(map[*Session]struct{})}
+		k.accounts[id] = a
+	case a.identity == identity:
+	case a.identity.Recipient().String() == identity.Recipient().String():
+		identity.Wipe()
+	default:
+		a.identity.Wipe()
+		a.identity = identity
+		clear(a.logins)
+		a.logins = nil
+	}
+	if known != nil {
+		a.remember(*known)
+	}
+	s := k.start(a, lifetime)
+	k.mu.Unlock()
+	if !ok {
+		k.call(&k.onUnlock, id)
+	}
+	return s, nil
+}
+
+// resume starts a session of an account that is unlocked when one of the logins is known; nil when none is.
+func (k *Keyring) resume(account uint64, logins []login, lifetime time.Duration) (*Session, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, ErrClosed
+	}
+	a, ok := k.accounts[account]
+	if !ok || !a.knows(logins) {
+		return nil, nil
+	}
+	return k.start(a, lifetime), nil
+}
+
+// start adds a session to a. The caller holds k.mu.
+func (k *Keyring) start(a *account, lifetime time.Duration) *Session {
+	s := &Session{ring: k, account: a, done: make(chan struct{})}
+	if lifetime > 0 {
+		s.life = time.AfterFunc(lifetime, func() { s.Close() })
+	}
+	a.sessions[s] = struct{}{}
+	if a.idle != nil {
+		a.idle.Stop()
+		a.idle = nil
+	}
+	return s
+}
