@@ -1,0 +1,70 @@
+package smtp
+
+import (
+	"cmp"
+	"crypto/tls"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Config says how a Server behaves. The zero value of a field means the default that its comment names.
+type Config struct {
+	// Hostname is what the server calls itself in its greeting and in trace lines. Default: os.Hostname.
+	Hostname string
+	// LMTP makes it an LMTP server.
+	LMTP bool
+	// TLSConfig is for STARTTLS, which is not offered without it.
+	TLSConfig *tls.Config
+	// Logger gets a line for each message and for each failure; never message text. Default: nothing is logged.
+	Logger *slog.Logger
+
+	// MaxMessageBytes is the largest message, before the trace lines are added. Default: 50 MiB.
+	MaxMessageBytes int64
+	// MaxRecipients is how many RCPT one message may have. Default: 100, the least that RFC 5321, 4.5.3.1.8 allows.
+	MaxRecipients int
+	// MaxLineLength is the longest command line in bytes with its CRLF. Default: 2048; RFC 5321, 4.5.3.1.4 has 512 and
+	// what the parameters of extensions need.
+	MaxLineLength int
+	// MaxBadCommands is how many commands that are unknown, malformed or out of order a client may send. Default: 10.
+	MaxBadCommands int
+	// MaxConnections is how many connections the server holds at once. Default: 1000.
+	MaxConnections int
+	// MaxConnectionsPerIP is how many of these one IPv4 address or IPv6 /64 may have; loopback and Unix sockets are
+	// exempt. Default: 50.
+	MaxConnectionsPerIP int
+
+	// CommandTimeout is the wait for a whole command. Default: 5 minutes (RFC 5321, 4.5.3.2.7).
+	CommandTimeout time.Duration
+	// DataTimeout is the wait for the next bytes of a message. Default: 5 minutes; 4.5.3.2.5 lets clients take 3.
+	DataTimeout time.Duration
+	// MessageTimeout is the time for all bytes of a DATA or a BDAT chunk, however steadily they drip. Default: 1 hour.
+	MessageTimeout time.Duration
+	// ReplyTimeout is the wait for a client to take a reply, and for a TLS handshake. Default: 1 minute.
+	ReplyTimeout time.Duration
+	// LookUpTimeout is the wait for an answer about a recipient. Default: 30 seconds.
+	LookUpTimeout time.Duration
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	if c.Hostname == "" {
+		c.Hostname, _ = os.Hostname()
+	}
+	c.Hostname = cmp.Or(c.Hostname, "localhost")
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, 50<<20)
+	c.MaxRecipients = cmp.Or(c.MaxRecipients, 100)
+	c.MaxLineLength = cmp.Or(c.MaxLineLength, 2048)
+	c.MaxBadCommands = cmp.Or(c.MaxBadCommands, 10)
+	c.MaxConnections = cmp.Or(c.MaxConnections, 1000)
+	c.MaxConnectionsPerIP = cmp.Or(c.MaxConnectionsPerIP, 50)
+	c.CommandTimeout = cmp.Or(c.CommandTimeout, 5*time.Minute)
+	c.DataTimeout = cmp.Or(c.DataTimeout, 5*time.Minute)
+	c.MessageTimeout = cmp.Or(c.MessageTimeout, time.Hour)
+	c.ReplyTimeout = cmp.Or(c.ReplyTimeout, time.Minute)
+	c.LookUpTimeout = cmp.Or(c.LookUpTimeout, 30*time.Second)
+	return c
+}

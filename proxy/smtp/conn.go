@@ -1,0 +1,246 @@
+package smtp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// conn is a client's connection. All but interrupt and breakOff belongs to the goroutine of serve.
+type conn struct {
+	server *Server
+	cfg    *Config
+	remote net.Addr
+	raw    net.Conn // as accepted
+	net    net.Conn // raw, or TLS on it
+	tls    *tls.ConnectionState
+	in     *input
+	out    *bufio.Writer
+
+	helo     string // "" before a greeting
+	extended bool   // greeted by EHLO or LHLO
+	mail     *mail  // nil outside a mail transaction
+	mistakes int
+	closing  bool // no more commands
+
+	mu          sync.Mutex
+	interrupted bool // a shutdown wants the connection to end at the next command
+	waiting     bool // between commands: interrupt may end the wait
+}
+
+func newConn(s *Server, netConn net.Conn) *conn {
+	c := &conn{server: s, cfg: &s.cfg, remote: netConn.RemoteAddr(), raw: netConn}
+	c.use(netConn)
+	return c
+}
+
+// use makes nc what the dialogue goes over. What was read before and not consumed is forgotten.
+func (c *conn) use(nc net.Conn) {
+	c.net = nc
+	c.in = newInput(nc, c.flush, c.cfg.MaxLineLength)
+	c.out = bufio.NewWriterSize(nc, 1<<10)
+}
+
+// flush hands the replies to the client. Replies to pipelined commands go together (RFC 2920, 3.2).
+func (c *conn) flush() error {
+	if c.out.Buffered() == 0 {
+		return nil
+	}
+	c.net.SetWriteDeadline(time.Now().Add(c.cfg.ReplyTimeout))
+	return c.out.Flush()
+}
+
+func (c *conn) reply(r reply) {
+	c.out.Write(r.append(c.out.AvailableBuffer())) // an error sticks, and flush tells it
+}
+
+// replyClosing gives a last reply.
+func (c *conn) replyClosing(r reply) {
+	c.reply(r)
+	c.closing = true
+}
+
+// serve holds the dialogue.
+func (c *conn) serve() {
+	defer c.raw.Close()
+	defer c.in.reduce()
+	defer c.resetMail()
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.cfg.Logger.Error("panic in a connection", "remote", c.remote, "cause", cause, "stack", string(debug.Stack()))
+			c.reply(reply{421, "4.3.0", "Internal error"})
+			c.flush()
+		}
+	}()
+	c.reply(reply{220, "", c.cfg.Hostname + c.greeting()})
+	for !c.closing {
+		line, err := c.nextLine()
+		switch {
+		case err == nil:
+			cmd, ok := parseCommand(line)
+			if !ok {
+				c.answer(replySyntax)
+				break
+			}
+			c.do(cmd)
+		case errors.Is(err, errLineTooLong):
+			c.answer(replyTooLong)
+		default:
+			c.readFailed(err)
+		}
+	}
+	c.flush()
+}
+
+func (c *conn) greeting() string {
+	if c.cfg.LMTP {
+		return " LMTP Mailraft"
+	}
+	return " ESMTP Mailraft"
+}
+
+// nextLine waits for a command line.
+func (c *conn) nextLine() ([]byte, error) {
+	c.in.reduce()
+	c.mu.Lock()
+	if c.interrupted {
+		c.mu.Unlock()
+		return nil, os.ErrDeadlineExceeded
+	}
+	c.waiting = true
+	c.net.SetReadDeadline(time.Now().Add(c.cfg.CommandTimeout))
+	c.mu.Unlock()
+
+	line, err := c.in.line(c.cfg.MaxLineLength)
+
+	c.mu.Lock()
+	c.waiting = false
+	c.mu.Unlock()
+	return line, err
+}
+
+// interrupt makes a connection between commands end now, and another one at its next command. Any goroutine may call it.
+func (c *conn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupted = true
+	if c.waiting {
+		c.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// breakOff ends the connection whatever it does. Any goroutine may call it.
+func (c *conn) breakOff() { c.raw.Close() }
+
+// readFailed ends the dialogue: nothing more can be read, or must be. Whatever a client sends behind the middle of a message is
+// not a command.
+func (c *conn) readFailed(err error) {
+	c.closing = true
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			c.cfg.Logger.Debug("connection broke", "remote", c.remote, "error", err)
+		}
+	case c.server.isClosed(): // RFC 5321, 3.8
+		c.reply(reply{421, "4.3.2", c.cfg.Hostname + " is shutting down"})
+	default:
+		c.reply(reply{421, "4.4.2", c.cfg.Hostname + " has waited too long"})
+	}
+}
+
+// answer gives the reply to a command, and ends the dialogue after too many bad ones.
+func (c *conn) answer(r reply) {
+	c.reply(r)
+	if !r.bad() {
+		return
+	}
+	if c.mistakes++; c.mistakes >= c.cfg.MaxBadCommands {
+		c.replyClosing(reply{421, "4.7.0", c.cfg.Hostname + " has seen too many bad commands"})
+	}
+}
+
+// do carries out a command (RFC 5321, 4.1; RFC 2033, 4.1; RFC 3030, 2; RFC 3207, 4).
+func (c *conn) do(cmd command) {
+	switch cmd.verb {
+	case "HELO", "EHLO", "LHLO":
+		c.greet(cmd)
+	case "MAIL":
+		c.answer(c.mailFrom(cmd.arg))
+	case "RCPT":
+		c.answer(c.rcptTo(cmd.arg))
+	case "DATA":
+		c.data(cmd.arg)
+	case "BDAT":
+		c.bdat(cmd.arg)
+	case "RSET":
+		if cmd.arg != "" {
+			c.answer(replyNoArgument)
+			return
+		}
+		c.resetMail()
+		c.answer(reply{250, "2.0.0", "Flushed"})
+	case "NOOP":
+		c.answer(reply{250, "2.0.0", "Ok"})
+	case "VRFY": // 7.3: the answer to everybody's question would be a list of users
+		c.answer(reply{252, "2.5.2", "Cannot verify; send it and see"})
+	case "HELP":
+		c.answer(reply{214, "2.0.0", "See RFC 5321"})
+	case "QUIT":
+		if cmd.arg != "" {
+			c.answer(replyNoArgument)
+			return
+		}
+		c.replyClosing(reply{221, "2.0.0", c.cfg.Hostname + " closes the connection"})
+	case "STARTTLS":
+		c.startTLS(cmd.arg)
+	case "EXPN", "AUTH", "TURN", "ETRN", "SEND", "SOML", "SAML":
+		c.answer(reply{502, "5.5.1", "Command not implemented"})
+	default:
+		c.answer(reply{500, "5.5.1", "Command unrecognized"})
+	}
+}
+
+// startTLS is RFC 3207, 4: what was known of the client before is forgotten.
+func (c *conn) startTLS(arg string) {
+	switch {
+	case arg != "":
+		c.answer(replyNoArgument)
+		return
+	case c.cfg.TLSConfig == nil:
+		c.answer(reply{502, "5.5.1", "TLS is not available"})
+		return
+	case c.tls != nil:
+		c.answer(reply{503, "5.5.1", "TLS is in use already"})
+		return
+	case len(c.in.pending()) > 0:
+		// Commands slipped in behind STARTTLS, without encryption, must not be taken for the client's own.
+		c.replyClosing(reply{503, "5.5.1", "Nothing may follow STARTTLS before the handshake"})
+		return
+	}
+	c.reply(reply{220, "2.0.0", "Go ahead"})
+	if c.flush() != nil {
+		c.closing = true
+		return
+	}
+	secured := tls.Server(c.raw, c.cfg.TLSConfig)
+	ctx, cancel := context.WithTimeout(c.server.context, c.cfg.ReplyTimeout)
+	defer cancel()
+	c.raw.SetDeadline(time.Time{})
+	if err := secured.HandshakeContext(ctx); err != nil {
+		c.cfg.Logger.Debug("TLS handshake failed", "remote", c.remote, "error", err)
+		c.closing = true
+		return
+	}
+	state := secured.ConnectionState()
+	c.tls = &state
+	c.use(secured)
+	c.helo, c.extended = "", false
+	c.resetMail()
+}

@@ -1,0 +1,27 @@
+// Package smtp takes mail in: it is the MX for local recipients (RFC 5321) and, with Config.LMTP, an LMTP server (RFC 2033).
+//
+// It asks a proxy.Recipients whose an address is and writes a copy of the message, with its trace lines, into each of these
+// mailboxes through package maildir. A 250 behind the end of the data promises that every copy is committed. It never relays,
+// queues, or authenticates anybody, and never holds a whole message in memory.
+//
+// # Several recipients, one reply
+//
+// SMTP has one reply for all recipients of a message, so it must not be positive before all copies are in. First all of them
+// are written and closed, which is where most can go wrong: until then a failure leaves no copy behind. Then all are linked. When
+// one of these links fails, the reply is that failure (4xx), whatever became of the others: the client tries again, and those
+// who had their copy get a second one. Nothing is ever lost, and a double needs a failure in the milliseconds of the links.
+// LMTP has a reply for each recipient; there every copy stands for itself.
+//
+// # Line ends
+//
+// Only CRLF.CRLF ends the data. A line feed alone ends nothing, so what follows it is never taken for the end of the message or
+// for a command ("SMTP smuggling"); it is stored as CRLF. Carriage returns alone, NULs and 8-bit bytes are stored as they come.
+//
+// # Why the dialogue is our own
+//
+// The server of github.com/emersion/go-smtp v0.25.1 cannot keep these promises: a BDAT chunk that breaks off is handed over, and
+// acknowledged, as a whole message; CR CR LF before the last dot hides the end of the data, so the next commands become part of
+// the message; dots behind CR CR LF are not unstuffed, and a CR behind a leading dot is dropped; its limit for command lines
+// holds for the lines of messages too. There is no seam to mend these from outside once STARTTLS stands between. Its client is
+// what the tests of this package speak to the server with.
+package smtp
