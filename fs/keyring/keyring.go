@@ -46,6 +46,7 @@ type account struct {
 	identity seal.Identity
 	sessions map[*Session]struct{}
 	idle     *time.Timer // ends the grace; nil while there are sessions
+	graces   uint64      // how many have begun: a timer that was stopped too late ends none but its own
 	logins   []login
 }
 

@@ -52,7 +52,9 @@ func (s *Session) Close() error {
 		k.remove(a)
 		locked = true
 	default:
-		a.idle = time.AfterFunc(k.grace, func() { k.expire(a) })
+		a.graces++
+		this := a.graces
+		a.idle = time.AfterFunc(k.grace, func() { k.expire(a, this) })
 	}
 	k.mu.Unlock()
 	if locked {
@@ -61,10 +63,10 @@ func (s *Session) Close() error {
 	return nil
 }
 
-// expire ends a's grace, unless it was over before: by a new session, or a lock.
-func (k *Keyring) expire(a *account) {
+// expire ends that grace of a, unless it was over before: by a new session, or a lock.
+func (k *Keyring) expire(a *account, grace uint64) {
 	k.mu.Lock()
-	if k.accounts[a.id] != a || len(a.sessions) > 0 {
+	if k.accounts[a.id] != a || len(a.sessions) > 0 || a.graces != grace {
 		k.mu.Unlock()
 		return
 	}
