@@ -1,0 +1,577 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"mailraft/raftstore/directory"
+	"mailraft/raftstore/group"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// What the directory answers beside success; test with errors.Is.
+var (
+	ErrNoSuchDomain  = fmt.Errorf("no such domain: %w", syscall.ENOENT)
+	ErrNoSuchAccount = fmt.Errorf("no such account: %w", syscall.ENOENT)
+	ErrNoSuchAlias   = fmt.Errorf("no such alias: %w", syscall.ENOENT)
+	ErrExists        = fmt.Errorf("exists already: %w", syscall.EEXIST)
+	ErrDomainInUse   = fmt.Errorf("domain still has accounts or aliases: %w", syscall.ENOTEMPTY)
+	ErrAddress       = fmt.Errorf("not an address: %w", syscall.EINVAL)
+)
+
+// Domain is a mail domain served here.
+type Domain = directory.Domain
+
+// Alias is an address that stands for others.
+type Alias struct {
+	Address string
+	Targets []string
+}
+
+// DirectoryEvent says what changed in the directory.
+type DirectoryEvent = directory.Event
+
+// Directory is the list of domains, accounts and aliases, read on this node and changed by consensus.
+type Directory struct {
+	store *Store
+	group *group.Group
+	state *directory.Directory
+
+	shardCache sync.Map // account number -> shard number; an account's shard does not change
+}
+
+// ReadIndex returns nil once reading shows everything that any node acknowledged before the call.
+func (d *Directory) ReadIndex(ctx context.Context) error { return d.group.ReadIndex(ctx) }
+
+// Subscribe has fn called with each change, on the applying goroutine: fn must only take note. cancel ends it.
+func (d *Directory) Subscribe(fn func(DirectoryEvent)) (cancel func()) { return d.state.Subscribe(fn) }
+
+func (d *Directory) change(ctx context.Context, cmd *raftpb.Command) (uint64, error) {
+	r, err := d.store.admin.propose(ctx, d.group, cmd)
+	if err == nil {
+		err = r.Err()
+	}
+	return r.Value, err
+}
+
+// named turns the state machine's errno into the error of what it was about.
+func named(err error, what string, notFound error) error {
+	switch {
+	case err == nil:
+		return nil
+	case err == syscall.ENOENT:
+		return fmt.Errorf("%s: %w", what, notFound)
+	case err == syscall.EEXIST:
+		return fmt.Errorf("%s: %w", what, ErrExists)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// AddDomain adds a domain, in lower case A-labels: ErrExists.
+func (d *Directory) AddDomain(ctx context.Context, name string) error {
+	name = strings.ToLower(name)
+	if !validDomain(name) {
+		return fmt.Errorf("domain %q: %w", name, ErrAddress)
+	}
+	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_AddDomain{AddDomain: &raftpb.AddDomain{Name: name}}})
+	return named(err, "domain "+name, ErrNoSuchDomain)
+}
+
+// RemoveDomain removes a domain that has neither accounts nor aliases: ErrNoSuchDomain, ErrDomainInUse.
+func (d *Directory) RemoveDomain(ctx context.Context, name string) error {
+	name = strings.ToLower(name)
+	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_RemoveDomain{RemoveDomain: &raftpb.RemoveDomain{Name: name}}})
+	if err == syscall.ENOTEMPTY {
+		err = ErrDomainInUse
+	}
+	return named(err, "domain "+name, ErrNoSuchDomain)
+}
+
+// Domains lists the domains by name.
+func (d *Directory) Domains() ([]Domain, error) { return d.state.Domains() }
+
+// Domain finds a domain: ErrNoSuchDomain.
+func (d *Directory) Domain(name string) (Domain, error) {
+	dom, err := d.state.Domain(name)
+	return dom, named(err, "domain "+name, ErrNoSuchDomain)
+}
+
+// DomainByID finds a domain by its number: ErrNoSuchDomain.
+func (d *Directory) DomainByID(id uint32) (Domain, error) {
+	dom, err := d.state.DomainByID(id)
+	return dom, named(err, fmt.Sprint("domain ", id), ErrNoSuchDomain)
+}
+
+// FindAccount finds an account whose tree is there: ErrNoSuchDomain, ErrNoSuchAccount.
+func (d *Directory) FindAccount(localPart, domain string) (*raftpb.Account, error) {
+	a, err := d.findAny(localPart, domain)
+	if err == nil && a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+		err = fmt.Errorf("account %s@%s: %w", localPart, domain, ErrNoSuchAccount)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (d *Directory) findAny(localPart, domain string) (*raftpb.Account, error) {
+	dom, err := d.Domain(domain)
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.state.FindAccount(localPart, dom.ID)
+	return a, named(err, "account "+localPart+"@"+domain, ErrNoSuchAccount)
+}
+
+// Account finds an account by its number: ErrNoSuchAccount.
+func (d *Directory) Account(n tree.Account) (*raftpb.Account, error) {
+	a, err := d.state.Account(uint32(n))
+	return a, named(err, fmt.Sprint("account ", n), ErrNoSuchAccount)
+}
+
+// Accounts lists at most limit accounts of the domain by local part, those behind after: ErrNoSuchDomain.
+func (d *Directory) Accounts(domain, after string, limit int) ([]*raftpb.Account, error) {
+	dom, err := d.Domain(domain)
+	if err != nil {
+		return nil, err
+	}
+	return d.state.Accounts(dom.ID, after, limit)
+}
+
+func (d *Directory) shardOf(n uint32) (uint32, error) {
+	if id, ok := d.shardCache.Load(n); ok {
+		return id.(uint32), nil
+	}
+	a, err := d.state.Account(n)
+	if err != nil {
+		return 0, named(err, fmt.Sprint("account ", n), ErrNoSuchAccount)
+	}
+	d.shardCache.Store(n, a.Shard)
+	return a.Shard, nil
+}
+
+// NewAccount is an account to be made.
+type NewAccount struct {
+	LocalPart, Domain string
+	QuotaBytes        uint64 // 0: none
+	QuotaFiles        uint64 // 0: none
+	// Keys makes the account's key pair: the public key, and the private key wrapped in slots that are bound to the account's
+	// number.
+	Keys func(number uint32) (recipient string, slots []*raftpb.Slot, err error)
+}
+
+// AddAccounts makes accounts: all of them, or none and ErrNoSuchDomain, ErrExists, ErrAddress. They take mail when it returns.
+// They are spread over the shards by number.
+func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raftpb.Account, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	cmd := &raftpb.AddAccounts{}
+	for _, n := range list {
+		local, domain := strings.ToLower(n.LocalPart), strings.ToLower(n.Domain)
+		if !validLocalPart(local) || !validDomain(domain) {
+			return nil, fmt.Errorf("account %s@%s: %w", n.LocalPart, n.Domain, ErrAddress)
+		}
+		if _, err := d.Domain(domain); err != nil {
+			return nil, err
+		}
+		if err := d.free(local, domain); err != nil {
+			return nil, err
+		}
+		cmd.Accounts = append(cmd.Accounts, &raftpb.Account{LocalPart: local, Domain: domain, QuotaBytes: n.QuotaBytes, QuotaFiles: n.QuotaFiles})
+	}
+	first, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_AddAccounts{AddAccounts: cmd}})
+	if err != nil {
+		return nil, named(err, "accounts", ErrNoSuchDomain)
+	}
+	made := make([]*raftpb.Account, len(list))
+	err = each(len(list), func(i int) error {
+		a, err := d.state.Account(uint32(first) + uint32(i))
+		if err != nil {
+			return err
+		}
+		a.Shard = uint32(i+int(first))%uint32(len(d.store.shards)) + 1
+		if list[i].Keys != nil {
+			if a.Recipient, a.Slots, err = list[i].Keys(a.Number); err != nil {
+				return err
+			}
+		}
+		made[i], err = d.activate(ctx, a)
+		return err
+	})
+	if err != nil {
+		for i := range list {
+			if a, aerr := d.state.Account(uint32(first) + uint32(i)); aerr == nil {
+				err = errors.Join(err, d.drop(ctx, a))
+			}
+		}
+		return nil, err
+	}
+	return made, nil
+}
+
+// each calls fn with 0 to n-1, some at once, so that their commits share an fsync.
+func each(n int, fn func(int) error) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	turn := make(chan struct{}, 64)
+	for i := range n {
+		turn <- struct{}{}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer func() { <-turn }()
+			if err := fn(i); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (d *Directory) free(local, domain string) error {
+	if _, err := d.findAny(local, domain); err == nil {
+		return fmt.Errorf("account %s@%s: %w", local, domain, ErrExists)
+	}
+	if _, err := d.alias(local, domain); err == nil {
+		return fmt.Errorf("alias %s@%s: %w", local, domain, ErrExists)
+	}
+	return nil
+}
+
+// activate makes the account's tree in its shard, and then lets it take mail.
+func (d *Directory) activate(ctx context.Context, a *raftpb.Account) (*raftpb.Account, error) {
+	if a.Shard == 0 || int(a.Shard) > len(d.store.shards) {
+		return nil, fmt.Errorf("account %d has no shard: %w", a.Number, syscall.EIO)
+	}
+	r, err := d.store.admin.Propose(ctx, d.store.shards[a.Shard-1], &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{
+		Account: a.Number, Uid: d.store.cfg.UID, Gid: d.store.cfg.GID, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles,
+	}}})
+	if err == nil && r.Errno != syscall.EEXIST { // it may be there from before a crash
+		err = r.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.State = raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+	if err := d.put(ctx, a); err != nil {
+		return nil, err
+	}
+	return d.state.Account(a.Number)
+}
+
+func (d *Directory) put(ctx context.Context, a *raftpb.Account) error {
+	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_UpdateAccount{UpdateAccount: &raftpb.UpdateAccount{Account: a}}})
+	return err
+}
+
+// UpdateAccount changes the account's record by fn, which may be called again when somebody else changed it meanwhile:
+// ErrNoSuchAccount.
+func (d *Directory) UpdateAccount(ctx context.Context, n tree.Account, fn func(*raftpb.Account) error) error {
+	for {
+		a, err := d.Account(n)
+		if err != nil {
+			return err
+		}
+		if err := fn(a); err != nil {
+			return err
+		}
+		err = d.put(ctx, a)
+		if err != syscall.EAGAIN {
+			return named(err, fmt.Sprint("account ", n), ErrNoSuchAccount)
+		}
+	}
+}
+
+// RemoveAccount removes the account with all its mail: ErrNoSuchDomain, ErrNoSuchAccount.
+func (d *Directory) RemoveAccount(ctx context.Context, localPart, domain string) error {
+	a, err := d.findAny(strings.ToLower(localPart), strings.ToLower(domain))
+	if err != nil {
+		return err
+	}
+	return d.drop(ctx, a)
+}
+
+// drop ends an account in three steps, each of which finishAccounts takes up after a crash.
+func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
+	err := d.UpdateAccount(ctx, tree.Account(a.Number), func(a *raftpb.Account) error {
+		a.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if a.Shard != 0 {
+		r, err := d.store.admin.Propose(ctx, d.store.shards[a.Shard-1], &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: a.Number}}})
+		if err == nil && r.Errno != syscall.ENOENT {
+			err = r.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: &raftpb.DropAccount{Number: a.Number}}})
+	d.shardCache.Delete(a.Number)
+	return err
+}
+
+// finishAccounts drops the accounts whose making or removing a crash cut short: neither has taken mail, or may any more.
+func (s *Store) finishAccounts(ctx context.Context) error {
+	var unfinished []*raftpb.Account
+	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
+		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+			unfinished = append(unfinished, a)
+		}
+		return true
+	})
+	for _, a := range unfinished {
+		s.log.Info("dropping an account that was not whole", "account", a.LocalPart+"@"+a.Domain)
+		err = errors.Join(err, s.directory.drop(ctx, a))
+	}
+	return err
+}
+
+// SetQuota sets an account's limits; 0 is none: ErrNoSuchAccount.
+func (d *Directory) SetQuota(ctx context.Context, n tree.Account, bytes, files uint64) error {
+	sh, err := d.store.Shard(n)
+	if err != nil {
+		return err
+	}
+	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_SetQuota{SetQuota: &raftpb.SetQuota{Account: uint32(n), Bytes: bytes, Files: files}}})
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return err
+	}
+	return d.UpdateAccount(ctx, n, func(a *raftpb.Account) error {
+		a.QuotaBytes, a.QuotaFiles = bytes, files
+		return nil
+	})
+}
+
+// Usage reads the account's counters and limits: ErrNoSuchAccount.
+func (d *Directory) Usage(n tree.Account) (*tree.AccountRecord, error) {
+	sh, err := d.store.Shard(n)
+	if err != nil {
+		return nil, err
+	}
+	return sh.View().Account(n)
+}
+
+// AddAlias makes address stand for the targets, which are addresses here: ErrExists, ErrNoSuchDomain, ErrNoSuchAccount for a
+// target that does not resolve, ErrAddress.
+func (d *Directory) AddAlias(ctx context.Context, address string, targets []string) error {
+	local, domain, err := SplitAddress(address)
+	if err != nil {
+		return err
+	}
+	if err := d.free(local, domain); err != nil {
+		return err
+	}
+	cmd := &raftpb.AddAlias{LocalPart: local, Domain: domain}
+	for _, t := range targets {
+		if _, _, err := d.Resolve(t); err != nil {
+			return fmt.Errorf("target of alias %s: %w", address, err)
+		}
+		cmd.Targets = append(cmd.Targets, strings.ToLower(t))
+	}
+	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_AddAlias{AddAlias: cmd}})
+	return named(err, "alias "+address, ErrNoSuchDomain)
+}
+
+// RemoveAlias removes an alias: ErrNoSuchAlias.
+func (d *Directory) RemoveAlias(ctx context.Context, address string) error {
+	local, domain, err := SplitAddress(address)
+	if err != nil {
+		return err
+	}
+	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_RemoveAlias{RemoveAlias: &raftpb.RemoveAlias{LocalPart: local, Domain: domain}}})
+	return named(err, "alias "+address, ErrNoSuchAlias)
+}
+
+// Aliases lists the aliases of a domain: ErrNoSuchDomain.
+func (d *Directory) Aliases(domain string) ([]Alias, error) {
+	dom, err := d.Domain(domain)
+	if err != nil {
+		return nil, err
+	}
+	records, err := d.state.Aliases(dom.ID)
+	var list []Alias
+	for _, a := range records {
+		list = append(list, Alias{a.LocalPart + "@" + a.Domain, a.Targets})
+	}
+	return list, err
+}
+
+func (d *Directory) alias(local, domain string) (*raftpb.AddAlias, error) {
+	dom, err := d.Domain(domain)
+	if err != nil {
+		return nil, err
+	}
+	return d.state.Alias(local, dom.ID)
+}
+
+// maxAliases bounds what one address may stand for.
+const maxAliases = 1000
+
+// Resolve finds the accounts that an address delivers to: its own, that without the detail behind a "+", or through aliases
+// those that it stands for, each once. detail is what stood behind the "+" of an account's own address. ErrAddress,
+// ErrNoSuchDomain, ErrNoSuchAccount.
+func (d *Directory) Resolve(address string) (list []*raftpb.Account, detail string, err error) {
+	local, domain, err := SplitAddress(address)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := d.Domain(domain); err != nil {
+		return nil, "", err
+	}
+	a, detail, err := d.resolveOwn(local, domain)
+	if err != nil {
+		return nil, "", err
+	}
+	if a != nil {
+		return []*raftpb.Account{a}, detail, nil
+	}
+	seen := map[string]bool{}
+	found := map[uint32]bool{}
+	queue := []string{local + "@" + domain}
+	for len(queue) > 0 && len(seen) < maxAliases {
+		next := queue[0]
+		queue = queue[1:]
+		if seen[next] {
+			continue
+		}
+		seen[next] = true
+		local, domain, err := SplitAddress(next)
+		if err != nil {
+			continue
+		}
+		a, _, err := d.resolveOwn(local, domain)
+		if err != nil && !errors.Is(err, syscall.ENOENT) {
+			return nil, "", err
+		}
+		if a != nil {
+			if !found[a.Number] {
+				found[a.Number] = true
+				list = append(list, a)
+			}
+			continue
+		}
+		for _, name := range []string{local, withoutDetail(local)} {
+			al, err := d.alias(name, domain)
+			if err == nil {
+				queue = append(queue, al.Targets...)
+				break
+			}
+			if !errors.Is(err, syscall.ENOENT) {
+				return nil, "", err
+			}
+		}
+	}
+	if len(list) == 0 {
+		return nil, "", fmt.Errorf("%s@%s: %w", local, domain, ErrNoSuchAccount)
+	}
+	return list, "", nil
+}
+
+func withoutDetail(local string) string {
+	name, _, _ := strings.Cut(local, "+")
+	return name
+}
+
+// resolveOwn finds the account of that name, or of the name before the "+"; nil when there is none.
+func (d *Directory) resolveOwn(local, domain string) (*raftpb.Account, string, error) {
+	a, err := d.FindAccount(local, domain)
+	if err == nil {
+		return a, "", nil
+	}
+	if name, detail, ok := strings.Cut(local, "+"); ok && name != "" && errors.Is(err, ErrNoSuchAccount) {
+		if a, err = d.FindAccount(name, domain); err == nil {
+			return a, detail, nil
+		}
+	}
+	if errors.Is(err, ErrNoSuchAccount) || errors.Is(err, ErrNoSuchDomain) {
+		return nil, "", nil
+	}
+	return nil, "", err
+}
+
+// SplitAddress takes an address apart, in lower case: ErrAddress.
+func SplitAddress(address string) (local, domain string, err error) {
+	i := strings.LastIndexByte(address, '@')
+	if i > 0 {
+		local, domain = strings.ToLower(address[:i]), strings.ToLower(strings.TrimSuffix(address[i+1:], "."))
+	}
+	if !validLocalPart(local) || !validDomain(domain) {
+		return "", "", fmt.Errorf("%q: %w", address, ErrAddress)
+	}
+	return local, domain, nil
+}
+
+// validLocalPart tells whether the local part can be an account here, where it is the name of a directory: RFC 5321's
+// Dot-string, or RFC 6531's, of at most 64 octets.
+func validLocalPart(s string) bool {
+	if s == "" || len(s) > 64 || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || r == 0xfffd || strings.ContainsRune(`/\"(),:;<>@[]`, r)
+	})
+}
+
+// validDomain tells whether the name is a domain of labels (RFC 5321, 2.3.5).
+func validDomain(s string) bool {
+	if len(s) == 0 || len(s) > 253 {
+		return false
+	}
+	for _, label := range strings.Split(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range label {
+			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c >= 0x80 && c != 0xfffd) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// reapOrphans drops, now and then, the pieces of large contents whose delivery never came to its end.
+func (s *Store) reapOrphans(ctx context.Context) {
+	defer s.done.Done()
+	const age, every, limit = time.Hour, 10 * time.Minute, 100
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		for _, sh := range s.shards {
+			r, err := s.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
+				Before: time.Now().Add(-age).UnixNano(), Limit: limit,
+			}}})
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				s.log.Warn("dropping contents that nobody names", "shard", sh.id, "error", err)
+			case r.Value > 0:
+				s.log.Info("dropped contents that nobody names", "shard", sh.id, "contents", r.Value)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,352 @@
+package directory
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	"mailraft/raftstore/machine"
+	"mailraft/raftstore/raftpb"
+)
+
+// Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
+// 'n' domain number (4) local part: account number (4). 'q': the numbers given last, account (4) and domain (4).
+// 's' shard (4): PutShard. 'v' node id: PutNode. Numbers are big endian.
+const (
+	keyAccount    = 'a'
+	keyDomain     = 'd'
+	keyDomainName = 'i'
+	keyAlias      = 'l'
+	keyName       = 'n'
+	keyNumbers    = 'q'
+	keyShard      = 's'
+	keyNode       = 'v'
+)
+
+// Event says what an applied command changed in what the mount shows.
+type Event struct {
+	Session   uint64
+	Domain    string
+	DomainID  uint32
+	LocalPart string // "": the domain itself
+	Account   uint32
+	Added     bool // else removed, or changed
+	Removed   bool
+}
+
+// Directory is the state machine.
+type Directory struct {
+	store  *machine.Store
+	events []Event
+
+	mu          sync.Mutex
+	subscribers map[int]func(Event)
+	nextSub     int
+}
+
+// New makes a directory over its group's store.
+func New(store *machine.Store) *Directory {
+	return &Directory{store: store, subscribers: map[int]func(Event){}}
+}
+
+// Subscribe has fn called with every change, after it is visible, on the applying goroutine: fn must only take note.
+func (d *Directory) Subscribe(fn func(Event)) (cancel func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id := d.nextSub
+	d.nextSub++
+	d.subscribers[id] = fn
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.subscribers, id)
+	}
+}
+
+// Committed implements machine.Machine.
+func (d *Directory) Committed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, ev := range d.events {
+		for _, fn := range d.subscribers {
+			fn(ev)
+		}
+	}
+	d.events = d.events[:0]
+}
+
+func key(kind byte, number uint32, rest string) []byte {
+	k := binary.BigEndian.AppendUint32([]byte{kind}, number)
+	return append(k, rest...)
+}
+
+func nameKey(kind byte, name string) []byte { return append([]byte{kind}, name...) }
+
+func number(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}
+
+func get(r pebble.Reader, k []byte) ([]byte, error) {
+	v, c, err := r.Get(k)
+	if err == pebble.ErrNotFound {
+		return nil, syscall.ENOENT
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := append([]byte(nil), v...)
+	return b, c.Close()
+}
+
+var canonical = proto.MarshalOptions{Deterministic: true}
+
+func put(b *pebble.Batch, k []byte, m proto.Message) error {
+	v, err := canonical.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return b.Set(k, v, nil)
+}
+
+func account(r pebble.Reader, n uint32) (*raftpb.Account, error) {
+	v, err := get(r, key(keyAccount, n, ""))
+	if err != nil {
+		return nil, err
+	}
+	a := new(raftpb.Account)
+	if err := proto.Unmarshal(v, a); err != nil {
+		return nil, fmt.Errorf("account %d: %w", n, err)
+	}
+	return a, nil
+}
+
+// Apply implements machine.Machine. Errors of its results: ENOENT (no such domain or account), EEXIST (the name is taken),
+// ENOTEMPTY (the domain has accounts or aliases), EAGAIN (the record has changed since it was read), EINVAL.
+func (d *Directory) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (machine.Result, error) {
+	before := len(d.events)
+	value, err := d.apply(b, cmd)
+	for i := before; i < len(d.events); i++ {
+		d.events[i].Session = cmd.GetRequest().GetSession()
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		return machine.Result{Errno: errno, Index: index}, nil
+	}
+	return machine.Result{Value: value, Index: index}, err
+}
+
+func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) {
+	switch op := cmd.Op.(type) {
+	case *raftpb.Command_AddDomain:
+		return 0, d.addDomain(b, op.AddDomain.Name)
+	case *raftpb.Command_RemoveDomain:
+		return 0, d.removeDomain(b, op.RemoveDomain.Name)
+	case *raftpb.Command_AddAccounts:
+		return d.addAccounts(b, op.AddAccounts.Accounts, cmd.Now)
+	case *raftpb.Command_UpdateAccount:
+		return 0, d.updateAccount(b, op.UpdateAccount.Account)
+	case *raftpb.Command_DropAccount:
+		return 0, d.dropAccount(b, op.DropAccount.Number)
+	case *raftpb.Command_AddAlias:
+		return 0, d.addAlias(b, op.AddAlias)
+	case *raftpb.Command_RemoveAlias:
+		return 0, d.removeAlias(b, op.RemoveAlias)
+	case *raftpb.Command_PutShard:
+		return 0, put(b, key(keyShard, op.PutShard.Id, ""), op.PutShard)
+	case *raftpb.Command_PutNode:
+		return 0, put(b, nameKey(keyNode, op.PutNode.Id), op.PutNode)
+	}
+	return 0, syscall.EOPNOTSUPP
+}
+
+// numbers are the account and the domain number given last.
+func numbers(r pebble.Reader) (acct, dom uint32, err error) {
+	v, err := get(r, []byte{keyNumbers})
+	if err == syscall.ENOENT {
+		return 0, 0, nil
+	}
+	if err == nil && len(v) != 8 {
+		err = fmt.Errorf("record of numbers is %d octets long", len(v))
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return number(v), number(v[4:]), nil
+}
+
+func putNumbers(b *pebble.Batch, acct, dom uint32) error {
+	return b.Set([]byte{keyNumbers}, binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, acct), dom), nil)
+}
+
+func (d *Directory) addDomain(b *pebble.Batch, name string) error {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return syscall.EINVAL
+	}
+	if _, err := get(b, nameKey(keyDomain, name)); err != syscall.ENOENT {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return err
+	}
+	acct, dom, err := numbers(b)
+	if err != nil {
+		return err
+	}
+	dom++
+	b.Set(nameKey(keyDomain, name), binary.BigEndian.AppendUint32(nil, dom), nil)
+	b.Set(key(keyDomainName, dom, ""), []byte(name), nil)
+	d.events = append(d.events, Event{Domain: name, DomainID: dom, Added: true})
+	return putNumbers(b, acct, dom)
+}
+
+func (d *Directory) domain(r pebble.Reader, name string) (uint32, error) {
+	v, err := get(r, nameKey(keyDomain, name))
+	return number(v), err
+}
+
+func (d *Directory) removeDomain(b *pebble.Batch, name string) error {
+	id, err := d.domain(b, name)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []byte{keyName, keyAlias} {
+		it, err := b.NewIter(&pebble.IterOptions{LowerBound: key(kind, id, ""), UpperBound: key(kind, id+1, "")})
+		if err != nil {
+			return err
+		}
+		used := it.First()
+		if err := it.Close(); err != nil {
+			return err
+		}
+		if used {
+			return syscall.ENOTEMPTY
+		}
+	}
+	b.Delete(nameKey(keyDomain, name), nil)
+	b.Delete(key(keyDomainName, id, ""), nil)
+	d.events = append(d.events, Event{Domain: name, DomainID: id, Removed: true})
+	return nil
+}
+
+func taken(r pebble.Reader, dom uint32, local string) error {
+	for _, kind := range []byte{keyName, keyAlias} {
+		if _, err := get(r, key(kind, dom, local)); err != syscall.ENOENT {
+			if err == nil {
+				err = syscall.EEXIST
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// addAccounts adds all or none, and answers the number of the first; the others follow it.
+func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int64) (uint64, error) {
+	last, dom, err := numbers(b)
+	if err != nil {
+		return 0, err
+	}
+	domains := make([]uint32, len(list))
+	seen := make(map[string]bool, len(list))
+	for i, a := range list {
+		id, err := d.domain(b, a.Domain)
+		if err != nil {
+			return 0, err
+		}
+		if a.LocalPart == "" || strings.ContainsAny(a.LocalPart, "/\x00") {
+			return 0, syscall.EINVAL
+		}
+		if name := a.LocalPart + "@" + a.Domain; seen[name] {
+			return 0, syscall.EEXIST
+		} else {
+			seen[name] = true
+		}
+		if err := taken(b, id, a.LocalPart); err != nil {
+			return 0, err
+		}
+		domains[i] = id
+	}
+	first := last + 1
+	for i, a := range list {
+		last++
+		a.Number, a.State, a.Version, a.Created = last, raftpb.AccountState_ACCOUNT_STATE_CREATING, 1, now
+		if err := put(b, key(keyAccount, last, ""), a); err != nil {
+			return 0, err
+		}
+		b.Set(key(keyName, domains[i], a.LocalPart), binary.BigEndian.AppendUint32(nil, last), nil)
+	}
+	return uint64(first), putNumbers(b, last, dom)
+}
+
+func (d *Directory) updateAccount(b *pebble.Batch, a *raftpb.Account) error {
+	old, err := account(b, a.GetNumber())
+	if err != nil {
+		return err
+	}
+	if old.Version != a.Version {
+		return syscall.EAGAIN
+	}
+	if old.LocalPart != a.LocalPart || old.Domain != a.Domain {
+		return syscall.EINVAL
+	}
+	active := raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+	if (old.State == active) != (a.State == active) {
+		id, err := d.domain(b, a.Domain)
+		if err != nil {
+			return err
+		}
+		d.events = append(d.events, Event{
+			Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number, Added: a.State == active, Removed: a.State != active,
+		})
+	}
+	a.Version++
+	return put(b, key(keyAccount, a.Number, ""), a)
+}
+
+func (d *Directory) dropAccount(b *pebble.Batch, n uint32) error {
+	a, err := account(b, n)
+	if err != nil {
+		return err
+	}
+	id, err := d.domain(b, a.Domain)
+	if err != nil {
+		return err
+	}
+	b.Delete(key(keyAccount, n, ""), nil)
+	b.Delete(key(keyName, id, a.LocalPart), nil)
+	d.events = append(d.events, Event{Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: n, Removed: true})
+	return nil
+}
+
+func (d *Directory) addAlias(b *pebble.Batch, a *raftpb.AddAlias) error {
+	id, err := d.domain(b, a.Domain)
+	if err != nil {
+		return err
+	}
+	if a.LocalPart == "" || len(a.Targets) == 0 {
+		return syscall.EINVAL
+	}
+	if err := taken(b, id, a.LocalPart); err != nil {
+		return err
+	}
+	return put(b, key(keyAlias, id, a.LocalPart), a)
+}
+
+func (d *Directory) removeAlias(b *pebble.Batch, a *raftpb.RemoveAlias) error {
+	id, err := d.domain(b, a.Domain)
+	if err != nil {
+		return err
+	}
+	k := key(keyAlias, id, a.LocalPart)
+	if _, err := get(b, k); err != nil {
+		return err
+	}
+	return b.Delete(k, nil)
+}

@@ -1,0 +1,148 @@
+package directory
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	"mailraft/raftstore/raftpb"
+)
+
+// Domain is a mail domain served here.
+type Domain struct {
+	ID   uint32 // never used again
+	Name string
+}
+
+// Domains lists the domains by name.
+func (d *Directory) Domains() ([]Domain, error) {
+	var list []Domain
+	err := d.scan([]byte{keyDomain}, []byte{keyDomain + 1}, func(k, v []byte) (bool, error) {
+		list = append(list, Domain{number(v), string(k[1:])})
+		return true, nil
+	})
+	return list, err
+}
+
+// Domain finds a domain by its name: ENOENT.
+func (d *Directory) Domain(name string) (Domain, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	id, err := d.domain(h, name)
+	return Domain{id, name}, err
+}
+
+// DomainByID finds a domain by its number: ENOENT.
+func (d *Directory) DomainByID(id uint32) (Domain, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	v, err := get(h, key(keyDomainName, id, ""))
+	return Domain{id, string(v)}, err
+}
+
+// Account finds an account by its number: ENOENT.
+func (d *Directory) Account(n uint32) (*raftpb.Account, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return account(h, n)
+}
+
+// FindAccount finds an account by its name, both parts in lower case: ENOENT.
+func (d *Directory) FindAccount(localPart string, dom uint32) (*raftpb.Account, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	v, err := get(h, key(keyName, dom, localPart))
+	if err != nil {
+		return nil, err
+	}
+	return account(h, number(v))
+}
+
+// Accounts lists at most limit accounts of a domain by local part, those behind after.
+func (d *Directory) Accounts(dom uint32, after string, limit int) ([]*raftpb.Account, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	var list []*raftpb.Account
+	from := key(keyName, dom, after)
+	if after != "" {
+		from = append(from, 0)
+	}
+	err := scan(h, from, key(keyName, dom+1, ""), func(k, v []byte) (bool, error) {
+		a, err := account(h, number(v))
+		if err == nil {
+			list = append(list, a)
+		}
+		return len(list) < limit, err
+	})
+	return list, err
+}
+
+// AllAccounts calls fn with every account by number, until it answers false.
+func (d *Directory) AllAccounts(fn func(*raftpb.Account) bool) error {
+	return d.scan([]byte{keyAccount}, []byte{keyAccount + 1}, func(k, v []byte) (bool, error) {
+		a := new(raftpb.Account)
+		if err := proto.Unmarshal(v, a); err != nil {
+			return false, fmt.Errorf("account %d: %w", number(k[1:]), err)
+		}
+		return fn(a), nil
+	})
+}
+
+// Alias finds an alias: ENOENT.
+func (d *Directory) Alias(localPart string, dom uint32) (*raftpb.AddAlias, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	v, err := get(h, key(keyAlias, dom, localPart))
+	if err != nil {
+		return nil, err
+	}
+	a := new(raftpb.AddAlias)
+	return a, proto.Unmarshal(v, a)
+}
+
+// Aliases lists the aliases of a domain by local part.
+func (d *Directory) Aliases(dom uint32) ([]*raftpb.AddAlias, error) {
+	var list []*raftpb.AddAlias
+	err := d.scan(key(keyAlias, dom, ""), key(keyAlias, dom+1, ""), func(k, v []byte) (bool, error) {
+		a := new(raftpb.AddAlias)
+		list = append(list, a)
+		return true, proto.Unmarshal(v, a)
+	})
+	return list, err
+}
+
+// Shards lists the mail shards by number.
+func (d *Directory) Shards() ([]*raftpb.PutShard, error) {
+	var list []*raftpb.PutShard
+	err := d.scan([]byte{keyShard}, []byte{keyShard + 1}, func(k, v []byte) (bool, error) {
+		s := new(raftpb.PutShard)
+		list = append(list, s)
+		return true, proto.Unmarshal(v, s)
+	})
+	return list, err
+}
+
+func (d *Directory) scan(from, to []byte, fn func(k, v []byte) (bool, error)) error {
+	h := d.store.Acquire()
+	defer h.Release()
+	return scan(h, from, to, fn)
+}
+
+func scan(r pebble.Reader, from, to []byte, fn func(k, v []byte) (bool, error)) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if more, err := fn(it.Key(), v); err != nil || !more {
+			return err
+		}
+	}
+	return it.Error()
+}

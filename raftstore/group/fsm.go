@@ -1,0 +1,167 @@
+package group
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"mailraft/raftstore/machine"
+	"mailraft/raftstore/raftpb"
+)
+
+var appliedKey = []byte{machine.PrefixMeta, 'a'} // the index of the last applied command, 8 octets
+
+// fsm is the raft.FSM: it turns the entries that Raft has committed into one batch.
+type fsm struct {
+	g        *Group
+	requests *requests
+}
+
+func newFSM(g *Group) (*fsm, error) {
+	f := &fsm{g: g}
+	return f, f.load()
+}
+
+// load reads what the store says of itself.
+func (f *fsm) load() error {
+	h := f.g.store.Acquire()
+	defer h.Release()
+	applied, err := readApplied(h)
+	if err != nil {
+		return err
+	}
+	f.g.applied.Store(applied)
+	f.requests, err = loadRequests(h)
+	return err
+}
+
+func readApplied(r pebble.Reader) (uint64, error) {
+	v, c, err := r.Get(appliedKey)
+	if err == pebble.ErrNotFound {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if len(v) != 8 {
+		return 0, fmt.Errorf("applied index is %d octets long", len(v))
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// Apply implements raft.FSM.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch implements raft.BatchingFSM: one Pebble batch for all that one round committed.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	answers := make([]any, len(logs))
+	if err := f.apply(logs, answers); err != nil {
+		f.g.fail(err)
+	}
+	if err := f.g.Err(); err != nil {
+		for i := range answers {
+			answers[i] = err
+		}
+	}
+	return answers
+}
+
+func (f *fsm) apply(logs []*raft.Log, answers []any) error {
+	g := f.g
+	if g.Err() != nil {
+		return nil
+	}
+	h := g.store.Acquire()
+	defer h.Release()
+	b := h.NewIndexedBatch()
+	defer b.Close()
+	applied, octets := g.applied.Load(), 0
+	var cmd raftpb.Command
+	for i, l := range logs {
+		if l.Type != raft.LogCommand || l.Index <= applied {
+			continue
+		}
+		octets += len(l.Data)
+		proto.Reset(&cmd)
+		if err := (proto.UnmarshalOptions{}).Unmarshal(l.Data, &cmd); err != nil {
+			return fmt.Errorf("entry %d: %w", l.Index, err)
+		}
+		if cmd.Version > machine.Version {
+			return fmt.Errorf("entry %d has version %d, this program knows %d: upgrade it", l.Index, cmd.Version, machine.Version)
+		}
+		r, err := f.applyOne(b, l.Index, &cmd)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", l.Index, err)
+		}
+		answers[i], applied = r, l.Index
+	}
+	if b.Empty() {
+		return nil
+	}
+	b.Set(appliedKey, binary.BigEndian.AppendUint64(nil, applied), nil)
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	g.applied.Store(applied)
+	g.machine.Committed()
+	if g.pending.Add(int64(octets)) > g.cfg.CheckpointBytes {
+		select {
+		case g.checkpoint <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// applyOne applies a command once: a request that was applied before gets the answer it got then.
+func (f *fsm) applyOne(b *pebble.Batch, index uint64, cmd *raftpb.Command) (machine.Result, error) {
+	if cmd.Request == nil {
+		return machine.Result{Errno: syscall.EINVAL, Index: index}, nil
+	}
+	if r, known := f.requests.find(cmd.Request); known {
+		return r, nil
+	}
+	r, err := f.g.machine.Apply(b, index, cmd)
+	if err == nil {
+		f.requests.keep(b, cmd.Request, r)
+	}
+	return r, err
+}
+
+// Snapshot implements raft.FSM. The state is on disk already or will be: Persist flushes it.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return flusher{f.g}, nil }
+
+type flusher struct{ g *Group }
+
+// Persist has the state that was applied so far on disk; the sink takes no octets.
+func (s flusher) Persist(sink raft.SnapshotSink) error {
+	h := s.g.store.Acquire()
+	defer h.Release()
+	if err := h.Flush(); err != nil {
+		sink.Cancel()
+		return err
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (flusher) Release() {}
+
+// Restore implements raft.FSM: the state becomes that of the received snapshot.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	db, err := f.g.replaceState(r)
+	if err != nil {
+		return err
+	}
+	if err := f.g.store.Swap(db); err != nil {
+		f.g.log.Warn("closing the state before the snapshot", "error", err)
+	}
+	return f.load()
+}

@@ -1,0 +1,291 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"google.golang.org/protobuf/proto"
+
+	"mailraft/raftstore/machine"
+	"mailraft/raftstore/raftpb"
+)
+
+// Config says what a group is and where it lies.
+type Config struct {
+	Name        string // "directory", "shard-1": for logs
+	Dir         string // its folder, made if it is not there
+	NodeID      string // this replica's name in the group
+	Transport   raft.Transport
+	Bootstrap   []raft.Server // the first voters, when the group is new; the same on each of them
+	NewMachine  func(*machine.Store) machine.Machine
+	Cache       *pebble.Cache // shared by the groups of a node
+	SegmentSize int           // octets of a log segment, preallocated
+	// CheckpointBytes of log applied have the state flushed and the log before it dropped.
+	CheckpointBytes int64
+	// Election is the heartbeat and election timeout. A group of one voter waits once for it, at start.
+	Election time.Duration
+	Logger   *slog.Logger
+}
+
+// Group is this node's replica of one Raft group.
+type Group struct {
+	cfg     Config
+	log     *slog.Logger
+	store   *machine.Store
+	machine machine.Machine
+	wal     *wal.WAL
+	raft    *raft.Raft
+	fsm     *fsm
+
+	snapshots *snapshotStore
+
+	applied    atomic.Uint64 // index of the last applied command
+	broken     atomic.Pointer[error]
+	pending    atomic.Int64 // octets applied since the last checkpoint
+	checkpoint chan struct{}
+	stop       chan struct{}
+	done       sync.WaitGroup
+}
+
+// Open opens the replica, or makes it. It goes on with what its disk holds; whether the group has a leader is for WaitLeader.
+func Open(cfg Config) (_ *Group, err error) {
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "wal"), 0o700); err != nil {
+		return nil, err
+	}
+	g := &Group{
+		cfg:        cfg,
+		log:        cfg.Logger.With("group", cfg.Name),
+		checkpoint: make(chan struct{}, 1),
+		stop:       make(chan struct{}),
+	}
+	g.snapshots = &snapshotStore{g: g, dir: filepath.Join(cfg.Dir, "snapshots")}
+	if err := g.snapshots.open(); err != nil {
+		return nil, err
+	}
+	dir, err := g.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	db, err := g.openState(dir)
+	if err != nil {
+		return nil, err
+	}
+	g.store = machine.NewStore(db)
+	defer func() {
+		if err != nil {
+			g.store.Close()
+		}
+	}()
+	g.machine = cfg.NewMachine(g.store)
+	if g.fsm, err = newFSM(g); err != nil {
+		return nil, err
+	}
+	hlog := raftLogger(g.log)
+	g.wal, err = wal.Open(filepath.Join(cfg.Dir, "wal"), wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(hlog))
+	if err != nil {
+		return nil, fmt.Errorf("open Raft log %s: %w", filepath.Join(cfg.Dir, "wal"), err)
+	}
+	if err := g.startRaft(hlog); err != nil {
+		g.wal.Close()
+		return nil, err
+	}
+	g.done.Add(1)
+	go g.runCheckpoints()
+	return g, nil
+}
+
+func (g *Group) startRaft(hlog *hclogAdapter) error {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(g.cfg.NodeID)
+	c.Logger = hlog
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.cfg.Election, g.cfg.Election, g.cfg.Election
+	c.CommitTimeout = 500 * time.Millisecond
+	c.MaxAppendEntries = maxBatch
+	c.BatchApplyCh = true
+	c.SnapshotInterval = 24 * time.Hour // runCheckpoints counts octets instead of entries
+	c.SnapshotThreshold = 1 << 62
+	c.TrailingLogs = minTrailing
+	c.NoSnapshotRestoreOnStart = true // the state is durable itself
+	c.NoLegacyTelemetry = true
+	if len(g.cfg.Bootstrap) > 0 {
+		has, err := raft.HasExistingState(g.wal, g.wal, g.snapshots)
+		if err != nil {
+			return err
+		}
+		if !has {
+			err := raft.BootstrapCluster(c, g.wal, g.wal, g.snapshots, g.cfg.Transport, raft.Configuration{Servers: g.cfg.Bootstrap})
+			if err != nil {
+				return fmt.Errorf("bootstrap group %s: %w", g.cfg.Name, err)
+			}
+		}
+	}
+	var err error
+	g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport)
+	return err
+}
+
+// maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
+const maxBatch = 32
+
+// Close flushes the state and ends the replica.
+func (g *Group) Close() error {
+	close(g.stop)
+	err := g.raft.Shutdown().Error()
+	g.done.Wait()
+	h := g.store.Acquire()
+	if g.Err() == nil {
+		err = errors.Join(err, h.Flush()) // so that the next start has nothing to apply again
+	}
+	return errors.Join(err, h.Release(), g.wal.Close(), g.store.Close())
+}
+
+// ErrNoLeader says that the group has no leader now, or that this node is not it.
+var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)
+
+// ErrUncertain says that the leader was lost before it told whether the command was committed: propose it again under the same
+// request id.
+var ErrUncertain = fmt.Errorf("leader lost while committing: %w", syscall.EIO)
+
+// Propose commits the command on a quorum and answers what applying it gave. Errors: ErrNoLeader (nothing was proposed),
+// ErrUncertain, context errors before it was proposed, and whatever broke this replica.
+func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
+	if err := g.Err(); err != nil {
+		return machine.Result{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return machine.Result{}, err
+	}
+	data, err := proto.Marshal(cmd)
+	if err != nil {
+		return machine.Result{}, err
+	}
+	var timeout time.Duration
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	f := g.raft.Apply(data, timeout)
+	if err := f.Error(); err != nil {
+		if broken := g.Err(); broken != nil {
+			return machine.Result{}, broken
+		}
+		switch {
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrRaftShutdown):
+			return machine.Result{}, ErrNoLeader
+		case errors.Is(err, raft.ErrEnqueueTimeout):
+			return machine.Result{}, syscall.ETIMEDOUT
+		case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
+			return machine.Result{}, ErrUncertain
+		}
+		return machine.Result{}, fmt.Errorf("commit in group %s: %w", g.cfg.Name, err) // the log's disk failed
+	}
+	switch r := f.Response().(type) {
+	case machine.Result:
+		return r, nil
+	case error:
+		return machine.Result{}, r
+	}
+	return machine.Result{}, fmt.Errorf("group %s: entry was not applied: %w", g.cfg.Name, syscall.EIO)
+}
+
+// ReadIndex waits until this replica's state shows everything that was acknowledged before the call.
+func (g *Group) ReadIndex(ctx context.Context) error {
+	if err := g.Err(); err != nil {
+		return err
+	}
+	if g.raft.State() != raft.Leader {
+		return ErrNoLeader
+	}
+	// With one voter nobody else can have acknowledged anything, and what this replica acknowledged it had applied.
+	if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 {
+		return nil
+	}
+	if err := g.raft.VerifyLeader().Error(); err != nil {
+		return ErrNoLeader
+	}
+	// The barrier is an entry of its own. It also is what makes this true in a leader's first moments, before it has committed
+	// anything in its term.
+	return g.raft.Barrier(remaining(ctx)).Error()
+}
+
+func remaining(ctx context.Context) time.Duration {
+	if d, ok := ctx.Deadline(); ok {
+		return max(time.Until(d), time.Nanosecond)
+	}
+	return 0
+}
+
+// WaitLeader waits until this replica leads its group and has applied all that was committed before.
+func (g *Group) WaitLeader(ctx context.Context) error {
+	for g.raft.State() != raft.Leader {
+		if err := g.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-g.raft.LeaderCh(): // tells one of those who wait; the others look again soon
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("group %s: %w: %w", g.cfg.Name, ErrNoLeader, ctx.Err())
+		}
+	}
+	if err := g.raft.Barrier(remaining(ctx)).Error(); err != nil {
+		return fmt.Errorf("group %s: %w", g.cfg.Name, err)
+	}
+	return g.Err()
+}
+
+// Err is what broke the replica: its state can't be read or written any more. Nil while all is well.
+func (g *Group) Err() error {
+	if err := g.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (g *Group) fail(err error) {
+	err = fmt.Errorf("replica of group %s in %s is broken: %w", g.cfg.Name, g.cfg.Dir, err)
+	if g.broken.CompareAndSwap(nil, &err) {
+		g.log.Error("replica stops serving", "error", err)
+	}
+}
+
+// Status is a replica's state for people.
+type Status struct {
+	Name    string
+	Role    string // "Leader", "Follower", ...
+	Leader  string // the leader's node
+	Voters  []string
+	Term    uint64
+	Commit  uint64 // index
+	Applied uint64 // index
+	First   uint64 // index of the first entry still in the log
+	Stored  uint64 // octets on disk, of the state
+	Err     error
+}
+
+// Status tells how the replica is.
+func (g *Group) Status() Status {
+	_, leader := g.raft.LeaderWithID()
+	s := Status{
+		Name: g.cfg.Name, Role: g.raft.State().String(), Leader: string(leader), Term: g.raft.CurrentTerm(),
+		Commit: g.raft.CommitIndex(), Applied: g.raft.AppliedIndex(), Err: g.Err(),
+	}
+	for _, v := range g.raft.GetConfiguration().Configuration().Servers {
+		s.Voters = append(s.Voters, string(v.ID))
+	}
+	s.First, _ = g.wal.FirstIndex()
+	h := g.store.Acquire()
+	defer h.Release()
+	s.Stored = h.Metrics().DiskSpaceUsage()
+	return s
+}

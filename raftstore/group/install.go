@@ -1,0 +1,110 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// The state lies in a folder "state-..." whose name stands in the file "STATE". A snapshot from the leader is unpacked into a
+// folder of its own; writing its name into STATE is the moment at which it becomes the state.
+const (
+	stateFile   = "STATE"
+	statePrefix = "state-"
+	firstState  = statePrefix + "first"
+)
+
+// stateDir finds the folder of the state, and clears away what a crash has left of others. A snapshot that had come whole
+// before the crash is installed first: Raft counts on it.
+func (g *Group) stateDir() (string, error) {
+	received := filepath.Join(g.snapshots.dir, receivedFile)
+	if g.snapshots.got {
+		f, err := os.Open(received)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		if _, err := g.unpack(f); err != nil {
+			return "", fmt.Errorf("install received snapshot: %w", err)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(g.cfg.Dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return filepath.Join(g.cfg.Dir, firstState), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	name := string(b)
+	if !strings.HasPrefix(name, statePrefix) || strings.Contains(name, "/") {
+		return "", fmt.Errorf("%s is corrupt: it names %q", filepath.Join(g.cfg.Dir, stateFile), name)
+	}
+	if _, err := os.Stat(filepath.Join(g.cfg.Dir, name)); err != nil {
+		return "", err
+	}
+	return filepath.Join(g.cfg.Dir, name), g.clear(name)
+}
+
+// clear removes every state but the one named, and checkpoints that were being sent.
+func (g *Group) clear(keep string) error {
+	entries, err := os.ReadDir(g.cfg.Dir)
+	for _, e := range entries {
+		if n := e.Name(); strings.HasPrefix(n, statePrefix) && n != keep || strings.HasPrefix(n, checkpointPrefix) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(g.cfg.Dir, n)))
+		}
+	}
+	return err
+}
+
+// replaceState unpacks a received snapshot and opens it as the state.
+func (g *Group) replaceState(r io.Reader) (*pebble.DB, error) {
+	dir, err := g.unpack(r)
+	if err != nil {
+		return nil, err
+	}
+	return g.openState(dir)
+}
+
+// unpack makes the state of a snapshot's stream and answers its folder.
+func (g *Group) unpack(r io.Reader) (string, error) {
+	dir, err := os.MkdirTemp(g.cfg.Dir, statePrefix)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(readStream(r, dir), syncDir(dir)); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := writeFileSync(filepath.Join(g.cfg.Dir, stateFile), []byte(filepath.Base(dir))); err != nil {
+		return "", err
+	}
+	return dir, g.snapshots.installed()
+}
+
+// writeFileSync replaces the file so that after a crash the old or the new one is there.
+func writeFileSync(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,84 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// hclogAdapter has the Raft libraries log to slog. What they call info is their daily life: debug here.
+type hclogAdapter struct {
+	log  *slog.Logger
+	name string
+}
+
+func raftLogger(l *slog.Logger) *hclogAdapter { return &hclogAdapter{log: l} }
+
+func slogLevel(l hclog.Level) slog.Level {
+	switch l {
+	case hclog.Error:
+		return slog.LevelError
+	case hclog.Warn:
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+func (a *hclogAdapter) Log(l hclog.Level, msg string, args ...any) {
+	level := slogLevel(l)
+	if msg == "heartbeat timeout reached, starting election" {
+		level = slog.LevelDebug // how every group of one voter starts
+	}
+	a.log.Log(context.Background(), level, msg, args...)
+}
+func (a *hclogAdapter) Trace(msg string, args ...any) { a.Log(hclog.Trace, msg, args...) }
+func (a *hclogAdapter) Debug(msg string, args ...any) { a.Log(hclog.Debug, msg, args...) }
+func (a *hclogAdapter) Info(msg string, args ...any)  { a.Log(hclog.Info, msg, args...) }
+func (a *hclogAdapter) Warn(msg string, args ...any)  { a.Log(hclog.Warn, msg, args...) }
+func (a *hclogAdapter) Error(msg string, args ...any) { a.Log(hclog.Error, msg, args...) }
+
+func (a *hclogAdapter) enabled(l slog.Level) bool { return a.log.Enabled(context.Background(), l) }
+func (a *hclogAdapter) IsTrace() bool             { return false }
+func (a *hclogAdapter) IsDebug() bool             { return a.enabled(slog.LevelDebug) }
+func (a *hclogAdapter) IsInfo() bool              { return a.enabled(slog.LevelDebug) }
+func (a *hclogAdapter) IsWarn() bool              { return a.enabled(slog.LevelWarn) }
+func (a *hclogAdapter) IsError() bool             { return a.enabled(slog.LevelError) }
+func (a *hclogAdapter) ImpliedArgs() []any        { return nil }
+func (a *hclogAdapter) Name() string              { return a.name }
+func (a *hclogAdapter) SetLevel(hclog.Level)      {}
+func (a *hclogAdapter) GetLevel() hclog.Level     { return hclog.Debug }
+
+func (a *hclogAdapter) With(args ...any) hclog.Logger {
+	return &hclogAdapter{a.log.With(args...), a.name}
+}
+func (a *hclogAdapter) Named(name string) hclog.Logger {
+	return &hclogAdapter{a.log.With("part", name), name}
+}
+func (a *hclogAdapter) ResetNamed(name string) hclog.Logger { return &hclogAdapter{a.log, name} }
+
+func (a *hclogAdapter) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
+	return slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)
+}
+func (a *hclogAdapter) StandardWriter(*hclog.StandardLoggerOptions) io.Writer {
+	return a.StandardLogger(nil).Writer()
+}
+
+// pebbleLogger has Pebble log to slog.
+type pebbleLogger struct{ log *slog.Logger }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.log.Debug("state store: " + fmt.Sprintf(format, args...))
+}
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error("state store: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called when going on would lose data: Pebble wants the process to end.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.log.Error("state store can't go on: " + fmt.Sprintf(format, args...))
+	panic("state store: " + fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,181 @@
+package raftstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"mailraft/raftstore/group"
+	"mailraft/raftstore/machine"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// Proposer proposes commands under request ids of its own, so that each is applied once however often it is sent. A mount has
+// one: it knows the changes that it made itself by Session.
+type Proposer struct {
+	store   *Store
+	session uint64
+
+	mu     sync.Mutex
+	groups map[*group.Group]*sequence
+	ranges map[tree.Account]*inodeRange
+}
+
+// sequence numbers the requests to one group.
+type sequence struct {
+	mu          sync.Mutex
+	last        uint64
+	outstanding map[uint64]struct{}
+}
+
+// NewProposer makes a proposer with a new session.
+func (s *Store) NewProposer() *Proposer {
+	var b [8]byte
+	rand.Read(b[:])
+	return &Proposer{
+		store: s, session: binary.BigEndian.Uint64(b[:]),
+		groups: map[*group.Group]*sequence{}, ranges: map[tree.Account]*inodeRange{},
+	}
+}
+
+// Session is the number under which this proposer's changes appear in events.
+func (p *Proposer) Session() uint64 { return p.session }
+
+// Propose commits the command in the shard and answers what applying it gave: Result.Errno is the state machine's answer. An
+// error is the transport's, and holds a syscall.Errno: EIO when the shard has no leader or its disk fails, ETIMEDOUT, ENOSPC
+// when the disk is full. After nil, the shard's View shows the change.
+func (p *Proposer) Propose(ctx context.Context, sh *Shard, cmd *raftpb.Command) (tree.Result, error) {
+	return p.propose(ctx, sh.group, cmd)
+}
+
+func (p *Proposer) propose(ctx context.Context, g *group.Group, cmd *raftpb.Command) (machine.Result, error) {
+	if err := p.admit(cmd); err != nil {
+		return machine.Result{}, err
+	}
+	q := p.sequence(g)
+	cmd.Version = machine.Version
+	cmd.Now = time.Now().UnixNano()
+	cmd.Request = q.begin(p.session)
+	defer q.end(cmd.Request.Sequence)
+	for {
+		r, err := g.Propose(ctx, cmd)
+		if err == nil {
+			return r, nil
+		}
+		if !errors.Is(err, group.ErrUncertain) && !errors.Is(err, group.ErrNoLeader) {
+			return r, withErrno(err)
+		}
+		// The same request id again: if it was committed after all, the answer of then comes back.
+		if err := g.WaitLeader(ctx); err != nil {
+			return r, withErrno(err)
+		}
+	}
+}
+
+// admit refuses what adds data when the disk is almost full. What removes data may use the reserve.
+func (p *Proposer) admit(cmd *raftpb.Command) error {
+	switch cmd.Op.(type) {
+	case *raftpb.Command_Unlink, *raftpb.Command_RemoveAccount, *raftpb.Command_DropContent, *raftpb.Command_ReapOrphans,
+		*raftpb.Command_RemoveXattr, *raftpb.Command_DropAccount, *raftpb.Command_Rename:
+		return nil
+	}
+	_, full, err := p.store.space.free()
+	if err == nil && full {
+		err = syscall.ENOSPC
+	}
+	return err
+}
+
+// withErrno makes sure that the error holds an errno.
+func withErrno(err error) error {
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return errors.Join(err, syscall.ETIMEDOUT)
+	}
+	return errors.Join(err, syscall.EIO)
+}
+
+func (p *Proposer) sequence(g *group.Group) *sequence {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.groups[g]
+	if q == nil {
+		q = &sequence{outstanding: map[uint64]struct{}{}}
+		p.groups[g] = q
+	}
+	return q
+}
+
+func (q *sequence) begin(session uint64) *raftpb.Request {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last++
+	floor := q.last
+	for seq := range q.outstanding {
+		floor = min(floor, seq)
+	}
+	q.outstanding[q.last] = struct{}{}
+	return &raftpb.Request{Session: session, Sequence: q.last, Floor: floor}
+}
+
+func (q *sequence) end(seq uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.outstanding, seq)
+}
+
+// inodeRange is what is left of the inode numbers reserved for an account.
+type inodeRange struct {
+	mu         sync.Mutex
+	next, end  tree.Ino
+	reservings uint32 // doubles what is reserved at once, up to a bound: busy accounts reserve seldom
+}
+
+// ReserveIno gives a number for a new inode, or a new content, of the account: from a range that was reserved before, else by
+// reserving one. Errors as Propose's, and ENOENT when the account has no tree.
+func (p *Proposer) ReserveIno(ctx context.Context, sh *Shard, a tree.Account) (tree.Ino, error) {
+	p.mu.Lock()
+	r := p.ranges[a]
+	if r == nil {
+		if len(p.ranges) >= maxRanges {
+			for old := range p.ranges { // any: what is lost is a few numbers of 2^35
+				delete(p.ranges, old)
+				break
+			}
+		}
+		r = new(inodeRange)
+		p.ranges[a] = r
+	}
+	p.mu.Unlock()
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == r.end {
+		count := min(uint32(64)<<min(r.reservings, 6), tree.MaxReserve)
+		r.reservings++
+		cmd := &raftpb.Command{Op: &raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: uint32(a), Count: count}}}
+		result, err := p.Propose(ctx, sh, cmd)
+		if err == nil {
+			err = result.Err()
+		}
+		if err != nil {
+			return 0, err
+		}
+		r.next = tree.Ino(result.Value)
+		r.end = r.next + tree.Ino(count)
+	}
+	i := r.next
+	r.next++
+	return i, nil
+}
+
+// maxRanges bounds the accounts whose ranges are kept: some 10 MiB.
+const maxRanges = 100_000

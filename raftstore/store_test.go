@@ -1,0 +1,248 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+func openStore(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), Config{Dir: dir, NodeID: "n1", Shards: 2, UID: 5000, GID: 5000, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func addAccount(t testing.TB, s *Store, address string) *raftpb.Account {
+	t.Helper()
+	local, domain, err := SplitAddress(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Directory().AddDomain(t.Context(), domain); err != nil && !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
+	made, err := s.Directory().AddAccounts(t.Context(), []NewAccount{{LocalPart: local, Domain: domain}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made[0]
+}
+
+// deliver commits a message into the account's new/.
+func deliver(ctx context.Context, p *Proposer, a tree.Account, name string, content []byte) error {
+	sh, err := p.store.Shard(a)
+	if err != nil {
+		return err
+	}
+	dir, err := sh.View().Lookup(tree.RootIno(a), "new")
+	if err != nil {
+		return err
+	}
+	ino, err := p.ReserveIno(ctx, sh, a)
+	if err != nil {
+		return err
+	}
+	r, err := p.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+		Parent: uint64(dir.Ino), Name: []byte(name), Inode: uint64(ino), Mode: syscall.S_IFREG | 0o600,
+		Content: &raftpb.Content{Id: uint64(ino), SealedSize: uint64(len(content)), Size: uint64(len(content)), Inline: content},
+	}}})
+	if err != nil {
+		return err
+	}
+	return r.Err()
+}
+
+func TestStoreKeepsWhatItAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	a := tree.Account(addAccount(t, s, "alice@example.org").Number)
+	p := s.NewProposer()
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range 50 {
+				if err := deliver(t.Context(), p, a, fmt.Sprintf("%d.%d", w, i), []byte("sealed")); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = openStore(t, dir)
+		sh, err := s.Shard(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := sh.View().FolderIndex(tree.RootIno(a), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(x.Messages) != 400 || x.Folder.UIDNext != 401 {
+			t.Fatalf("%d messages, UIDNEXT %d", len(x.Messages), x.Folder.UIDNext)
+		}
+	}
+	s.Close()
+}
+
+func TestResolve(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	addAccount(t, s, "alice@example.org")
+	addAccount(t, s, "bob@example.org")
+	d := s.Directory()
+	for _, al := range []struct {
+		address string
+		targets []string
+	}{
+		{"team@example.org", []string{"alice@example.org", "Bob@example.org", "alice+x@example.org"}},
+		{"all@example.org", []string{"team@example.org", "bob@example.org"}},
+	} {
+		if err := d.AddAlias(t.Context(), al.address, al.targets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		address, want, detail string
+		err                   error
+	}{
+		{"alice@example.org", "alice", "", nil},
+		{"ALICE@Example.ORG", "alice", "", nil},
+		{"alice+lists@example.org", "alice", "lists", nil},
+		{"team@example.org", "alice bob", "", nil},
+		{"all@example.org", "bob alice", "", nil},
+		{"all+x@example.org", "bob alice", "", nil},
+		{"carol@example.org", "", "", ErrNoSuchAccount},
+		{"alice@elsewhere.org", "", "", ErrNoSuchDomain},
+		{"alice", "", "", ErrAddress},
+		{"../x@example.org", "", "", ErrAddress},
+		{"@example.org", "", "", ErrAddress},
+	} {
+		list, detail, err := d.Resolve(c.address)
+		var names []string
+		for _, a := range list {
+			names = append(names, a.LocalPart)
+		}
+		if got := strings.Join(names, " "); got != c.want || detail != c.detail || !errors.Is(err, c.err) {
+			t.Errorf("%s: %q, detail %q, %v", c.address, got, detail, err)
+		}
+	}
+}
+
+func TestDirectoryErrors(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	addAccount(t, s, "alice@example.org")
+	d, ctx := s.Directory(), t.Context()
+	if err := d.RemoveDomain(ctx, "example.org"); !errors.Is(err, ErrDomainInUse) {
+		t.Error(err)
+	}
+	if err := d.AddDomain(ctx, "example.org"); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	if _, err := d.AddAccounts(ctx, []NewAccount{{LocalPart: "bob", Domain: "example.org"}, {LocalPart: "alice", Domain: "example.org"}}); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	if _, err := d.FindAccount("bob", "example.org"); !errors.Is(err, ErrNoSuchAccount) {
+		t.Error(err)
+	}
+	if err := d.RemoveAccount(ctx, "alice", "example.org"); err != nil {
+		t.Error(err)
+	}
+	if err := d.RemoveAccount(ctx, "alice", "example.org"); !errors.Is(err, ErrNoSuchAccount) {
+		t.Error(err)
+	}
+	if err := d.RemoveDomain(ctx, "example.org"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFolderThatCannotBeOpened(t *testing.T) {
+	whole := t.TempDir()
+	s := openStore(t, whole)
+	if _, err := Open(t.Context(), Config{Dir: whole, NodeID: "n1"}); !errors.Is(err, ErrLocked) {
+		t.Errorf("second process: %v", err)
+	}
+	s.Close()
+	for name, c := range map[string]struct {
+		spoil func(dir string) error
+		want  string
+	}{
+		"other data":        {func(d string) error { os.Remove(d + "/FORMAT"); return os.WriteFile(d+"/x", nil, 0o600) }, "not empty"},
+		"version":           {func(d string) error { return os.WriteFile(d+"/FORMAT", []byte("mailraft data 2, shards 2\n"), 0o600) }, "version 2"},
+		"damaged format":    {func(d string) error { return os.WriteFile(d+"/FORMAT", []byte("mailraft date 1"), 0o600) }, "FORMAT"},
+		"shards tampered":   {func(d string) error { return os.WriteFile(d+"/FORMAT", []byte("mailraft data 1, shards 0\n"), 0o600) }, "FORMAT"},
+		"a file, no folder": {func(d string) error { os.RemoveAll(d); return os.WriteFile(d, nil, 0o600) }, "data folder"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(t.Context(), Config{Dir: dir, NodeID: "n1"})
+			if err == nil {
+				s.Close()
+				t.Fatal("opened")
+			}
+			if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func BenchmarkDelivery(b *testing.B) {
+	for _, writers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			s, err := Open(b.Context(), Config{Dir: b.TempDir(), NodeID: "n1", Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			p := s.NewProposer()
+			var accounts []tree.Account
+			for i := range 16 {
+				accounts = append(accounts, tree.Account(addAccount(b, s, fmt.Sprintf("u%d@example.org", i)).Number))
+			}
+			content := make([]byte, 8<<10)
+			start := time.Now()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for i := w; i < b.N; i += writers {
+						if err := deliver(b.Context(), p, accounts[i%16], fmt.Sprint("m", i), content); err != nil {
+							b.Error(err)
+						}
+					}
+				}()
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "deliveries/s")
+		})
+	}
+}
