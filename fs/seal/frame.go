@@ -11,9 +11,9 @@ import (
 // message of at most FrameSize bytes (an empty one too) is one frame; a larger one is several, followed by a seek table.
 const FrameSize = 1 << 20
 
-// maxFrameOverhead bounds how much larger than its content a frame can be: magic and header (RFC 8878, 3.1.1: 4 + 14), a
-// header for each of the blocks of 128 KiB (3 bytes), the checksum (4).
-const maxFrameOverhead = 18 + 3*(FrameSize/(128<<10)) + 4
+// maxFrameOverhead bounds how many bytes larger than its content a frame can be: magic and header (RFC 8878, 3.1.1: 4 + 14),
+// 3 bytes a block, the checksum (4). Blocks have 64 KiB or 128 KiB now; the bound leaves room for any from 1 KiB.
+const maxFrameOverhead = FrameSize >> 8
 
 // encoder compresses frames. It has as many states as there are processors; each is made when first needed. Single
 // segment frames always tell their content's size, and the decoder needs no window beside it. The checksum (xxhash, far
@@ -61,7 +61,11 @@ func appendContent(dst, frame []byte, size int) ([]byte, error) {
 	if len(out)-begin != size {
 		return nil, corrupt("zstd frame holds %d bytes and claims %d", len(out)-begin, size)
 	}
-	return out, nil
+	dst = dst[:begin+size] // with all of its capacity
+	if size > 0 && &out[begin] != &dst[begin] {
+		copy(dst[begin:], out[begin:])
+	}
+	return dst, nil
 }
 
 // checkFrame walks over one frame without decoding it: it must be a frame as [appendFrame] makes them, tell the size of

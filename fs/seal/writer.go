@@ -215,7 +215,7 @@ func (w *Writer) Close() error {
 
 // Buffers come in two sizes: what most mail fits in, and a whole frame.
 const (
-	smallBuffer = 64 << 10
+	smallBuffer = 64<<10 + maxFrameOverhead
 	largeBuffer = FrameSize + maxFrameOverhead
 )
 
