@@ -1,0 +1,90 @@
+package imap
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// args reads the arguments of a command that this layer answers itself. The command is whole (frame), its literals in place.
+type args []byte
+
+// commandArgs returns what follows a command's name.
+func commandArgs(cmd []byte) args {
+	rest := cmd
+	for range 2 { // tag and name
+		i := bytes.IndexByte(rest, ' ')
+		if i < 0 {
+			return args("\r\n")
+		}
+		rest = rest[i+1:]
+	}
+	return args(rest)
+}
+
+// end says whether nothing follows.
+func (a args) end() bool { return len(bytes.TrimRight(a, "\r\n")) == 0 }
+
+// space takes one space.
+func (a *args) space() bool {
+	if len(*a) == 0 || (*a)[0] != ' ' {
+		return false
+	}
+	*a = (*a)[1:]
+	return true
+}
+
+// astring takes an atom, a quoted string or a literal (RFC 9051, 9: astring).
+func (a *args) astring() (string, bool) {
+	switch {
+	case len(*a) == 0:
+		return "", false
+	case (*a)[0] == '"':
+		return a.quoted()
+	case (*a)[0] == '{':
+		return a.literal()
+	}
+	i := bytes.IndexAny(*a, "(){ %*\"\\\r\n")
+	if i <= 0 {
+		return "", false
+	}
+	s := string((*a)[:i])
+	*a = (*a)[i:]
+	return s, true
+}
+
+func (a *args) quoted() (string, bool) {
+	var s []byte
+	for i := 1; i < len(*a); i++ {
+		switch ch := (*a)[i]; ch {
+		case '"':
+			*a = (*a)[i+1:]
+			return string(s), true
+		case '\\':
+			i++
+			if i == len(*a) || (*a)[i] != '\\' && (*a)[i] != '"' {
+				return "", false
+			}
+			s = append(s, (*a)[i])
+		case '\r', '\n':
+			return "", false
+		default:
+			s = append(s, ch)
+		}
+	}
+	return "", false
+}
+
+func (a *args) literal() (string, bool) {
+	i := bytes.IndexByte(*a, '\n')
+	if i < 0 {
+		return "", false
+	}
+	digits, _, _ := bytes.Cut(bytes.Trim((*a)[:i], "{}\r"), []byte("+"))
+	n, err := strconv.Atoi(string(bytes.TrimRight(digits, "}")))
+	if err != nil || n < 0 || n > len(*a)-i-1 {
+		return "", false
+	}
+	s := string((*a)[i+1 : i+1+n])
+	*a = (*a)[i+1+n:]
+	return s, true
+}

@@ -1,0 +1,306 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2/imapserver"
+
+	"mailraft/proxy"
+	"mailraft/proxy/maildir"
+)
+
+// Server is an IMAP server.
+type Server struct {
+	cfg     Config
+	logins  proxy.Logins
+	changes proxy.Changes
+
+	// readIndex reads a folder's index since a MODSEQ, or all of it for 0. Tests on plain directories keep one themselves.
+	readIndex func(dir string, since uint64) (*maildir.Index, error)
+
+	library  *imapserver.Server
+	loggedIn handover
+
+	ctx    context.Context // ends with the server
+	cancel context.CancelFunc
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	perIP     map[string]int
+	stopped   bool
+	active    sync.WaitGroup // connections, listeners and the library's loop
+}
+
+// ErrServerClosed is what Serve returns after Shutdown.
+var ErrServerClosed = errors.New("imap: server closed")
+
+// New returns a server that checks logins with logins, and learns of changes from changes.
+func New(cfg Config, logins proxy.Logins, changes proxy.Changes) *Server {
+	s := &Server{
+		cfg:       cfg.withDefaults(),
+		logins:    logins,
+		changes:   changes,
+		readIndex: readIndex,
+		loggedIn:  handover{conns: make(chan net.Conn), done: make(chan struct{})},
+		listeners: make(map[net.Listener]struct{}),
+		conns:     make(map[*conn]struct{}),
+		perIP:     make(map[string]int),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.library = imapserver.New(&imapserver.Options{
+		NewSession: func(lc *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			c := lc.NetConn().(*conn)
+			return c.session, &imapserver.GreetingData{PreAuth: true}, nil
+		},
+		Caps:         libraryCaps,
+		Logger:       libraryLog{s.cfg.Logger},
+		InsecureAuth: true, // nobody logs in there
+	})
+	s.active.Add(1)
+	go func() {
+		defer s.active.Done()
+		s.library.Serve(&s.loggedIn)
+	}()
+	return s
+}
+
+func readIndex(dir string, since uint64) (*maildir.Index, error) {
+	if since == 0 {
+		return maildir.ReadIndex(dir)
+	}
+	return maildir.ReadIndexSince(dir, since)
+}
+
+// Serve accepts clients that may start TLS with STARTTLS. It returns ErrServerClosed after Shutdown.
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, false) }
+
+// ServeTLS accepts clients that speak TLS from the first byte (RFC 8314, 3.2).
+func (s *Server) ServeTLS(l net.Listener) error {
+	if s.cfg.TLSConfig == nil {
+		return errors.New("imap: ServeTLS needs a TLSConfig")
+	}
+	return s.serve(l, true)
+}
+
+func (s *Server) serve(l net.Listener, implicitTLS bool) error {
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		l.Close()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.active.Add(1)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+		s.active.Done()
+	}()
+
+	for {
+		raw, err := l.Accept()
+		if err != nil {
+			if s.isStopped() {
+				return ErrServerClosed
+			}
+			var ne net.Error
+			if errors.As(err, &ne) && ne.Timeout() || isFileLimit(err) {
+				s.cfg.Logger.Warn("accept", "err", err)
+				select {
+				case <-time.After(100 * time.Millisecond):
+				case <-s.ctx.Done():
+				}
+				continue
+			}
+			return fmt.Errorf("imap: accept: %w", err)
+		}
+		go s.welcome(raw, implicitTLS)
+	}
+}
+
+// welcome serves one connection up to its login.
+func (s *Server) welcome(raw net.Conn, implicitTLS bool) {
+	c := newConn(s, raw)
+	if reason := s.remember(c); reason != "" {
+		if !implicitTLS {
+			c.end("UNAVAILABLE", reason)
+		}
+		raw.Close()
+		return
+	}
+	if err := c.serveStranger(implicitTLS); err != nil {
+		if !errors.Is(err, io.EOF) {
+			s.cfg.Logger.Debug("connection ended", "remote", raw.RemoteAddr().String(), "err", err)
+		}
+		c.Close()
+		return
+	}
+	if !s.loggedIn.pass(c) {
+		c.session.Close()
+		c.Close()
+	}
+}
+
+// remember counts a connection in, or says why it cannot be.
+func (s *Server) remember(c *conn) (refusal string) {
+	ip := peerIP(c.raw)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopped:
+		return "Server is shutting down"
+	case len(s.conns) >= s.cfg.MaxConnections:
+		return "Too many connections"
+	case s.perIP[ip] >= s.cfg.MaxConnectionsPerIP:
+		return "Too many connections from your address"
+	}
+	s.conns[c] = struct{}{}
+	s.perIP[ip]++
+	s.active.Add(1)
+	return ""
+}
+
+// forget counts a connection out.
+func (s *Server) forget(c *conn) {
+	ip := peerIP(c.raw)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
+	delete(s.conns, c)
+	if s.perIP[ip]--; s.perIP[ip] == 0 {
+		delete(s.perIP, ip)
+	}
+	s.active.Done()
+}
+
+func peerIP(raw net.Conn) string {
+	if a, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
+		return a.IP.String()
+	}
+	return "local"
+}
+
+func (s *Server) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// Shutdown stops accepting, lets commands that are under way end, says BYE, and waits until all connections are closed. When ctx
+// is done first, it closes them as they are, and returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.stopped
+	s.stopped = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	for c := range s.conns {
+		c.endSoon("Server is shutting down")
+	}
+	s.mu.Unlock()
+
+	if first {
+		go func() {
+			s.eachGone(ctx)
+			s.cancel()
+			s.loggedIn.Close()
+		}()
+	}
+	done := make(chan struct{})
+	go func() {
+		s.active.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.cancel()
+	s.mu.Lock()
+	for c := range s.conns {
+		c.raw.Close()
+	}
+	s.mu.Unlock()
+	return ctx.Err()
+}
+
+// eachGone waits until there are no connections, or ctx is done.
+func (s *Server) eachGone(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		n := len(s.conns)
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// handover is the listener from which the library accepts the connections that have logged in.
+type handover struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+// pass gives the library a connection, unless it accepts no more.
+func (h *handover) pass(c net.Conn) bool {
+	select {
+	case h.conns <- c:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handover) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+func (h *handover) Addr() net.Addr { return &net.UnixAddr{Name: "handover", Net: "unix"} }
+
+// libraryLog takes the library's messages. They can hold parts of a client's command, so only debugging shows them, but for
+// panics, which are bugs.
+type libraryLog struct{ log *slog.Logger }
+
+func (l libraryLog) Printf(format string, args ...any) {
+	level := slog.LevelDebug
+	if len(format) > 5 && format[:5] == "panic" {
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, fmt.Sprintf(format, args...))
+}
+
+var _ imapserver.SessionIMAP4rev2 = (*session)(nil)
+var _ imapserver.SessionAppendLimit = (*session)(nil)

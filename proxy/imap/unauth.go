@@ -1,0 +1,279 @@
+package imap
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-sasl"
+
+	"mailraft/proxy"
+)
+
+// serveStranger speaks with a client that has not logged in. When it returns nil the client has, and the library takes over; the
+// answer to its login is written already.
+//
+// The library is kept out of this state: it has one setting for all connections on whether passwords may cross them, it drops
+// the last challenge of a SASL exchange, and it reads STARTTLS from under our framing.
+func (c *conn) serveStranger(implicitTLS bool) error {
+	deadline := time.Now().Add(c.server.cfg.LoginTimeout)
+	if implicitTLS {
+		c.raw.SetDeadline(deadline)
+		if err := c.startTLS(); err != nil {
+			return err
+		}
+	}
+	if err := c.writef("* OK [CAPABILITY %s] %s IMAP ready", c.capabilities(), c.server.cfg.Hostname); err != nil {
+		return err
+	}
+	failures := 0
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			c.end("", "Took too long to log in")
+			return io.EOF
+		}
+		if err := c.gather(left); err != nil {
+			return err
+		}
+		if c.cmd == nil {
+			continue
+		}
+		name, arguments := c.command.name, commandArgs(c.cmd)
+		var err error
+		switch name {
+		case "CAPABILITY", "NOOP", "ID", "LOGOUT":
+			err = c.answerAnywhere(name, arguments)
+		case "STARTTLS":
+			c.raw.SetDeadline(deadline)
+			err = c.handleStartTLS(arguments)
+		case "LOGIN", "AUTHENTICATE":
+			err = c.handleLogin(name, arguments, deadline)
+			if err == nil && c.session != nil {
+				c.raw.SetDeadline(time.Time{})
+				return nil
+			}
+			if errors.Is(err, proxy.ErrAuthentication) {
+				err = nil
+				if failures++; failures >= c.server.cfg.MaxFailedLogins {
+					c.end("", "Too many failed logins")
+					return io.EOF
+				}
+			}
+		case "SELECT", "EXAMINE", "CREATE", "DELETE", "RENAME", "SUBSCRIBE", "UNSUBSCRIBE", "LIST", "LSUB", "NAMESPACE", "STATUS",
+			"APPEND", "IDLE", "ENABLE", "CLOSE", "UNSELECT", "CHECK", "EXPUNGE", "SEARCH", "FETCH", "STORE", "COPY", "MOVE",
+			"UID FETCH", "UID STORE", "UID COPY", "UID MOVE", "UID SEARCH", "UID EXPUNGE":
+			err = c.refuse("BAD [CLIENTBUG] Log in first")
+		default:
+			// A browser that was lured into speaking to us says things like POST and Host; no second guess for it.
+			c.answer("BAD Unknown command")
+			c.end("", "Unknown command")
+			return io.EOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// refuse answers a command, and reads the message away that a client may send with it unasked.
+func (c *conn) refuse(status string) error {
+	if err := c.answer(status); err != nil {
+		return err
+	}
+	offered := c.offered
+	c.offered = upload{}
+	if !offered.nonSync {
+		return nil
+	}
+	if err := c.discard(offered.size); err != nil {
+		return err
+	}
+	return c.discardCommand(nil)
+}
+
+// answerAnywhere answers the commands that are valid in all states and that this layer answers itself.
+func (c *conn) answerAnywhere(name string, arguments args) error {
+	if name != "ID" && !arguments.end() {
+		return c.answer("BAD [CLIENTBUG] " + name + " takes no arguments")
+	}
+	switch name {
+	case "CAPABILITY":
+		if err := c.writef("* CAPABILITY %s", c.capabilities()); err != nil {
+			return err
+		}
+	case "ID": // RFC 2971: tell the name alone, a version helps attackers more than anybody
+		if err := c.writef(`* ID ("name" "Mailraft")`); err != nil {
+			return err
+		}
+	case "LOGOUT":
+		if err := c.writef("* BYE Logging out"); err != nil {
+			return err
+		}
+		c.answer("OK LOGOUT completed")
+		c.flush()
+		return io.EOF
+	}
+	return c.answer("OK " + name + " completed")
+}
+
+// handleStartTLS does RFC 9051, 6.2.1.
+func (c *conn) handleStartTLS(arguments args) error {
+	switch {
+	case !arguments.end():
+		return c.answer("BAD [CLIENTBUG] STARTTLS takes no arguments")
+	case c.tls != nil:
+		return c.answer("BAD [CLIENTBUG] TLS is active already")
+	case c.server.cfg.TLSConfig == nil:
+		return c.answer("NO [UNAVAILABLE] No TLS here")
+	case c.br.Buffered() > 0:
+		c.answer("BAD [CLIENTBUG] Nothing may follow STARTTLS")
+		c.end("", "Protocol error")
+		return io.EOF
+	}
+	c.answer("OK Begin TLS negotiation now")
+	if err := c.flush(); err != nil {
+		return err
+	}
+	return c.startTLS()
+}
+
+// handleLogin does LOGIN and AUTHENTICATE (RFC 9051, 6.2.3 and 6.2.2). A login that fails is answered, and its error is
+// proxy.ErrAuthentication.
+func (c *conn) handleLogin(name string, arguments args, deadline time.Time) error {
+	if !c.mayLogIn() {
+		return c.answer("NO [PRIVACYREQUIRED] TLS is required to log in") // RFC 5530
+	}
+	credentials := proxy.Credentials{Protocol: "imap", Remote: c.raw.RemoteAddr(), TLS: c.tls != nil}
+	if name == "LOGIN" {
+		user, ok1 := arguments.astring()
+		ok2 := arguments.space()
+		password, ok3 := arguments.astring()
+		if !ok1 || !ok2 || !ok3 || !arguments.end() {
+			return c.answer("BAD [CLIENTBUG] LOGIN takes a user name and a password")
+		}
+		credentials.Username, credentials.Password = user, password
+	} else {
+		ok, err := c.exchange(arguments, &credentials)
+		if err != nil || !ok {
+			return err
+		}
+	}
+	if credentials.Username == "" || credentials.Password == "" {
+		c.answer("NO [AUTHENTICATIONFAILED] Wrong user name or password")
+		return proxy.ErrAuthentication
+	}
+
+	ctx, cancel := context.WithDeadline(c.server.ctx, deadline.Add(c.server.cfg.LoginTimeout))
+	defer cancel()
+	login, err := c.server.logins.Login(ctx, credentials)
+	log := c.server.cfg.Logger.With("remote", c.raw.RemoteAddr().String(), "tls", credentials.TLS)
+	switch {
+	case errors.Is(err, proxy.ErrAuthentication):
+		log.Info("login refused", "user", credentials.Username)
+		c.answer("NO [AUTHENTICATIONFAILED] Wrong user name or password")
+		return proxy.ErrAuthentication
+	case err != nil:
+		log.Warn("login failed", "user", credentials.Username, "err", err)
+		return c.answer("NO [UNAVAILABLE] Logins do not work at the moment, try again later")
+	}
+	c.session = newSession(c, login)
+	log.Info("login", "account", login.Mailbox().Account)
+	return c.answer("OK [CAPABILITY " + c.capabilities() + "] Logged in")
+}
+
+// exchange runs the SASL exchange of AUTHENTICATE. It answers the command when it fails.
+func (c *conn) exchange(arguments args, credentials *proxy.Credentials) (ok bool, err error) {
+	mechanism, ok := arguments.astring()
+	if !ok {
+		return false, c.answer("BAD [CLIENTBUG] AUTHENTICATE takes a mechanism")
+	}
+	if !strings.EqualFold(mechanism, sasl.Plain) {
+		return false, c.answer("NO [CANNOT] No such mechanism, use PLAIN")
+	}
+	otherIdentity := false
+	server := sasl.NewPlainServer(func(identity, username, password string) error {
+		otherIdentity = identity != "" && identity != username
+		credentials.Username, credentials.Password = username, password
+		return nil
+	})
+	var response []byte
+	if arguments.space() { // RFC 4959: "=" is an empty initial response
+		initial, _ := arguments.astring()
+		if initial != "=" {
+			if response, err = base64.StdEncoding.DecodeString(initial); err != nil || !arguments.end() {
+				return false, c.answer("BAD [CLIENTBUG] Malformed initial response")
+			}
+		} else {
+			response = []byte{}
+		}
+	} else if !arguments.end() {
+		return false, c.answer("BAD [CLIENTBUG] Malformed arguments")
+	}
+	for {
+		challenge, done, err := server.Next(response)
+		if err != nil {
+			return false, c.answer("BAD [CLIENTBUG] Malformed response")
+		}
+		if done && challenge == nil {
+			break
+		}
+		// A challenge that comes with done is sent too, and answered by an empty response (RFC 9051, 6.2.2).
+		line, err := c.challenge(challenge)
+		if err != nil {
+			return false, err
+		}
+		if line == "*" {
+			return false, c.answer("BAD AUTHENTICATE cancelled")
+		}
+		if response, err = base64.StdEncoding.DecodeString(line); err != nil {
+			return false, c.answer("BAD [CLIENTBUG] Malformed response")
+		}
+		if done {
+			break
+		}
+	}
+	if otherIdentity {
+		return false, c.answer("NO [AUTHORIZATIONFAILED] Acting as somebody else is not possible")
+	}
+	return true, nil
+}
+
+// challenge sends a SASL challenge and reads the line that answers it.
+func (c *conn) challenge(challenge []byte) (string, error) {
+	if err := c.writef("+ %s", base64.StdEncoding.EncodeToString(challenge)); err != nil {
+		return "", err
+	}
+	if err := c.flush(); err != nil {
+		return "", err
+	}
+	line, err := c.readLine(nil, c.server.cfg.MaxCommand)
+	if err == errTooLong {
+		c.end("", "Response is too long")
+		return "", io.EOF
+	}
+	return strings.TrimRight(string(line), "\r\n"), unexpected(err)
+}
+
+// intercept answers the commands of a client that has logged in which the library cannot, or gets wrong. It says whether it did.
+func (c *conn) intercept() bool {
+	arguments := commandArgs(c.cmd)
+	switch name := c.command.name; name {
+	case "CAPABILITY", "ID":
+		c.answerAnywhere(name, arguments)
+	case "ENABLE":
+		// RFC 5161, 3.1: not while a mailbox is selected. The library would switch to UTF-8 in the midst of it.
+		if !c.session.isSelected() {
+			return false
+		}
+		c.answer("BAD [CLIENTBUG] ENABLE is not valid while a mailbox is selected")
+	case "LOGIN", "AUTHENTICATE", "STARTTLS", "UNAUTHENTICATE":
+		c.answer("BAD [CLIENTBUG] Logged in already")
+	default:
+		return false
+	}
+	return true
+}
