@@ -1,0 +1,264 @@
+package slot_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
+)
+
+// quick are the cheapest parameters that are served: tests are about what is bound, not about the cost.
+var quick = slot.Params{Passes: 1, Memory: 8, Threads: 1}
+
+func newIdentity(t testing.TB, kind seal.Kind) seal.Identity {
+	t.Helper()
+	id, err := seal.GenerateIdentity(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func wrap(t testing.TB, id seal.Identity, password string, account, number uint64) *slot.Slot {
+	t.Helper()
+	s, err := slot.Wrap(id, []byte(password), quick, slot.Binding{Account: account, Slot: number, Kind: slot.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestWrapUnwrap(t *testing.T) {
+	for kind, size := range map[seal.Kind]int{seal.Hybrid: 155, seal.X25519: 152} {
+		id := newIdentity(t, kind)
+		s := wrap(t, id, "correct horse", 7, 3)
+		record := s.Marshal()
+		if len(record) != size {
+			t.Errorf("%v: record of %d bytes, docs say %d", kind, len(record), size)
+		}
+		encoded, err := id.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(record, encoded[20:40]) {
+			t.Errorf("%v: the record holds the key", kind)
+		}
+		s, err = slot.Unmarshal(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := slot.Unwrap(s, 7, []byte("correct horse"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := got.Encode(); err != nil || !bytes.Equal(again, encoded) {
+			t.Errorf("%v: another key came out: %v", kind, err)
+		}
+		for _, wrong := range []string{"", "correct hors", "correct horse ", "Correct horse"} {
+			if _, err := slot.Unwrap(s, 7, []byte(wrong)); !errors.Is(err, slot.ErrWrongPassword) {
+				t.Errorf("%v: password %q: %v", kind, wrong, err)
+			}
+		}
+		if _, err := slot.Unwrap(s, 8, []byte("correct horse")); !errors.Is(err, slot.ErrWrongPassword) {
+			t.Errorf("%v: in another account: %v", kind, err)
+		}
+	}
+}
+
+func TestDefaultParams(t *testing.T) {
+	id := newIdentity(t, seal.X25519)
+	s, err := slot.NewGate(1).Wrap(t.Context(), id, []byte("pw"), slot.DefaultParams, slot.Binding{Account: 1, Slot: 1, Kind: slot.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Params != (slot.Params{Passes: 3, Memory: 65536, Threads: 4}) {
+		t.Fatalf("not RFC 9106's second recommended option: %+v", s.Params)
+	}
+	got, err := slot.NewGate(1).Unwrap(t.Context(), s, 1, []byte("pw"))
+	if err != nil || got.Recipient().String() != id.Recipient().String() {
+		t.Fatal(err)
+	}
+}
+
+// No byte of a record can be changed without its being refused.
+func TestEveryByteIsBound(t *testing.T) {
+	record := wrap(t, newIdentity(t, seal.X25519), "pw", 1, 2).Marshal()
+	for i := range record {
+		changed := bytes.Clone(record)
+		changed[i] ^= 1
+		s, err := slot.Unmarshal(changed)
+		if err == nil {
+			_, err = slot.Unwrap(s, 1, []byte("pw"))
+		}
+		if !errors.Is(err, slot.ErrWrongPassword) && !errors.Is(err, slot.ErrRecord) && !errors.Is(err, slot.ErrParams) {
+			t.Errorf("byte %d changed: %v", i, err)
+		}
+	}
+}
+
+func TestHostileParams(t *testing.T) {
+	id := newIdentity(t, seal.X25519)
+	for _, p := range []slot.Params{
+		{},
+		{Passes: 1, Memory: 100 << 20, Threads: 1}, // 100 GiB
+		{Passes: 1, Memory: 1<<32 - 1, Threads: 1},
+		{Passes: 1<<32 - 1, Memory: 64 << 10, Threads: 4},
+		{Passes: 64, Memory: 1 << 20, Threads: 4}, // each within bounds, too much work together
+		{Passes: 1, Memory: 64 << 10, Threads: 255},
+		{Passes: 1, Memory: 64 << 10, Threads: 0},
+		{Passes: 1, Memory: 15, Threads: 2},
+	} {
+		if _, err := slot.Wrap(id, nil, p, slot.Binding{Kind: slot.Password}); !errors.Is(err, slot.ErrParams) {
+			t.Errorf("Wrap with %+v: %v", p, err)
+		}
+		s := wrap(t, id, "pw", 1, 1)
+		s.Params = p
+		if _, err := slot.Unmarshal(s.Marshal()); !errors.Is(err, slot.ErrParams) {
+			t.Errorf("Unmarshal with %+v: %v", p, err)
+		}
+		if _, err := slot.Unwrap(s, 1, []byte("pw")); !errors.Is(err, slot.ErrParams) {
+			t.Errorf("Unwrap with %+v: %v", p, err)
+		}
+		if _, err := slot.NewGate(1000).Enter(t.Context(), p); !errors.Is(err, slot.ErrParams) {
+			t.Errorf("Enter with %+v: %v", p, err)
+		}
+	}
+	if _, err := slot.NewGate(2).Enter(t.Context(), slot.Params{Passes: 1, Memory: 128<<10 + 1, Threads: 1}); !errors.Is(err, slot.ErrParams) {
+		t.Errorf("more memory than the gate has: %v", err)
+	}
+}
+
+func TestGateTurns(t *testing.T) {
+	g := slot.NewGate(3)
+	var inside, most atomic.Int64
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for range 50 {
+				leave, err := g.Enter(t.Context(), quick)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				now := inside.Add(1)
+				for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
+				}
+				inside.Add(-1)
+				leave()
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() > 3 {
+		t.Fatalf("%d at once, 3 granted", most.Load())
+	}
+	// A record of 128 MiB takes two turns.
+	leave, err := g.Enter(t.Context(), slot.Params{Passes: 1, Memory: 128 << 10, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := g.Enter(t.Context(), quick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := g.Unwrap(ctx, wrap(t, newIdentity(t, seal.X25519), "pw", 1, 1), 1, []byte("pw")); !errors.Is(err, context.Canceled) {
+		t.Fatalf("waiting with a cancelled context: %v", err)
+	}
+	leave()
+	last()
+}
+
+func TestUnmarshalRefuses(t *testing.T) {
+	good := wrap(t, newIdentity(t, seal.X25519), "pw", 1, 1).Marshal()
+	for name, b := range map[string][]byte{
+		"nothing":       nil,
+		"cut":           good[:len(good)-1],
+		"longer":        append(bytes.Clone(good), 0),
+		"much longer":   append(bytes.Clone(good), make([]byte, 1000)...),
+		"other version": append([]byte{2}, good[1:]...),
+		"other kind":    append([]byte{1, 9}, good[2:]...),
+		"text":          []byte(strings.Repeat("x", 150)),
+	} {
+		if _, err := slot.Unmarshal(b); !errors.Is(err, slot.ErrRecord) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := slot.Wrap(newIdentity(t, seal.X25519), nil, quick, slot.Binding{Kind: 9}); !errors.Is(err, slot.ErrRecord) {
+		t.Errorf("unknown kind: %v", err)
+	}
+	id := newIdentity(t, seal.X25519)
+	id.Wipe()
+	if _, err := slot.Wrap(id, nil, quick, slot.Binding{Kind: slot.Password}); !errors.Is(err, seal.ErrWiped) {
+		t.Errorf("wiped identity: %v", err)
+	}
+}
+
+func TestMarshalProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		threads := rapid.Uint8Range(1, slot.MaxThreads).Draw(t, "threads")
+		s := &slot.Slot{
+			ID:     rapid.Uint64().Draw(t, "id"),
+			Kind:   slot.Password,
+			Params: slot.Params{Passes: rapid.Uint32Range(1, 4).Draw(t, "passes"), Memory: rapid.Uint32Range(8*uint32(threads), 1<<20).Draw(t, "memory"), Threads: threads},
+			Sealed: rapid.SliceOfN(rapid.Byte(), 17, 272).Draw(t, "sealed"),
+		}
+		copy(s.Salt[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "salt"))
+		copy(s.Nonce[:], rapid.SliceOfN(rapid.Byte(), 24, 24).Draw(t, "nonce"))
+		b := s.Marshal()
+		if len(b) > slot.MaxRecord {
+			t.Fatalf("record of %d bytes", len(b))
+		}
+		again, err := slot.Unmarshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.ID != s.ID || again.Params != s.Params || again.Salt != s.Salt || again.Nonce != s.Nonce || !bytes.Equal(again.Sealed, s.Sealed) {
+			t.Fatalf("%+v came back as %+v", s, again)
+		}
+	})
+}
+
+// FuzzMalleability: what is taken as a record is the only encoding of what it says.
+func FuzzMalleability(f *testing.F) {
+	for _, kind := range []seal.Kind{seal.X25519, seal.Hybrid} {
+		f.Add(wrap(f, newIdentity(f, kind), "pw", 1, 1).Marshal())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := slot.Unmarshal(b)
+		if err != nil {
+			if !errors.Is(err, slot.ErrRecord) && !errors.Is(err, slot.ErrParams) {
+				t.Fatalf("untyped error: %v", err)
+			}
+			return
+		}
+		if err := s.Params.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if again := s.Marshal(); !bytes.Equal(again, b) {
+			t.Fatalf("two encodings:\n%x\n%x", b, again)
+		}
+	})
+}
+
+func BenchmarkUnwrapDefault(b *testing.B) {
+	id := newIdentity(b, seal.Hybrid)
+	s, err := slot.Wrap(id, []byte("pw"), slot.DefaultParams, slot.Binding{Kind: slot.Password})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := slot.Unwrap(s, 0, []byte("pw")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
