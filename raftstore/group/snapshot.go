@@ -176,7 +176,7 @@ func (k *sink) Cancel() error {
 }
 
 // A stream is: "mailraft checkpoint 1\n"; for each file the length of its name (2 octets), its name, its size (8), its octets,
-// their CRC-32C (4); a name length of 0 ends it. Numbers are big endian.
+// the CRC-32C of all these (4); a name length of 0 ends it. Numbers are big endian.
 const streamMagic = "mailraft checkpoint 1\n"
 
 const checkpointPrefix = "checkpoint-"
@@ -253,8 +253,10 @@ func writeFile(b *bufio.Writer, dir, name string) error {
 	}
 	head := binary.BigEndian.AppendUint16(nil, uint16(len(name)))
 	head = append(head, name...)
-	b.Write(binary.BigEndian.AppendUint64(head, uint64(fi.Size())))
+	head = binary.BigEndian.AppendUint64(head, uint64(fi.Size()))
+	b.Write(head)
 	sum := crc32.New(castagnoli)
+	sum.Write(head)
 	if _, err := io.CopyN(io.MultiWriter(b, sum), f, fi.Size()); err != nil {
 		return err
 	}
@@ -272,36 +274,36 @@ func readStream(r io.Reader, dir string) error {
 		return errors.New("not a checkpoint")
 	}
 	for {
-		var n [8]byte
-		if _, err := io.ReadFull(b, n[:2]); err != nil {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(b, head); err != nil {
 			return err
 		}
-		length := binary.BigEndian.Uint16(n[:2])
+		length := int(binary.BigEndian.Uint16(head))
 		if length == 0 {
 			return nil
 		}
-		name := make([]byte, length)
-		if _, err := io.ReadFull(b, name); err != nil {
+		head = append(head, make([]byte, length+8)...)
+		if _, err := io.ReadFull(b, head[2:]); err != nil {
 			return err
 		}
-		if strings.ContainsAny(string(name), "/\x00") || name[0] == '.' {
+		name := string(head[2 : 2+length])
+		if strings.ContainsAny(name, "/\x00") || name[0] == '.' {
 			return fmt.Errorf("checkpoint names a file %q", name)
 		}
-		if _, err := io.ReadFull(b, n[:]); err != nil {
-			return err
-		}
-		if err := readFile(b, filepath.Join(dir, string(name)), int64(binary.BigEndian.Uint64(n[:]))); err != nil {
+		if err := readFile(b, head, filepath.Join(dir, name), int64(binary.BigEndian.Uint64(head[2+length:]))); err != nil {
 			return err
 		}
 	}
 }
 
-func readFile(r io.Reader, path string, size int64) error {
+// readFile writes the file whose head has been read.
+func readFile(r io.Reader, head []byte, path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	sum := crc32.New(castagnoli)
+	sum.Write(head)
 	_, err = io.CopyN(io.MultiWriter(f, sum), r, size)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

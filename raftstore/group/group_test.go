@@ -1,0 +1,406 @@
+package group
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
+
+	"mailraft/raftstore/machine"
+	"mailraft/raftstore/raftpb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// register is the smallest machine there is: PutPiece writes its data under a key, and counts how often it did.
+type register struct{ store *machine.Store }
+
+func (r *register) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (machine.Result, error) {
+	p := cmd.GetPutPiece()
+	if p == nil {
+		return machine.Result{Errno: syscall.EOPNOTSUPP, Index: index}, nil
+	}
+	k := binary.BigEndian.AppendUint32([]byte("a"), p.Number)
+	count := uint64(1)
+	if v, c, err := b.Get(k); err == nil {
+		count = binary.BigEndian.Uint64(v) + 1
+		c.Close()
+	}
+	b.Set(k, append(binary.BigEndian.AppendUint64(nil, count), p.Data...), nil)
+	return machine.Result{Value: count, Index: index}, nil
+}
+
+func (r *register) Committed() {}
+
+func put(session, seq, floor uint64, number uint32, data []byte) *raftpb.Command {
+	return &raftpb.Command{
+		Version: machine.Version, Request: &raftpb.Request{Session: session, Sequence: seq, Floor: floor},
+		Op: &raftpb.Command_PutPiece{PutPiece: &raftpb.PutPiece{Number: number, Data: data}},
+	}
+}
+
+// cluster is a group of replicas in this process, connected by Raft's own in-memory transport.
+type cluster struct {
+	t          testing.TB
+	dir        string
+	servers    []raft.Server
+	transports []*raft.InmemTransport
+	groups     []*Group
+	checkpoint int64
+}
+
+func newCluster(t testing.TB, n int) *cluster {
+	c := &cluster{t: t, dir: t.TempDir(), checkpoint: 1 << 30}
+	for i := range n {
+		id := fmt.Sprintf("n%d", i)
+		c.servers = append(c.servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+	}
+	c.transports, c.groups = make([]*raft.InmemTransport, n), make([]*Group, n)
+	t.Cleanup(func() {
+		for i := range c.groups {
+			c.stop(i)
+		}
+	})
+	return c
+}
+
+func (c *cluster) start(i int) *Group {
+	c.t.Helper()
+	_, tr := raft.NewInmemTransportWithTimeout(c.servers[i].Address, time.Second)
+	c.transports[i] = tr
+	for j, other := range c.transports {
+		if other != nil && j != i {
+			tr.Connect(c.servers[j].Address, other)
+			other.Connect(c.servers[i].Address, tr)
+		}
+	}
+	g, err := Open(Config{
+		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: c.servers,
+		NewMachine: func(s *machine.Store) machine.Machine { return &register{s} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
+		Election: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.groups[i] = g
+	return g
+}
+
+func (c *cluster) stop(i int) {
+	if g := c.groups[i]; g != nil {
+		for j, other := range c.transports {
+			if j != i && other != nil {
+				other.Disconnect(c.servers[i].Address)
+			}
+		}
+		if err := g.Close(); err != nil {
+			c.t.Error(err)
+		}
+		c.groups[i], c.transports[i] = nil, nil
+	}
+}
+
+// leader waits for one.
+func (c *cluster) leader() *Group {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	found := make(chan *Group, len(c.groups))
+	for _, g := range c.groups {
+		if g != nil {
+			go func() {
+				if g.WaitLeader(ctx) == nil {
+					found <- g
+				} else {
+					found <- nil
+				}
+			}()
+		}
+	}
+	for range c.groups {
+		if g := <-found; g != nil {
+			return g
+		}
+	}
+	c.t.Fatal("no leader")
+	return nil
+}
+
+func mustPropose(t testing.TB, g *Group, cmd *raftpb.Command) machine.Result {
+	t.Helper()
+	r, err := g.Propose(t.Context(), cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// contents are all the machine's keys of a replica.
+func contents(t testing.TB, g *Group) map[string]string {
+	h := g.store.Acquire()
+	defer h.Release()
+	it, err := h.NewIter(&pebble.IterOptions{LowerBound: []byte{machine.PrefixMachine}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer it.Close()
+	m := map[string]string{}
+	for ok := it.First(); ok; ok = it.Next() {
+		m[string(it.Key())] = string(it.Value())
+	}
+	return m
+}
+
+func TestARequestIsAppliedOnce(t *testing.T) {
+	c := newCluster(t, 1)
+	g := c.start(0)
+	g = c.leader()
+	if r := mustPropose(t, g, put(7, 1, 1, 5, nil)); r.Value != 1 {
+		t.Fatalf("first: %+v", r)
+	}
+	for range 2 { // again, and again after a restart
+		if r := mustPropose(t, g, put(7, 1, 1, 5, nil)); r.Value != 1 {
+			t.Fatalf("same request: %+v", r)
+		}
+		c.stop(0)
+		c.start(0)
+		g = c.leader()
+	}
+	if r := mustPropose(t, g, put(7, 2, 2, 5, nil)); r.Value != 2 {
+		t.Fatalf("next request: %+v", r)
+	}
+	if r := mustPropose(t, g, put(7, 1, 1, 5, nil)); r.Errno != syscall.ESTALE {
+		t.Fatalf("request below the floor: %+v", r)
+	}
+	c.stop(0)
+	c.start(0)
+	g = c.leader()
+	if r := mustPropose(t, g, put(7, 1, 1, 5, nil)); r.Errno != syscall.ESTALE {
+		t.Fatalf("request below the floor, after a restart: %+v", r)
+	}
+	if r := mustPropose(t, g, put(8, 1, 1, 5, nil)); r.Value != 3 {
+		t.Fatalf("other session: %+v", r)
+	}
+}
+
+// A request that was overtaken by later ones is still applied: the floor is what its proposer says, not what is stored.
+func TestAnOvertakenRequestIsApplied(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	mustPropose(t, g, put(7, 3, 1, 1, nil))
+	mustPropose(t, g, put(7, 4, 1, 1, nil))
+	c.stop(0)
+	c.start(0)
+	g = c.leader()
+	if r := mustPropose(t, g, put(7, 2, 1, 1, nil)); r.Value != 3 {
+		t.Fatalf("%+v", r)
+	}
+	mustPropose(t, g, put(7, 5, 5, 1, nil))
+	if n := len(g.fsm.requests.sessions[7].results); n != 1 {
+		t.Errorf("%d results kept", n)
+	}
+}
+
+func TestACommandOfANewerVersionIsNotApplied(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	cmd := put(1, 1, 1, 1, nil)
+	cmd.Version = machine.Version + 1
+	if _, err := g.Propose(t.Context(), cmd); err == nil {
+		t.Fatal("applied")
+	}
+	if _, err := g.Propose(t.Context(), put(1, 2, 1, 1, nil)); err == nil {
+		t.Fatal("a replica that could not apply an entry goes on")
+	}
+}
+
+// A follower that was away while the log was truncated gets a checkpoint, and has the same state; readers of its old state go on.
+func TestAFollowerGetsACheckpoint(t *testing.T) {
+	c := newCluster(t, 3)
+	c.checkpoint = 256 << 10
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	away := 0
+	for c.groups[away] == g {
+		away++
+	}
+	mustPropose(t, g, put(1, 1, 1, 1, []byte("before")))
+	behind := c.groups[away]
+	old := behind.store.Acquire() // a reader that stays through it all
+	c.stop(away)
+	old.Release()
+
+	data := bytes.Repeat([]byte("x"), 8<<10)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range 200 {
+				mustPropose(t, g, put(uint64(10+w), uint64(i+1), uint64(i+1), uint32(100+w*1000+i), data))
+			}
+		}()
+	}
+	wg.Wait()
+	// The log must be cut where the follower left, or nothing is shown here.
+	rc := g.raft.ReloadableConfig()
+	rc.TrailingLogs = 1
+	if err := g.raft.ReloadConfig(rc); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	if g.Status().First < 100 {
+		t.Fatalf("log begins at %d", g.Status().First)
+	}
+	back := c.start(away)
+	mustPropose(t, g, put(1, 2, 2, 2, []byte("after")))
+	want := contents(t, g)
+	awaitApplied(t, back, g.applied.Load())
+	if got := contents(t, back); len(got) != len(want) {
+		t.Fatalf("%d keys, want %d", len(got), len(want))
+	}
+	// It is durable there, and can be the leader's own from now on.
+	c.stop(away)
+	back = c.start(away)
+	awaitApplied(t, back, g.applied.Load())
+	for k, v := range want {
+		if contents(t, back)[k] != v {
+			t.Fatalf("key %x differs", k)
+		}
+	}
+}
+
+// awaitApplied waits until the replica has applied the index.
+func awaitApplied(t testing.TB, g *Group, index uint64) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for g.applied.Load() < index {
+		select {
+		case <-deadline:
+			t.Fatalf("applied %d, want %d", g.applied.Load(), index)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func TestADamagedStreamIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, bytes.Repeat([]byte("x"), 100_000)))
+	r, size, err := g.checkpointStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := io.ReadAll(r)
+	if err != nil || int64(len(stream)) != size {
+		t.Fatalf("%d octets of %d: %v", len(stream), size, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := readStream(bytes.NewReader(stream), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(stream); at += 1 + len(stream)/97 {
+		bad := bytes.Clone(stream)
+		bad[at] ^= 0x40
+		if err := readStream(bytes.NewReader(bad), t.TempDir()); err == nil {
+			t.Errorf("octet %d of %d turned: not seen", at, len(stream))
+		}
+		if err := readStream(bytes.NewReader(stream[:at]), t.TempDir()); err == nil {
+			t.Errorf("cut at octet %d: not seen", at)
+		}
+	}
+	if m, _ := filepath.Glob(filepath.Join(g.cfg.Dir, checkpointPrefix+"*")); len(m) > 0 {
+		t.Errorf("left behind: %v", m)
+	}
+}
+
+// A crash between a snapshot's arrival and its installation: the next start installs it.
+func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, []byte("in the snapshot")))
+	r, _, err := g.checkpointStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	want := contents(t, g)
+	conf := g.raft.GetConfiguration().Configuration()
+	applied := g.applied.Load()
+	c.stop(0)
+
+	fresh := filepath.Join(c.dir, "n0")
+	if err := os.RemoveAll(fresh); err != nil {
+		t.Fatal(err)
+	}
+	snaps := filepath.Join(fresh, "snapshots")
+	if err := os.MkdirAll(snaps, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(snaps, receivedFile), stream, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	meta := &raft.SnapshotMeta{Version: 1, ID: "1-9", Index: applied, Term: 2, Configuration: conf, ConfigurationIndex: 1}
+	if err := writeNote(filepath.Join(snaps, receivedNote), meta); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+	g = c.leader()
+	for k, v := range want {
+		if contents(t, g)[k] != v {
+			t.Errorf("key %x differs", k)
+		}
+	}
+	if r := mustPropose(t, g, put(1, 1, 1, 1, nil)); r.Value != 1 {
+		t.Errorf("the snapshot's requests are not known: %+v", r)
+	}
+	if _, err := os.Stat(filepath.Join(snaps, receivedFile)); !os.IsNotExist(err) {
+		t.Errorf("received file: %v", err)
+	}
+}
+
+// What Pebble had not flushed is applied again from the log: here the state is thrown back to an earlier copy.
+func TestTheLogIsReplayed(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	for i := range 100 {
+		mustPropose(t, g, put(1, uint64(i+1), uint64(i+1), uint32(i), []byte("v")))
+	}
+	want := contents(t, g)
+	c.stop(0)
+	if err := os.RemoveAll(filepath.Join(c.dir, "n0", firstState)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+	g = c.leader()
+	if got := contents(t, g); len(got) != len(want) {
+		t.Fatalf("%d keys, want %d", len(got), len(want))
+	}
+}
