@@ -39,7 +39,7 @@ func TestDialogues(t *testing.T) {
 	h.aliases["nobody@example.org"] = nil
 	h.errs["postmaster@mx.example.org"] = nil
 	h.aliases["ünïcode@example.org"] = []string{"alice@example.org"}
-	h.aliases[`"a b"@example.org`] = []string{"alice@example.org"}
+	h.aliases["a b@example.org"] = []string{"alice@example.org"}
 	_, smtpAddress := run(t, Config{MaxRecipients: 3, MaxBadCommands: 100}, h)
 	_, lmtpAddress := run(t, Config{LMTP: true}, h)
 

@@ -129,7 +129,8 @@ func (c *conn) rcptTo(arg string) reply {
 // RFC 5321, 4.5.3.1.10.
 var replyTooMany = reply{452, "4.5.3", "Too many recipients"}
 
-// lookUp finds a recipient's mailboxes and folder.
+// lookUp finds a recipient's mailboxes and folder. The address that it asks for has a local part without quoting, whatever
+// characters are in it; its domain is what stands behind the last "@".
 func (c *conn) lookUp(r *recipient) *reply {
 	address := r.path
 	if address.domain == "" { // "<Postmaster>"
@@ -137,7 +138,7 @@ func (c *conn) lookUp(r *recipient) *reply {
 	}
 	ctx, cancel := context.WithTimeout(c.server.context, c.cfg.LookUpTimeout)
 	defer cancel()
-	mailboxes, detail, err := c.server.recipients.LookUp(ctx, address.String())
+	mailboxes, detail, err := c.server.recipients.LookUp(ctx, address.local+"@"+address.domain)
 	if err == nil && len(mailboxes) == 0 {
 		err = proxy.ErrTemporary // an alias for nobody: not what the sender did wrong
 	}
