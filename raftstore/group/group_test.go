@@ -252,7 +252,7 @@ func TestAFollowerGetsACheckpoint(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for i := range 200 {
+			for i := range 60 {
 				mustPropose(t, g, put(uint64(10+w), uint64(i+1), uint64(i+1), uint32(100+w*1000+i), data))
 			}
 		}()
