@@ -69,9 +69,7 @@ func (c *conn) replyClosing(r reply) {
 
 // serve holds the dialogue.
 func (c *conn) serve() {
-	defer c.raw.Close()
-	defer c.in.reduce()
-	defer c.resetMail()
+	defer c.end()
 	defer func() {
 		if cause := recover(); cause != nil {
 			c.cfg.Logger.Error("panic in a connection", "remote", c.remote, "cause", cause, "stack", string(debug.Stack()))
@@ -97,6 +95,13 @@ func (c *conn) serve() {
 		}
 	}
 	c.flush()
+}
+
+// end gives back what the connection holds. Over TLS, closing says so to the client first.
+func (c *conn) end() {
+	c.resetMail()
+	c.in.reduce()
+	c.net.Close()
 }
 
 func (c *conn) greeting() string {

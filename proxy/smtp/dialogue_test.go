@@ -110,6 +110,8 @@ func TestDialogues(t *testing.T) {
 			S: 501 5.5.4
 			C: EHLO (comment)
 			S: 501 5.5.4
+			C: EHLO clïent.example
+			S: 501 5.5.4
 			C: EHLO [IPv6:2001:db8::1]
 			S: 250-`,
 		"recipients": `

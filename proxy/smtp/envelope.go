@@ -43,7 +43,7 @@ func (c *conn) greet(cmd command) {
 	case c.cfg.LMTP != (cmd.verb == "LHLO"):
 		c.answer(reply{500, "5.5.1", "Not in this protocol"})
 		return
-	case !isDomain(cmd.arg):
+	case !isDomain(cmd.arg) || !isASCII(cmd.arg): // RFC 6531, 3.7.1: A-labels here
 		c.answer(reply{501, "5.5.4", "A domain or an address literal is needed"})
 		return
 	}

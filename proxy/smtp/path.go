@@ -121,8 +121,10 @@ func isDomain(s string) bool {
 func (p path) isNull() bool { return p == path{} }
 
 // ascii says whether the path needs no SMTPUTF8.
-func (p path) ascii() bool {
-	return !strings.ContainsFunc(p.local+p.domain, func(r rune) bool { return r >= utf8.RuneSelf })
+func (p path) ascii() bool { return isASCII(p.local) && isASCII(p.domain) }
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // String returns the path without brackets, its local part quoted when it has to be.
