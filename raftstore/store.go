@@ -133,7 +133,7 @@ func (s *Store) group(name, dir string, segment int, newMachine func(*machine.St
 
 func (s *Store) openDirectory() error {
 	var m *directory.Directory
-	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), 8<<20, func(st *machine.Store) machine.Machine {
+	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), 4<<20, func(st *machine.Store) machine.Machine {
 		m = directory.New(st)
 		return m
 	})
@@ -147,7 +147,7 @@ func (s *Store) openDirectory() error {
 func (s *Store) openShard(id uint32) (*Shard, error) {
 	var m *tree.Tree
 	name := fmt.Sprintf("shard-%d", id)
-	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), 64<<20, func(st *machine.Store) machine.Machine {
+	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), 32<<20, func(st *machine.Store) machine.Machine {
 		m = tree.New(st)
 		return m
 	})

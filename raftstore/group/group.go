@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/machine"
@@ -45,6 +46,7 @@ type Group struct {
 	store   *machine.Store
 	machine machine.Machine
 	wal     *wal.WAL
+	logFS   *logFS
 	raft    *raft.Raft
 	fsm     *fsm
 
@@ -92,12 +94,15 @@ func Open(cfg Config) (_ *Group, err error) {
 		return nil, err
 	}
 	hlog := raftLogger(g.log)
-	g.wal, err = wal.Open(filepath.Join(cfg.Dir, "wal"), wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(hlog))
+	logDir := filepath.Join(cfg.Dir, "wal")
+	g.logFS = newLogFS()
+	g.wal, err = wal.Open(logDir, wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(hlog), wal.WithSegmentFiler(segment.NewFiler(logDir, g.logFS)))
 	if err != nil {
-		return nil, fmt.Errorf("open Raft log %s: %w", filepath.Join(cfg.Dir, "wal"), err)
+		return nil, fmt.Errorf("open Raft log %s: %w", logDir, err)
 	}
 	if err := g.startRaft(hlog); err != nil {
 		g.wal.Close()
+		g.logFS.wait()
 		return nil, err
 	}
 	g.done.Add(1)
@@ -147,7 +152,9 @@ func (g *Group) Close() error {
 	if g.Err() == nil {
 		err = errors.Join(err, h.Flush()) // so that the next start has nothing to apply again
 	}
-	return errors.Join(err, h.Release(), g.wal.Close(), g.store.Close())
+	err = errors.Join(err, h.Release(), g.wal.Close(), g.store.Close())
+	g.logFS.wait()
+	return err
 }
 
 // ErrNoLeader says that the group has no leader now, or that this node is not it.
