@@ -99,6 +99,12 @@ func (c *conn) currentCommand() string {
 	return c.command.name
 }
 
+// currentArguments returns what stands behind the name of the command under way, for the few things that the library does not
+// pass on.
+func (c *conn) currentArguments() string {
+	return string(commandArgs(c.cmd))
+}
+
 var (
 	errEnded       = fmt.Errorf("imap: connection ended: %w", net.ErrClosed)
 	libraryBug     = []byte("NO [SERVERBUG] Internal server error\r\n")

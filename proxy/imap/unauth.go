@@ -272,6 +272,9 @@ func (c *conn) intercept() bool {
 		c.answer("BAD [CLIENTBUG] ENABLE is not valid while a mailbox is selected")
 	case "LOGIN", "AUTHENTICATE", "STARTTLS", "UNAUTHENTICATE":
 		c.answer("BAD [CLIENTBUG] Logged in already")
+	case "SEARCH", "UID SEARCH":
+		c.cmd = withoutSmaller(c.cmd)
+		return false
 	default:
 		return false
 	}
