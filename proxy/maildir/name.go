@@ -56,8 +56,10 @@ func (m Message) VirtualSize() (int64, bool) {
 	}
 }
 
-// deliveries counts the names made by this process.
-var deliveries atomic.Uint64
+var (
+	pid        = os.Getpid()
+	deliveries atomic.Uint64 // names made by this process
+)
 
 // newName makes a file name that no other delivery on any node has: time, process, counter, randomness and host name, as
 // maildir(5) asks for.
@@ -67,7 +69,7 @@ func newName(now time.Time) string {
 	b = append(b, ".M"...)
 	b = strconv.AppendInt(b, int64(now.Nanosecond()/1000), 10)
 	b = append(b, 'P')
-	b = strconv.AppendInt(b, int64(os.Getpid()), 10)
+	b = strconv.AppendInt(b, int64(pid), 10)
 	b = append(b, 'Q')
 	b = strconv.AppendUint(b, deliveries.Add(1), 10)
 	b = append(b, 'R')
