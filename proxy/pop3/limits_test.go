@@ -1,0 +1,129 @@
+package pop3
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestConnectionLimit(t *testing.T) {
+	h := serve(t, Config{MaxConnections: 2}, newDrop(t))
+	first := h.dial()
+	first.expect("+OK")
+	second := h.dial()
+	second.expect("+OK")
+	h.dial().expect("-ERR [SYS/TEMP] too many connections")
+	dial(t, h.tls).expectEOF()
+	first.do("QUIT", "+OK")
+	first.expectEOF()
+	for { // a place is free once the server has seen to the end of the first
+		c := h.dial()
+		if strings.HasPrefix(c.line(), "+OK") {
+			return
+		}
+	}
+}
+
+func TestConnectionLimitPerClient(t *testing.T) {
+	l := limiter{max: 100, maxPerIP: 1}
+	addr := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
+	leave, ok := l.enter(addr("192.0.2.1"))
+	if !ok {
+		t.Fatal("first connection refused")
+	}
+	for ip, want := range map[string]bool{
+		"192.0.2.1":        false,
+		"::ffff:192.0.2.1": false,
+		"192.0.2.2":        true,
+		"2001:db8::1":      true,
+		"2001:db8:0:1::1":  true,
+	} {
+		if _, ok := l.enter(addr(ip)); ok != want {
+			t.Errorf("%s: %v, want %v", ip, ok, want)
+		}
+	}
+	if _, ok := l.enter(addr("2001:db8::2")); ok {
+		t.Error("two of one /64")
+	}
+	for range 5 {
+		if _, ok := l.enter(addr("127.0.0.1")); !ok {
+			t.Error("loopback refused")
+		}
+	}
+	leave()
+	if _, ok := l.enter(addr("192.0.2.1")); !ok {
+		t.Error("refused though the first has left")
+	}
+}
+
+func TestAuthTimeout(t *testing.T) {
+	h := serve(t, Config{AuthTimeout: 100 * time.Millisecond}, newDrop(t))
+	c := h.dial()
+	c.expect("+OK")
+	c.do("USER "+alice, "+OK")
+	c.expectEOF()
+	dial(t, h.tls).expectEOF() // no ClientHello
+}
+
+// A client that takes nothing of what it asked for is dropped.
+func TestWriteTimeout(t *testing.T) {
+	d := newDrop(t)
+	d.add(strings.Repeat("x\r\n", 8<<20), true)
+	h := serve(t, Config{WriteTimeout: 100 * time.Millisecond}, d)
+	c := h.login()
+	c.send("RETR 1\r\nDELE 1\r\nQUIT\r\n")
+	<-h.logins.last().closed
+	if n := d.files(); n != 1 {
+		t.Errorf("%d messages left, want 1", n)
+	}
+}
+
+// Shutdown lets a command end, but begins no other.
+func TestShutdownLetsCommandsEnd(t *testing.T) {
+	d := newDrop(t)
+	text := strings.Repeat("x\r\n", 8<<20)
+	d.add(text, true)
+	h := serve(t, Config{}, d)
+	c := h.login()
+	c.send("RETR 1\r\nDELE 1\r\nQUIT\r\n")
+	c.expect("+OK")
+	ended := make(chan error)
+	go func() { ended <- h.srv.Shutdown(context.Background()) }()
+	<-h.srv.ctx.Done()
+	if got := c.body(); got != text {
+		t.Errorf("RETR gave %d octets, want %d", len(got), len(text))
+	}
+	c.expectEOF()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := d.files(); n != 1 {
+		t.Errorf("%d messages left, want 1", n)
+	}
+}
+
+// Shutdown breaks connections when its time is over.
+func TestShutdownEnds(t *testing.T) {
+	d := newDrop(t)
+	d.add(strings.Repeat("x\r\n", 8<<20), true)
+	h := serve(t, Config{}, d)
+	c := h.login()
+	c.send("RETR 1\r\n")
+	c.expect("+OK")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.srv.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	<-h.logins.last().closed
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.srv.Serve(l); !errors.Is(err, ErrServerClosed) {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+}
