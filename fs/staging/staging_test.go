@@ -134,7 +134,7 @@ func TestLikeASlice(t *testing.T) {
 						m.truncate(size)
 					},
 					"read": func(t *rapid.T) {
-						p, off := make([]byte, length.Draw(t, "n")), offset.Draw(t, "off")
+						p, off := bytes.Repeat([]byte{0xee}, length.Draw(t, "n")), offset.Draw(t, "off")
 						n, err := f.ReadAt(p, int64(off))
 						want := m[min(off, len(m)):min(off+len(p), len(m))]
 						if !bytes.Equal(p[:n], want) || (err == io.EOF) != (n < len(p)) || err != nil && err != io.EOF {
@@ -448,6 +448,27 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("%d bytes of the budget are not given back", budget.Used())
 			}
 		})
+	}
+}
+
+// A disk that fills in the middle of a chunk does not take what the chunk held before.
+func TestFullDiskTearsNothing(t *testing.T) {
+	a := newArea(t, Config{Dir: smallDisk(t, 512<<10), Threshold: 1})
+	f, other := a.NewFile(), a.NewFile()
+	defer f.Close()
+	defer other.Close()
+	short := noise(30000)
+	write(t, f, short, 0)
+	write(t, f, []byte("here"), 3*chunkSize) // the first chunk goes to disk, shorter than it could be
+	if _, err := other.WriteAt(noise(1<<20), 0); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if n, err := f.WriteAt(noise(chunkSize), 0); n != 0 || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("%d, %v", n, err)
+	}
+	want := append(append(bytes.Clone(short), make([]byte, 3*chunkSize-len(short))...), "here"...)
+	if !bytes.Equal(content(t, f), want) {
+		t.Fatal("a write that failed changed the file")
 	}
 }
 
