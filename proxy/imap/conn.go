@@ -49,6 +49,7 @@ type command struct {
 	name      string // upper case, "UID FETCH" for those with UID
 	invited   bool   // the library wrote a continuation request
 	muteInvit bool   // do not pass that on: the client does not wait for it
+	answered  bool   // the library wrote its tagged answer
 }
 
 const (
@@ -133,7 +134,7 @@ func (c *conn) edit(p []byte) []byte {
 	}
 	switch p[0] {
 	case '+':
-		if !c.invited {
+		if !c.invited && (c.name == "APPEND" || c.name == "IDLE") {
 			c.invited = true
 			if c.muteInvit {
 				return nil
@@ -145,6 +146,7 @@ func (c *conn) edit(p []byte) []byte {
 			break
 		}
 		rest = rest[1:]
+		c.answered = true
 		if bytes.Equal(rest, libraryBug) {
 			// Our session never gives the library an error that is not in IMAP's terms, so this is its parser's own.
 			c.bad++

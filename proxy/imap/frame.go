@@ -18,8 +18,9 @@ import (
 // would refuse, or the rest of a refused literal, which it would take for the next commands.
 type frame struct {
 	conn    *conn
-	cmd     []byte // the command being gathered
-	pending []byte // of it, not handed to the library yet
+	cmd     []byte   // the command being gathered
+	pending []byte   // of it, not handed to the library yet
+	pieces  [][]byte // what follows pending: each begins with a literal
 
 	offered upload // the message of an APPEND that the library has not asked for yet
 	message int64  // bytes of the message that the library is reading still to come
@@ -36,7 +37,9 @@ var errBadTail = errors.New("imap: APPEND goes on behind its message")
 // Read gives the library its next bytes: of one command at most.
 func (c *conn) Read(p []byte) (int, error) {
 	if len(c.pending) == 0 && c.message == 0 {
-		if err := c.advance(); err != nil {
+		if len(c.pieces) > 0 && !c.isAnswered() {
+			c.pending, c.pieces = c.pieces[0], c.pieces[1:]
+		} else if err := c.advance(); err != nil {
 			return 0, err
 		}
 	}
@@ -48,8 +51,17 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.readMessage(p)
 }
 
+// isAnswered says whether the library is done with the command. When it did not like what stands before a literal, it has not
+// read the rest, and would take that for the next commands.
+func (c *conn) isAnswered() bool {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.answered
+}
+
 // advance finds out what the library is waiting for: the message it asked for, the line that ends its IDLE, or a command.
 func (c *conn) advance() error {
+	c.pieces = nil
 	c.wmu.Lock()
 	invited, name := c.invited, c.command.name
 	c.invited = false
@@ -127,13 +139,30 @@ func (c *conn) nextCommand(timeout time.Duration) error {
 			return err
 		}
 		if c.cmd != nil && !c.intercept() {
-			c.pending = c.cmd
+			c.pieces = pieces(c.cmd)
+			c.pending, c.pieces = c.pieces[0], c.pieces[1:]
 			return nil
 		}
 		if err := c.checkBad(); err != nil {
 			return err
 		}
 	}
+}
+
+// pieces cuts a command in front of its literals.
+func pieces(cmd []byte) [][]byte {
+	var out [][]byte
+	start, line := 0, 0
+	for line < len(cmd) {
+		end := line + bytes.IndexByte(cmd[line:], '\n') + 1
+		size, _, _, ok := literal(cmd[line:end])
+		if !ok || end == len(cmd) {
+			break
+		}
+		out = append(out, cmd[start:end])
+		start, line = end, end+int(size)
+	}
+	return append(out, cmd[start:])
 }
 
 // checkBad ends connections of clients that only talk nonsense.
@@ -180,6 +209,10 @@ func (c *conn) gather(timeout time.Duration) error {
 		}
 		size, marker, nonSync, ok := literal(line)
 		if !ok {
+			if looksLikeLiteral(line) {
+				c.answer("BAD [CLIENTBUG] Malformed literal")
+				return nil
+			}
 			break
 		}
 		if c.command.tag == "" {
@@ -290,6 +323,14 @@ func literal(line []byte) (size int64, marker int, nonSync, ok bool) {
 		return 0, 0, false, false
 	}
 	return int64(n), marker, nonSync, true
+}
+
+// looksLikeLiteral tells lines that end like a literal's announcement without being one. The library would read on behind the
+// brace as if nothing were wrong.
+func looksLikeLiteral(line []byte) bool {
+	line = bytes.TrimRight(line, "\r\n")
+	i := bytes.LastIndexByte(line, '{')
+	return i >= 0 && line[len(line)-1] == '}' && bytes.IndexByte(line[i:], '"') < 0
 }
 
 // isMessageLiteral says whether the literal at the end of an APPEND is its message, not its mailbox's name, which comes first.

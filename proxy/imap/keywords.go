@@ -132,20 +132,22 @@ func (s *session) flagBits(dir string, k *keywords, flags []imap.Flag, create bo
 	if len(unknown) == 0 || !create {
 		return set, nil
 	}
+	var more keywords
 	err := s.replaceFile(dir+"/"+keywordsFile, func(old []byte) ([]byte, error) {
-		*k = parseKeywords(old) // somebody else may have added some
-		ok, changed := k.add(unknown)
+		more = parseKeywords(old) // somebody else may have added some
+		ok, changed := more.add(unknown)
 		switch {
 		case !ok:
-			return nil, no(imap.ResponseCodeLimit, "A mailbox can have 26 keywords, and has them")
+			return nil, no(imap.ResponseCodeLimit, "A mailbox can have 26 keywords")
 		case !changed:
 			return nil, errUnchanged
 		}
-		return k.text(), nil
+		return more.text(), nil
 	})
 	if err != nil {
 		return 0, s.failed("add keywords", err)
 	}
+	*k = more
 	for _, flag := range unknown {
 		if bit, ok := k.bit(flag); ok {
 			set |= bit
