@@ -39,7 +39,7 @@ func TestCurl(t *testing.T) {
 	d.add(text, true)
 	d.add("second\r\n", true)
 	h := serve(t, Config{}, d)
-	base := []string{"-sS", "--cacert", certificateFile(t), "--user", alice + ":" + testPassword}
+	base := []string{"-sS", "--max-time", "20", "--cacert", certificateFile(t), "--user", alice + ":" + testPassword}
 	for name, url := range map[string][]string{
 		"plain": {"pop3://" + h.plain},
 		"STLS":  {"--ssl-reqd", "pop3://" + h.plain},
@@ -57,7 +57,7 @@ func TestCurl(t *testing.T) {
 			t.Errorf("%s: LIST gave %q, want %q", name, got, want)
 		}
 	}
-	run(t, nil, "curl", append(base, "--request", "DELE 1", "pop3://"+h.plain+"/")...)
+	run(t, nil, "curl", append(base, "--head", "--request", "DELE 1", "pop3://"+h.plain+"/")...)
 	if n := d.files(); n != 1 {
 		t.Errorf("%d messages left, want 1", n)
 	}

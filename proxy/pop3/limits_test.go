@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailraft/proxy"
 )
 
 func TestConnectionLimit(t *testing.T) {
@@ -125,5 +127,24 @@ func TestShutdownEnds(t *testing.T) {
 	}
 	if err := h.srv.Serve(l); !errors.Is(err, ErrServerClosed) {
 		t.Errorf("Serve after Shutdown: %v", err)
+	}
+}
+
+// crash is a node whose answer nobody expected.
+type crash struct{}
+
+func (crash) Login(context.Context, proxy.Credentials) (proxy.Session, error) { panic("unexpected") }
+
+// A panic costs one connection, not the server.
+func TestPanic(t *testing.T) {
+	h := serve(t, Config{}, newDrop(t), func(s *Server) { s.logins = crash{} })
+	c := h.dial()
+	c.expect("+OK")
+	c.do("USER "+alice, "+OK")
+	c.send("PASS " + testPassword + "\r\n")
+	c.expectEOF()
+	h.dial().expect("+OK")
+	if log := h.log.String(); !strings.Contains(log, "panic=unexpected") || strings.Contains(log, testPassword) {
+		t.Errorf("log: %s", log)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"mailraft/proxy"
@@ -168,7 +169,7 @@ func (s *session) execute(line []byte) error {
 	if !ok {
 		return bad("unknown command")
 	}
-	if !allows(cmd.in, s.state) {
+	if !slices.Contains(cmd.in, s.state) {
 		if s.state == authorization {
 			return bad("log in first")
 		}
@@ -186,15 +187,6 @@ func (s *session) execute(line []byte) error {
 	return cmd.run(s, arg)
 }
 
-func allows(states []state, st state) bool {
-	for _, s := range states {
-		if s == st {
-			return true
-		}
-	}
-	return false
-}
-
 // countArgs counts what single spaces separate.
 func countArgs(arg []byte) int {
 	if len(arg) == 0 {
@@ -205,8 +197,11 @@ func countArgs(arg []byte) int {
 
 // end lets go of what the session has, whichever way it ended. It removes no messages.
 func (s *session) end() {
-	if s.state == transaction {
+	switch {
+	case s.state == transaction:
 		s.logOut()
+	case s.login != nil: // a panic on the way in
+		s.closeDrop()
 	}
 }
 
