@@ -1,0 +1,273 @@
+package fs
+
+import (
+	"io"
+	"sync"
+	"syscall"
+
+	"mailraft/fs/seal"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// content is a sealed content that no inode names yet.
+type content struct {
+	id     tree.Ino // 0: empty
+	size   uint64   // octets of the message
+	octets uint64   // of the sealed form
+	inline []byte   // the sealed form; nil when
+	pieces bool     // it has gone ahead to the shard in pieces
+}
+
+func (c *content) command() *raftpb.Content {
+	if c == nil || c.id == 0 {
+		return nil
+	}
+	return &raftpb.Content{Id: uint64(c.id), SealedSize: c.octets, Size: c.size, Inline: c.inline}
+}
+
+// seal makes the sealed form of what is in buf, if it has changed since. Called with io, and no other lock.
+func (m *mount) seal(f *file) error {
+	if f.sealed != nil && !f.isDirty() {
+		return nil
+	}
+	if old := f.sealed; old != nil && old.pieces {
+		m.dropContent(f.acct, old.id)
+	}
+	f.sealed = nil
+	if f.buf == nil && f.pin != nil && f.pin.inline != nil { // its last committed name is gone, and it is to get another
+		f.sealed = &content{tree.MakeIno(f.acct.number, f.pin.id), f.pin.size, f.pin.octets, f.pin.inline, false}
+		return nil
+	}
+	if f.buf == nil {
+		if err := m.fill(f); err != nil {
+			return err
+		}
+	}
+	c, err := m.sealBuffer(f)
+	if err != nil {
+		return err
+	}
+	f.closeReader()
+	f.sealed = c
+	f.clean()
+	return nil
+}
+
+func (m *mount) sealBuffer(f *file) (*content, error) {
+	size := f.buf.Size()
+	if size == 0 {
+		return new(content), nil
+	}
+	if size > tree.MaxContent {
+		return nil, syscall.EFBIG
+	}
+	key, err := f.acct.key()
+	if err != nil {
+		return nil, err
+	}
+	id := f.ino
+	if f.used {
+		if id, err = m.reserve(f.acct); err != nil {
+			return nil, err
+		}
+	}
+	f.used = true
+	c := &content{id: id, size: uint64(size)}
+	p := pieces{m: m, acct: f.acct, id: id}
+	if b, ok := f.buf.Bytes(); ok {
+		sealed, err := seal.SealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key)
+		if err != nil {
+			return nil, err
+		}
+		if len(sealed) <= tree.MaxInline {
+			c.inline, c.octets = sealed, uint64(len(sealed))
+			return c, nil
+		}
+		p.Write(sealed)
+	} else {
+		w, err := seal.NewWriter(&p, key)
+		if err == nil {
+			_, err = io.Copy(w, f.buf.Reader())
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			p.abandon()
+			return nil, err
+		}
+	}
+	if err := p.finish(c); err != nil {
+		p.abandon()
+		return nil, err
+	}
+	return c, nil
+}
+
+// sealRoom is what the sealed form of an incompressible message of a frame is longer by, at most.
+const sealRoom = seal.MaxHeader + 1024
+
+// pieces sends a sealed content to the shard while it is made, a few pieces at a time. What fits into one command is kept
+// instead.
+type pieces struct {
+	m    *mount
+	acct *account
+	id   tree.Ino
+
+	kept   []byte // not sent: all of it until it is longer than MaxInline, then the last piece
+	octets uint64
+	number uint32
+	window chan struct{}
+	wait   sync.WaitGroup
+	mu     sync.Mutex // guards err
+	err    error
+}
+
+// pieceWindow is how many pieces are under way at once.
+const pieceWindow = 4
+
+// Write implements io.Writer.
+func (p *pieces) Write(b []byte) (int, error) {
+	p.octets += uint64(len(b))
+	for rest := b; len(rest) > 0; {
+		n := min(len(rest), tree.MaxInline-len(p.kept))
+		p.kept = append(p.kept, rest[:n]...)
+		rest = rest[n:]
+		if len(p.kept) == tree.MaxInline && len(rest) > 0 {
+			for len(p.kept) >= tree.MaxPiece {
+				p.send(p.kept[:tree.MaxPiece])
+				p.kept = append([]byte(nil), p.kept[tree.MaxPiece:]...)
+			}
+		}
+	}
+	return len(b), p.failed()
+}
+
+func (p *pieces) send(b []byte) {
+	if p.window == nil {
+		p.window = make(chan struct{}, pieceWindow)
+	}
+	cmd := &raftpb.Command{Op: &raftpb.Command_PutPiece{PutPiece: &raftpb.PutPiece{
+		Account: uint32(p.acct.number), Content: uint64(p.id), Number: p.number, Data: b[:len(b):len(b)],
+	}}}
+	p.number++
+	p.window <- struct{}{}
+	p.wait.Go(func() {
+		defer func() { <-p.window }()
+		if err := p.m.propose(p.acct, cmd); err != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.err == nil {
+				p.err = err
+			}
+		}
+	})
+}
+
+func (p *pieces) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// finish sends what is left, waits, and says in c what was sent.
+func (p *pieces) finish(c *content) error {
+	c.octets = p.octets
+	if p.number == 0 && len(p.kept) <= tree.MaxInline {
+		c.inline = p.kept
+		return nil
+	}
+	for len(p.kept) > 0 {
+		n := min(len(p.kept), tree.MaxPiece)
+		p.send(p.kept[:n])
+		p.kept = p.kept[n:]
+	}
+	p.wait.Wait()
+	c.pieces = true
+	return p.failed()
+}
+
+// abandon drops what was sent.
+func (p *pieces) abandon() {
+	p.wait.Wait()
+	if p.number > 0 {
+		p.m.dropContent(p.acct, p.id)
+	}
+}
+
+// dropContent gives up a content that went ahead in pieces, without keeping the caller waiting. What it misses, the store's
+// reaping of orphans finds.
+func (m *mount) dropContent(a *account, id tree.Ino) {
+	m.background.Go(func() {
+		err := m.propose(a, &raftpb.Command{Op: &raftpb.Command_DropContent{DropContent: &raftpb.DropContent{
+			Account: uint32(a.number), Content: uint64(id),
+		}}})
+		if err != nil && err != syscall.ENOENT {
+			m.log.Warn("cannot drop the content of a file that was given up", "account", a.number, "error", err)
+		}
+	})
+}
+
+// flush commits the content if it has changed: of a staged file it only seals it. Called with io, and no other lock.
+func (m *mount) flush(f *file) error {
+	if !f.isDirty() {
+		return nil
+	}
+	f.mu.Lock()
+	gone, committed, names, mtime := f.gone, f.committed, f.names, f.stat.Mtime
+	f.mu.Unlock()
+	if !committed {
+		if names == 0 { // nobody can name it any more
+			return nil
+		}
+		return m.seal(f)
+	}
+	if gone {
+		return nil
+	}
+	if err := m.seal(f); err != nil {
+		return err
+	}
+	c := f.sealed
+	f.sealed = nil
+	err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
+		Inode: uint64(f.ino), Content: c.command(), Mtime: mtime,
+	}}})
+	if err != nil {
+		if c.pieces {
+			m.dropContent(f.acct, c.id)
+		}
+		if err == syscall.ENOENT { // unlinked: what is written from now on stays here
+			f.lost()
+			return nil
+		}
+		f.mu.Lock()
+		f.dirty = true
+		f.mu.Unlock()
+		return err
+	}
+	m.inval.attributes(f.ino) // its times are the commit's now
+	f.committedAs(c)
+	return nil
+}
+
+// committedAs notes that the shard holds c as the content. Called with io.
+func (f *file) committedAs(c *content) {
+	f.unpin()
+	p := &pinned{id: c.id.Local(), size: c.size, octets: c.octets, inline: c.inline}
+	if c.id == 0 {
+		p.id = 0
+	}
+	f.pin = p
+	if !c.pieces {
+		return
+	}
+	in, err := f.acct.view.Inode(f.ino)
+	if err == nil && in.Content == p.id {
+		p.at, err = f.acct.view.OpenContent(in)
+	}
+	if err != nil || p.at == nil { // removed or replaced at once by somebody else: the buffer is all there is
+		f.pin = nil
+	}
+}

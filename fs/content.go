@@ -1,0 +1,171 @@
+package fs
+
+import (
+	"bytes"
+	"io"
+	"syscall"
+
+	"mailraft/fs/seal"
+	"mailraft/raftstore/tree"
+)
+
+// pinned is a committed content that stays readable while it is open, whatever becomes of its names.
+type pinned struct {
+	id     uint64              // local number of the content; 0: empty
+	size   uint64              // octets of the message
+	octets uint64              // of the sealed form
+	inline []byte              // the sealed form, or
+	at     *tree.ContentReader // where to read it
+}
+
+// pinInline is the largest sealed content that is copied when it is opened. Of a larger one the store's state is held.
+const pinInline = 64 << 10
+
+// pinContent pins the inode's content: ENOENT when the inode has gone.
+func pinContent(v *tree.View, in *tree.Inode) (*pinned, error) {
+	for {
+		p := &pinned{id: in.Content, size: in.Size, octets: in.SealedSize}
+		var err error
+		switch {
+		case in.Content == 0:
+		case in.SealedSize <= pinInline:
+			p.inline, err = v.ReadContent(in, make([]byte, 0, in.SealedSize))
+		default:
+			p.at, err = v.OpenContent(in)
+		}
+		if err == nil {
+			return p, nil
+		}
+		if errnoOf(err) != syscall.ESTALE {
+			return nil, err
+		}
+		content := in.Content
+		if in, err = v.Inode(in.Ino); err != nil { // replaced, or removed, since in was read
+			return nil, err
+		}
+		if in.Content == content {
+			return nil, syscall.EIO // the store has lost it
+		}
+	}
+}
+
+// unpin lets the pinned content and its reader go. Called with io.
+func (f *file) unpin() {
+	f.closeReader()
+	if f.pin != nil && f.pin.at != nil {
+		f.pin.at.Close()
+	}
+	f.pin = nil
+}
+
+func (f *file) closeReader() {
+	if f.reader != nil {
+		f.reader.Close()
+		f.reader = nil
+	}
+}
+
+// refresh has a clean committed file show what the shard holds now: ENOENT when it holds it no more. Called with io.
+func (f *file) refresh() error {
+	in, err := f.acct.view.Inode(f.ino)
+	if err != nil {
+		return err
+	}
+	f.overlay(&in.Stat)
+	if !in.IsRegular() || f.isDirty() || f.pin != nil && f.pin.id == in.Content {
+		return nil
+	}
+	p, err := pinContent(f.acct.view, in)
+	if err != nil {
+		return err
+	}
+	f.unpin()
+	f.closeBuffer()
+	f.pin = p
+	return nil
+}
+
+func (f *file) closeBuffer() {
+	if f.buf != nil {
+		f.buf.Close()
+		f.buf = nil
+	}
+}
+
+// open makes the reader of the content, which is not in buf: ENOKEY when the account is locked. Called with io.
+func (f *file) open(id seal.Identity) error {
+	if f.reader != nil {
+		return nil
+	}
+	var err error
+	switch {
+	case f.sealed != nil && f.sealed.id != 0 && !f.sealed.pieces:
+		c := f.sealed
+		f.reader, err = seal.Open(bytes.NewReader(c.inline), int64(len(c.inline)), int64(c.size), id)
+	case f.pin != nil && f.pin.id != 0:
+		var src io.ReaderAt = f.pin.at
+		if f.pin.at == nil {
+			src = bytes.NewReader(f.pin.inline)
+		}
+		f.reader, err = seal.Open(src, int64(f.pin.octets), int64(f.pin.size), id)
+	}
+	return err
+}
+
+// length is how long the content is that is not in buf. Called with io.
+func (f *file) length() uint64 {
+	switch {
+	case f.sealed != nil:
+		return f.sealed.size
+	case f.pin != nil:
+		return f.pin.size
+	}
+	return 0
+}
+
+// fill brings the content into buf, to be changed there: ENOKEY when the account is locked, unless it is empty. Called with io.
+func (m *mount) fill(f *file) error {
+	if f.buf != nil {
+		return nil
+	}
+	buf := m.area.NewFile()
+	if size := int64(f.length()); size > 0 {
+		id, err := m.gate.identity(f.acct)
+		if err == nil {
+			err = f.open(id)
+		}
+		if err == nil {
+			_, err = io.CopyBuffer(io.NewOffsetWriter(buf, 0), io.NewSectionReader(f.reader, 0, size), make([]byte, min(size, 256<<10)))
+		}
+		if err != nil {
+			buf.Close()
+			return err
+		}
+		f.closeReader()
+	}
+	f.buf = buf
+	return nil
+}
+
+// truncate sets the content's length. To nothing needs no key. Called with io.
+func (m *mount) truncate(f *file, size uint64, now int64) error {
+	if size > tree.MaxContent {
+		return syscall.EFBIG
+	}
+	if size == 0 {
+		if f.buf == nil && f.length() == 0 {
+			f.buf = m.area.NewFile()
+		} else {
+			f.closeReader()
+			f.closeBuffer()
+			f.buf = m.area.NewFile()
+		}
+	} else if err := m.fill(f); err != nil {
+		return err
+	}
+	if err := f.buf.Truncate(int64(size)); err != nil {
+		return err
+	}
+	f.touched(now)
+	return nil
+}

@@ -1,0 +1,109 @@
+package fs
+
+import (
+	"errors"
+	"maps"
+	"syscall"
+
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// commitName gives a file that has names in a tmp/ a name outside of it: of a local file this is the delivery, one commit with
+// the sealed content in it; of one that was committed before, a link. replace is rename's semantics. Called with io.
+func (m *mount) commitName(f *file, parent tree.Ino, name string, replace bool) error {
+	if f.uncertain {
+		if err := m.settleDoubt(f); err != nil {
+			return err
+		}
+	}
+	if !f.local() {
+		err := m.linkCommitted(f, parent, name, replace)
+		if err != syscall.ENOENT {
+			return err
+		}
+		// Its last committed name may have gone meanwhile: then it is delivered anew.
+		if _, gone := f.acct.view.Inode(f.ino); gone != syscall.ENOENT {
+			return err
+		}
+		f.lost()
+	}
+	return m.deliver(f, parent, name, replace)
+}
+
+// linkCommitted adds a name to a committed file. It cannot replace another file by it in one commit: EXDEV.
+func (m *mount) linkCommitted(f *file, parent tree.Ino, name string, replace bool) error {
+	if replace {
+		if de, err := f.acct.view.Lookup(parent, name); err == nil && de.Ino != f.ino {
+			return syscall.EXDEV
+		}
+	}
+	return m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
+		Inode: uint64(f.ino), Parent: uint64(parent), Name: []byte(name),
+	}}})
+}
+
+// settleDoubt finds out whether a delivery that got no answer was committed after all. Called with io.
+func (m *mount) settleDoubt(f *file) error {
+	if err := f.acct.shard.ReadIndex(m.time.context()); err != nil {
+		return err
+	}
+	_, err := f.acct.view.Inode(f.ino)
+	switch err {
+	case nil:
+		f.mu.Lock()
+		f.committed = true
+		f.mu.Unlock()
+	case syscall.ENOENT:
+	default:
+		return err
+	}
+	f.uncertain = false
+	return nil
+}
+
+// deliver gives a local file its first committed name. Called with io.
+func (m *mount) deliver(f *file, parent tree.Ino, name string, replace bool) error {
+	cmd := &raftpb.Create{Parent: uint64(parent), Name: []byte(name), Inode: uint64(f.ino), Replace: replace}
+	f.mu.Lock()
+	regular := f.stat.IsRegular()
+	f.mu.Unlock()
+	if regular {
+		if err := m.seal(f); err != nil {
+			return err
+		}
+		cmd.Content = f.sealed.command()
+	}
+	f.mu.Lock()
+	cmd.Mode, cmd.Uid, cmd.Gid, cmd.Mtime = f.stat.Mode, f.stat.UID, f.stat.GID, f.stat.Mtime
+	cmd.Target, cmd.Xattrs = []byte(f.target), maps.Clone(f.xattrs)
+	f.mu.Unlock()
+	if err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_Create{Create: cmd}}); err != nil {
+		var errno syscall.Errno
+		f.uncertain = !errors.As(err, &errno) || errno == syscall.ETIMEDOUT || errno == syscall.EIO
+		return err
+	}
+	f.mu.Lock()
+	f.committed, f.gone = true, false
+	f.stat.Nlink = 1
+	f.mu.Unlock()
+	if !regular {
+		return nil
+	}
+	c := f.sealed
+	f.sealed = nil
+	f.committedAs(c)
+	m.settle(f)
+	return nil
+}
+
+// settle gives plaintext back when nobody has the file open and its content is sealed. Called with io.
+func (m *mount) settle(f *file) {
+	f.mu.Lock()
+	idle := f.handles == 0 && !f.dirty
+	f.mu.Unlock()
+	if idle && (f.pin != nil || f.sealed != nil && !f.sealed.pieces) {
+		f.closeBuffer()
+		f.closeReader()
+	}
+}

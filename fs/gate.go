@@ -1,0 +1,199 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"mailraft/fs/seal"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// The inode numbers that are no account's: account 0 has the mount's root and the domains, bit 63 the virtual files.
+const (
+	rootIno     = tree.Ino(1)
+	firstDomain = 16 // a domain's directory has this and the domain's number
+	virtualBit  = tree.Ino(1) << 63
+)
+
+func isVirtual(i tree.Ino) bool { return i&virtualBit != 0 }
+
+// isTop tells whether it is the root or a domain: directories that the mount makes of the directory, and nobody may change.
+func isTop(i tree.Ino) bool { return i.Account() == 0 }
+
+func domainIno(id uint32) tree.Ino { return tree.MakeIno(0, firstDomain+uint64(id)) }
+
+func domainOf(i tree.Ino) (id uint32, ok bool) {
+	if i.Account() != 0 || i.Local() < firstDomain {
+		return 0, false
+	}
+	return uint32(i.Local() - firstDomain), true
+}
+
+// account is what handlers need to know of the account that an inode belongs to.
+type account struct {
+	number tree.Account
+	shard  *raftstore.Shard
+	view   *tree.View
+	record *raftpb.Account
+
+	once      sync.Once
+	recipient *seal.Recipient
+	badKey    error
+}
+
+// key is the account's public key, to which its files are sealed.
+func (a *account) key() (*seal.Recipient, error) {
+	a.once.Do(func() {
+		a.recipient, a.badKey = seal.ParseRecipient(a.record.Recipient)
+		if a.badKey != nil {
+			a.badKey = fmt.Errorf("public key of account %d: %w", a.number, a.badKey)
+		}
+	})
+	return a.recipient, a.badKey
+}
+
+// gate is what every request on an inode of an account passes: it knows whose it is, on which shard, and whether it is locked.
+type gate struct {
+	store *raftstore.Store
+	keys  Keys
+
+	mu       sync.RWMutex // held for a map operation
+	accounts map[tree.Account]*account
+	roles    map[tree.Ino]tree.Role // of directories: they never change, and numbers are never used again
+}
+
+// maxGate bounds each of the gate's tables: some 20 MiB.
+const maxGate = 64 << 10
+
+func newGate(store *raftstore.Store, keys Keys) *gate {
+	return &gate{store: store, keys: keys, accounts: map[tree.Account]*account{}, roles: map[tree.Ino]tree.Role{}}
+}
+
+// of finds the account of an inode: ENOENT, and EPERM for the root and the domains.
+func (g *gate) of(i tree.Ino) (*account, error) {
+	n := i.Account()
+	if n == 0 || isVirtual(i) {
+		return nil, syscall.EPERM
+	}
+	return g.account(n)
+}
+
+func (g *gate) account(n tree.Account) (*account, error) {
+	g.mu.RLock()
+	a := g.accounts[n]
+	g.mu.RUnlock()
+	if a != nil {
+		return a, nil
+	}
+	record, err := g.store.Directory().Account(n)
+	if err != nil {
+		return nil, err
+	}
+	if record.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+		return nil, syscall.ENOENT
+	}
+	shard, err := g.store.Shard(n)
+	if err != nil {
+		return nil, err
+	}
+	a = &account{number: n, shard: shard, view: shard.View(), record: record}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.accounts) >= maxGate {
+		clear(g.accounts)
+	}
+	g.accounts[n] = a
+	return a, nil
+}
+
+// forget has the account's record read again.
+func (g *gate) forget(n tree.Account) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.accounts, n)
+}
+
+// role is what a directory is to its Maildir++: ENOENT, ENOTDIR.
+func (g *gate) role(a *account, dir tree.Ino) (tree.Role, error) {
+	g.mu.RLock()
+	role, ok := g.roles[dir]
+	g.mu.RUnlock()
+	if ok {
+		return role, nil
+	}
+	in, err := a.view.Inode(dir)
+	if err != nil {
+		return 0, err
+	}
+	if !in.IsDir() {
+		return 0, syscall.ENOTDIR
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.roles) >= maxGate {
+		clear(g.roles)
+	}
+	g.roles[dir] = in.Role
+	return in.Role, nil
+}
+
+// identity is the account's private key: ENOKEY when it is locked.
+func (g *gate) identity(a *account) (seal.Identity, error) {
+	id, ok := g.keys.Identity(uint64(a.number))
+	if !ok {
+		return id, syscall.ENOKEY
+	}
+	return id, nil
+}
+
+func (g *gate) locked(a *account) bool {
+	_, ok := g.keys.Identity(uint64(a.number))
+	return !ok
+}
+
+// deadlines gives requests the time until which they may wait. The kernel's interrupts are not asked: a proposal that is on its
+// way may be committed, and EINTR would say that it was not. One context serves all requests of a second, which spares each a
+// timer; a request gets between limit and a second more.
+type deadlines struct {
+	limit time.Duration
+
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelFunc
+	made   time.Time
+}
+
+func (d *deadlines) context() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := time.Now(); d.ctx == nil || now.Sub(d.made) > time.Second {
+		// The one before ends by its own deadline: requests still hold it.
+		d.ctx, d.cancel = context.WithDeadline(context.Background(), now.Add(d.limit+time.Second))
+		d.made = now
+	}
+	return d.ctx
+}
+
+// propose commits a command of the account's: the state machine's errno, or the transport's.
+func (m *mount) propose(a *account, cmd *raftpb.Command) error {
+	return m.proposeIn(m.time.context(), a, cmd)
+}
+
+func (m *mount) proposeIn(ctx context.Context, a *account, cmd *raftpb.Command) error {
+	r, err := m.proposer.Propose(ctx, a.shard, cmd)
+	if err != nil {
+		m.inval.doubt() // it may be committed yet
+		return err
+	}
+	return r.Err()
+}
+
+// reserve gives a number for a new inode or content of the account.
+func (m *mount) reserve(a *account) (tree.Ino, error) {
+	return m.proposer.ReserveIno(m.time.context(), a.shard, a.number)
+}

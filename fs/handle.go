@@ -1,0 +1,59 @@
+package fs
+
+import "sync"
+
+// handle is what the kernel's file handle stands for: exactly one of them is set.
+type handle struct {
+	file *openFile
+	dir  *openDir
+	text []byte // a virtual file's, generated at open
+}
+
+// openFile is a file as one open(2) has it.
+type openFile struct {
+	*file
+	write bool
+}
+
+// handles numbers the open handles.
+type handles struct {
+	mu   sync.RWMutex // held for a table operation
+	list []*handle
+	free []uint64
+}
+
+// add numbers a handle. Numbers are used again after remove.
+func (t *handles) add(h *handle) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.free); n > 0 {
+		fh := t.free[n-1]
+		t.free = t.free[:n-1]
+		t.list[fh] = h
+		return fh
+	}
+	t.list = append(t.list, h)
+	return uint64(len(t.list) - 1)
+}
+
+// get finds a handle; nil when the number is none's.
+func (t *handles) get(fh uint64) *handle {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if fh >= uint64(len(t.list)) {
+		return nil
+	}
+	return t.list[fh]
+}
+
+func (t *handles) remove(fh uint64) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if fh >= uint64(len(t.list)) || t.list[fh] == nil {
+		return nil
+	}
+	h := t.list[fh]
+	t.list[fh] = nil
+	t.free = append(t.free, fh)
+	return h
+}

@@ -1,0 +1,219 @@
+package fs
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"mailraft/raftstore"
+	"mailraft/raftstore/tree"
+)
+
+// notifier is what the kernel is told by: fuse.Server.
+type notifier interface {
+	InodeNotify(node uint64, off, length int64) fuse.Status
+	EntryNotify(parent uint64, name string) fuse.Status
+}
+
+// invalidator tells the kernel what others have changed. It is told by the goroutines that apply, which must not wait: they count
+// and queue. Its own goroutines, which hold no lock, notify. An account's changes go through one of them, in order.
+//
+// The kernel takes a directory's lock to invalidate a name, so a notification waits while a create or link of this mount is under
+// way there; and that may be waiting for the goroutine that applies.
+type invalidator struct {
+	session uint64
+	mount   *mount
+	kernel  notifier
+	queues  [4]queue
+	done    sync.WaitGroup
+
+	// Changes counted per account (some accounts share a count): by all sessions, and by others. They tell a handler that what it
+	// read has changed before the kernel could have it.
+	all, others [1024]atomic.Uint64
+
+	doubted atomic.Int64 // until then (nanoseconds), changes of this session too are told to the kernel
+}
+
+// queue is what one goroutine is to do.
+type queue struct {
+	mu     sync.Mutex
+	todo   []func(*invalidator)
+	wake   chan struct{}
+	closed bool
+}
+
+func newInvalidator(m *mount, session uint64) *invalidator {
+	v := &invalidator{session: session, mount: m}
+	for i := range v.queues {
+		v.queues[i].wake = make(chan struct{}, 1)
+	}
+	return v
+}
+
+// start begins to notify. What was queued before is done then.
+func (v *invalidator) start(kernel notifier) {
+	v.kernel = kernel
+	for i := range v.queues {
+		v.done.Go(func() { v.run(&v.queues[i]) })
+	}
+}
+
+// stop ends the goroutines, with what is still queued undone.
+func (v *invalidator) stop() {
+	for i := range v.queues {
+		q := &v.queues[i]
+		q.mu.Lock()
+		q.closed = true
+		q.mu.Unlock()
+		q.signal()
+	}
+	v.done.Wait()
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) add(do func(*invalidator)) {
+	q.mu.Lock()
+	q.todo = append(q.todo, do)
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (v *invalidator) run(q *queue) {
+	for range q.wake {
+		for {
+			q.mu.Lock()
+			todo, closed := q.todo, q.closed
+			q.todo = nil
+			q.mu.Unlock()
+			if closed {
+				return
+			}
+			if len(todo) == 0 {
+				break
+			}
+			for _, do := range todo {
+				do(v)
+			}
+		}
+	}
+}
+
+func (v *invalidator) queue(a tree.Account) *queue { return &v.queues[uint32(a)%uint32(len(v.queues))] }
+
+func count(counts *[1024]atomic.Uint64, a tree.Account) *atomic.Uint64 {
+	return &counts[uint32(a)%uint32(len(counts))]
+}
+
+// foreign counts the changes that other sessions made in the inode's account.
+func (v *invalidator) foreign(i tree.Ino) uint64 { return count(&v.others, i.Account()).Load() }
+
+// changes counts all changes in the inode's account.
+func (v *invalidator) changes(i tree.Ino) uint64 { return count(&v.all, i.Account()).Load() }
+
+// doubt says that a proposal of this session got no answer. The kernel was told that it failed, but it may be applied yet.
+func (v *invalidator) doubt() { v.doubted.Store(time.Now().Add(2 * time.Minute).UnixNano()) }
+
+// applied takes note of what a command changed. It is called by the goroutine that applies.
+func (v *invalidator) applied(ev *tree.Event) {
+	count(&v.all, ev.Account).Add(1)
+	if ev.Session == v.session {
+		if until := v.doubted.Load(); until == 0 || time.Now().UnixNano() > until {
+			return // the kernel knows: it asked for it
+		}
+	}
+	count(&v.others, ev.Account).Add(1)
+	if len(ev.Changes) > 0 {
+		changes := ev.Changes
+		v.queue(ev.Account).add(func(v *invalidator) { v.notifyAll(changes) })
+	}
+}
+
+// listed takes note of a change of the directory: a domain or an account that came or went. What came needs no notification, as
+// the kernel caches no misses.
+func (v *invalidator) listed(ev raftstore.DirectoryEvent) {
+	v.mount.gate.forget(tree.Account(ev.Account))
+	count(&v.all, 0).Add(1)
+	count(&v.others, 0).Add(1)
+	if !ev.Removed {
+		return
+	}
+	parent, name := domainIno(ev.DomainID), ev.LocalPart
+	if name == "" {
+		parent, name = rootIno, ev.Domain
+	}
+	v.queue(tree.Account(ev.Account)).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(parent), name) })
+}
+
+// attributes has the kernel ask for an inode's attributes again.
+func (v *invalidator) attributes(i tree.Ino) {
+	v.queue(i.Account()).add(func(v *invalidator) { v.attrNotify(i) })
+}
+
+func (v *invalidator) attrNotify(i tree.Ino) { v.kernel.InodeNotify(uint64(i), -1, 0) }
+
+// notifyAll is called with no lock held. Most answers are ENOENT: the kernel never asked for what changed.
+func (v *invalidator) notifyAll(changes []tree.Change) {
+	for _, c := range changes {
+		switch c.Kind {
+		case tree.EntryAdded:
+			v.attrNotify(c.Parent)
+			v.attrNotify(c.Ino)
+		case tree.EntryRemoved:
+			v.kernel.EntryNotify(uint64(c.Parent), c.Name)
+			v.attrNotify(c.Parent)
+			v.attrNotify(c.Ino)
+			if c.Dir {
+				v.mount.dropStaged(c.Ino)
+			}
+		case tree.ContentChanged:
+			v.mount.contentChanged(c.Ino)
+			v.kernel.InodeNotify(uint64(c.Ino), 0, 0)
+		case tree.AttrChanged:
+			v.attrNotify(c.Ino)
+		case tree.AccountRemoved:
+			v.kernel.InodeNotify(uint64(c.Ino), 0, 0)
+		}
+	}
+}
+
+// dropStaged gives up what was staged in a tmp/ that another session has removed, or moved: a name that was moved is there again
+// under its parent.
+func (m *mount) dropStaged(dir tree.Ino) {
+	if !m.staged.used(dir) {
+		return
+	}
+	if a, err := m.gate.of(dir); err == nil {
+		if _, err := a.view.Inode(dir); err == nil {
+			return
+		}
+	}
+	for _, f := range m.staged.dropAll(dir) {
+		m.put(f)
+	}
+}
+
+// contentChanged has an open file show what another session wrote, unless it was written to here as well: then the last to commit
+// wins.
+func (m *mount) contentChanged(i tree.Ino) {
+	f := m.files.get(i)
+	if f == nil {
+		return
+	}
+	defer m.put(f)
+	f.io.Lock()
+	defer f.io.Unlock()
+	if f.local() {
+		return
+	}
+	if err := f.refresh(); err != nil {
+		m.status("refresh", uint64(i), err)
+	}
+}

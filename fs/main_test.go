@@ -1,0 +1,279 @@
+package fs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal"
+	"mailraft/fs/staging"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+)
+
+// A Go process must not use a mount that it serves. So the tests are the users, and the server is this program again, in a process
+// of its own that is told what to do through its standard input (serveTest).
+
+const serverEnv = "MAILRAFT_TEST_MOUNT_SERVER" // the folder that the server keeps its things in
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(serverEnv); dir != "" {
+		if err := serveTest(dir, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "test server:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if spec := os.Getenv(workerEnv); spec != "" {
+		workTest(spec)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// testServer is a server of the tests' accounts, as the tests see it.
+type testServer struct {
+	t      testing.TB
+	dir    string
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	mounts []string // mountpoints
+}
+
+// startServer starts a server with some mounts of one store.
+func startServer(t testing.TB, mounts int) *testServer {
+	t.Helper()
+	s := &testServer{t: t, dir: t.TempDir()}
+	for i := range mounts {
+		path := filepath.Join(s.dir, fmt.Sprint("mnt", i))
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s.mounts = append(s.mounts, path)
+	}
+	t.Cleanup(s.stop)
+	s.start()
+	return s
+}
+
+func (s *testServer) start() {
+	s.t.Helper()
+	s.cmd = exec.Command(os.Args[0])
+	s.cmd.Env = append(os.Environ(), serverEnv+"="+s.dir)
+	s.cmd.Stderr = os.Stderr
+	in, err := s.cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.in, s.out = in, bufio.NewScanner(out)
+	if got := s.answer(); got != "ready" {
+		s.t.Fatalf("server says %q", got)
+	}
+}
+
+// do tells the server something, and fails the test if it answers anything but "ok"; what comes behind that is returned.
+func (s *testServer) do(format string, args ...any) string {
+	s.t.Helper()
+	fmt.Fprintf(s.in, format+"\n", args...)
+	got, ok := strings.CutPrefix(s.answer(), "ok")
+	if !ok {
+		s.t.Fatalf("server, asked to "+format+": %s", append(args, got)...)
+	}
+	return strings.TrimSpace(got)
+}
+
+func (s *testServer) answer() string {
+	if !s.out.Scan() {
+		return "end: " + fmt.Sprint(s.out.Err())
+	}
+	return s.out.Text()
+}
+
+// kill ends the server as a crash does.
+func (s *testServer) kill() {
+	s.t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+func (s *testServer) stop() {
+	if s.cmd != nil {
+		s.in.Close()
+		if err := s.cmd.Wait(); err != nil {
+			s.t.Errorf("server: %v", err)
+		}
+		s.cmd = nil
+	}
+	for _, path := range s.mounts {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err == nil {
+			s.t.Logf("%s was left mounted", path)
+		}
+	}
+}
+
+// home is an account's home on the first mount; homeOn on any.
+func (s *testServer) home(name string) string { return s.homeOn(0, name) }
+func (s *testServer) homeOn(mount int, name string) string {
+	return filepath.Join(s.mounts[mount], "example.org", name)
+}
+
+// serveTest is the server's process: a store with accounts alice, bob and small (quota of 100 KB), and the mounts. Commands come a
+// line each and are answered by a line: "ok ..." or "error: ...". It ends when there are no more.
+func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	ctx := context.Background()
+	store, err := raftstore.Open(ctx, raftstore.Config{Dir: filepath.Join(dir, "data"), NodeID: "n1", Shards: 2, UID: 5000, GID: 5000, MinFree: 1, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	srv := &serverProcess{dir: dir, store: store, keys: keyring.New(keyring.Config{}), sessions: map[string]*keyring.Session{}, log: log}
+	defer srv.keys.Close()
+	if srv.area, err = staging.NewArea(staging.Config{Dir: filepath.Join(dir, "staging"), Budget: staging.NewBudget(64 << 20)}); err != nil {
+		return err
+	}
+	for _, a := range []raftstore.NewAccount{{LocalPart: "alice"}, {LocalPart: "bob"}, {LocalPart: "small", QuotaBytes: 100_000}} {
+		if err := srv.addAccount(ctx, a); err != nil {
+			return err
+		}
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "mnt*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		m, err := srv.mount(path)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, m.Unmount()) }()
+	}
+	fmt.Fprintln(out, "ready")
+	for s := bufio.NewScanner(in); s.Scan(); {
+		answer, err := srv.do(ctx, strings.Fields(s.Text()))
+		if err != nil {
+			fmt.Fprintf(out, "error: %v\n", err)
+		} else {
+			fmt.Fprintln(out, "ok", answer)
+		}
+	}
+	return nil
+}
+
+type serverProcess struct {
+	dir      string
+	store    *raftstore.Store
+	keys     *keyring.Keyring
+	area     *staging.Area
+	sessions map[string]*keyring.Session
+	log      *slog.Logger
+}
+
+func (p *serverProcess) mount(path string) (*FS, error) {
+	return Mount(Config{
+		Mountpoint: path, Store: p.store, Keys: p.keys, Staging: p.area, UID: 5000, GID: 5000, Logger: p.log,
+		Statfs: func() (st syscall.Statfs_t, err error) { return st, syscall.Statfs(p.dir, &st) },
+	})
+}
+
+// addAccount adds an account, whose private key lies in a file beside the store so that it is there after a crash.
+func (p *serverProcess) addAccount(ctx context.Context, a raftstore.NewAccount) error {
+	d := p.store.Directory()
+	a.Domain = "example.org"
+	if _, err := d.FindAccount(a.LocalPart, a.Domain); err == nil {
+		return nil
+	}
+	if err := d.AddDomain(ctx, a.Domain); err != nil && !errors.Is(err, raftstore.ErrExists) {
+		return err
+	}
+	a.Keys = func(uint32) (string, []*raftpb.Slot, error) {
+		id, err := seal.GenerateIdentity(seal.Hybrid)
+		if err != nil {
+			return "", nil, err
+		}
+		b, err := id.Encode()
+		if err != nil {
+			return "", nil, err
+		}
+		return id.Recipient().String(), nil, os.WriteFile(filepath.Join(p.dir, a.LocalPart+".key"), b, 0o600)
+	}
+	_, err := d.AddAccounts(ctx, []raftstore.NewAccount{a})
+	return err
+}
+
+func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
+	if len(cmd) < 2 {
+		return "", fmt.Errorf("command %q", cmd)
+	}
+	d := p.store.Directory()
+	switch name := cmd[1]; cmd[0] {
+	case "unlock":
+		a, err := d.FindAccount(name, "example.org")
+		if err != nil {
+			return "", err
+		}
+		b, err := os.ReadFile(filepath.Join(p.dir, name+".key"))
+		if err != nil {
+			return "", err
+		}
+		id, err := seal.ParseIdentity(b)
+		if err == nil {
+			p.sessions[name], err = p.keys.Open(uint64(a.Number), id, 0)
+		}
+		return "", err
+	case "lock":
+		return "", p.sessions[name].Close()
+	case "add":
+		return "", p.addAccount(ctx, raftstore.NewAccount{LocalPart: name})
+	case "remove":
+		return "", d.RemoveAccount(ctx, name, "example.org")
+	case "mount": // another mount, to see it refused
+		m, err := p.mount(name)
+		if err == nil {
+			err = m.Unmount()
+		}
+		return "", err
+	case "orphans": // contents in pieces that nobody names, in all shards
+		return p.orphans(ctx)
+	}
+	return "", fmt.Errorf("command %q", cmd)
+}
+
+func (p *serverProcess) orphans(ctx context.Context) (string, error) {
+	total := uint64(0)
+	prop := p.store.NewProposer()
+	for _, sh := range p.store.Shards() {
+		r, err := prop.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
+			Before: time.Now().Add(time.Hour).UnixNano(), Limit: 1000,
+		}}})
+		if err != nil {
+			return "", err
+		}
+		total += r.Value
+	}
+	return fmt.Sprint(total), nil
+}

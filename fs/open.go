@@ -1,0 +1,139 @@
+package fs
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+func reads(flags uint32) bool  { return flags&syscall.O_ACCMODE != syscall.O_WRONLY }
+func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
+
+// Open implements fuse.RawFileSystem. The content is pinned, but not opened before it is read. A locked account's file cannot be
+// opened for reading or appending: ENOKEY; it can be for writing alone, and needs the key only if something of it is to stay.
+func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	i := tree.Ino(in.NodeId)
+	if isVirtual(i) {
+		return m.openIndex(i, in.Flags, out)
+	}
+	a, err := m.gate.of(i)
+	if err != nil {
+		return m.status("open", in.NodeId, err)
+	}
+	f := m.files.open(i, a)
+	if err := m.openContent(f, in); err != nil {
+		m.put(f)
+		return m.status("open", in.NodeId, err)
+	}
+	m.openHandle(f, in.Flags, out)
+	return fuse.OK
+}
+
+func (m *mount) openContent(f *file, in *fuse.OpenIn) error {
+	f.io.Lock()
+	defer f.io.Unlock()
+	if !f.local() {
+		err := f.refresh()
+		if err == syscall.ENOENT {
+			if st := f.lost(); st.Mode != 0 { // others have it open
+				err = nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	mode := f.stat.Mode
+	f.mu.Unlock()
+	if mode&syscall.S_IFMT != syscall.S_IFREG {
+		return syscall.EINVAL
+	}
+	truncates := in.Flags&syscall.O_TRUNC != 0 && writes(in.Flags)
+	keeps := reads(in.Flags) || in.Flags&syscall.O_APPEND != 0 && !truncates
+	if keeps && !m.mayRead(f) {
+		return syscall.ENOKEY
+	}
+	if !truncates {
+		return nil
+	}
+	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
+		if err := m.dropPrivileges(f); err != nil {
+			return err
+		}
+	}
+	return m.truncate(f, 0, time.Now().UnixNano())
+}
+
+// mayRead tells whether the content may be read: the account is unlocked, or what was written here has not been sealed yet. Called
+// with io.
+func (m *mount) mayRead(f *file) bool {
+	if !m.gate.locked(f.acct) {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.committed && (f.buf != nil || f.sealed == nil)
+}
+
+// openHandle makes a handle of a file, whose use it takes over. Pages are cached by the kernel only for those who may read them, so
+// that mail delivered while its account is locked leaves none behind.
+func (m *mount) openHandle(f *file, flags uint32, out *fuse.OpenOut) {
+	f.mu.Lock()
+	f.handles++
+	f.mu.Unlock()
+	out.Fh = m.handles.add(&handle{file: &openFile{f, writes(flags)}})
+	if !reads(flags) {
+		out.OpenFlags = fuse.FOPEN_DIRECT_IO
+		return
+	}
+	// Noted before the lock is looked at: whoever locks the account after that finds it in the table.
+	m.cached.add(f.ino)
+	if m.gate.locked(f.acct) {
+		out.OpenFlags = fuse.FOPEN_DIRECT_IO
+		return
+	}
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if !writes(flags) {
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	}
+}
+
+// dropPrivileges clears the set-user-ID bits of a file that somebody without CAP_FSETID writes to.
+func (m *mount) dropPrivileges(f *file) error {
+	f.mu.Lock()
+	mode := f.stat.Mode
+	f.mu.Unlock()
+	kept := withoutPrivileges(mode)
+	if kept == mode {
+		return nil
+	}
+	kept &= 0o7777
+	return m.setAttr(f.acct, f.ino, &raftpb.SetAttr{Inode: uint64(f.ino), Mode: &kept})
+}
+
+// Release implements fuse.RawFileSystem: the last close of an open file. What a memory mapping wrote after the close is committed
+// here.
+func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	h := m.handles.remove(in.Fh)
+	if h == nil || h.file == nil {
+		return
+	}
+	f := h.file.file
+	defer m.put(f)
+	f.io.Lock()
+	defer f.io.Unlock()
+	if h.file.write {
+		if err := m.flush(f); err != nil {
+			m.status("release", in.NodeId, err)
+		}
+	}
+	f.mu.Lock()
+	f.handles--
+	f.mu.Unlock()
+	m.settle(f)
+}

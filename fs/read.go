@@ -1,0 +1,58 @@
+package fs
+
+import (
+	"io"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Read implements fuse.RawFileSystem: ENOKEY when the account was locked since the file was opened.
+func (m *mount) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h := m.handles.get(in.Fh)
+	switch {
+	case h == nil || h.dir != nil:
+		return nil, fuse.EBADF
+	case h.file == nil:
+		return fuse.ReadResultData(slice(h.text, in.Offset, len(buf))), fuse.OK
+	}
+	n, err := m.read(h.file.file, buf, int64(in.Offset))
+	if err != nil {
+		return nil, m.status("read", in.NodeId, err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+func slice(b []byte, off uint64, n int) []byte {
+	if off >= uint64(len(b)) {
+		return nil
+	}
+	b = b[off:]
+	return b[:min(n, len(b))]
+}
+
+func (m *mount) read(f *file, b []byte, off int64) (n int, err error) {
+	f.io.Lock()
+	defer f.io.Unlock()
+	if !m.mayRead(f) {
+		return 0, syscall.ENOKEY
+	}
+	switch {
+	case f.buf != nil:
+		n, err = f.buf.ReadAt(b, off)
+	case f.length() == 0:
+	default:
+		id, ierr := m.gate.identity(f.acct)
+		if ierr == nil {
+			ierr = f.open(id)
+		}
+		if ierr != nil {
+			return 0, ierr
+		}
+		n, err = f.reader.ReadAt(b, off)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
+}

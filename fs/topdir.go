@@ -1,0 +1,63 @@
+package fs
+
+import (
+	"syscall"
+
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// topReader lists the accounts of a domain by local part, some at a time.
+type topReader struct {
+	dir    *raftstore.Directory
+	domain string
+	lot    []*raftpb.Account
+	after  string
+	done   bool
+}
+
+// topLot is how many accounts are read at once.
+const topLot = 1000
+
+func (r *topReader) rewind() { r.lot, r.after, r.done = nil, "", false }
+
+func (r *topReader) next() (de tree.DirEntry, ok bool, err error) {
+	for {
+		if len(r.lot) == 0 {
+			if r.done {
+				return de, false, nil
+			}
+			if r.lot, err = r.dir.Accounts(r.domain, r.after, topLot); err != nil {
+				return de, false, err
+			}
+			r.done = len(r.lot) < topLot
+			continue
+		}
+		a := r.lot[0]
+		r.lot, r.after = r.lot[1:], a.LocalPart
+		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+			continue
+		}
+		return tree.DirEntry{Name: a.LocalPart, Ino: tree.RootIno(tree.Account(a.Number)), Stat: tree.Stat{Mode: syscall.S_IFDIR}}, true, nil
+	}
+}
+
+// openTop opens the root, or a domain, for listing.
+func (m *mount) openTop(d *openDir) error {
+	dir := m.store.Directory()
+	if err := dir.ReadIndex(m.time.context()); err != nil {
+		return err
+	}
+	if id, ok := domainOf(d.ino); ok {
+		dom, err := dir.DomainByID(id)
+		d.top = &topReader{dir: dir, domain: dom.Name}
+		return err
+	}
+	domains, err := dir.Domains()
+	d.names = make([]stagedName, 0, len(domains))
+	for _, dom := range domains {
+		d.names = append(d.names, stagedName{dom.Name, domainIno(dom.ID), syscall.S_IFDIR})
+	}
+	return err
+}
