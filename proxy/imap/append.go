@@ -42,11 +42,11 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	}
 	defer d.Abort()
 	literal := &countingReader{r: r}
-	if _, err := d.ReadFrom(maildir.CRLFReader(literal)); err != nil {
-		return nil, s.failed("append", err)
-	}
-	if literal.n != r.Size() { // the library takes a lost connection for the literal's end
+	_, err = d.ReadFrom(maildir.CRLFReader(literal))
+	if literal.err != nil || err == nil && literal.n != r.Size() {
 		return nil, no(imap.ResponseCodeClientBug, "Message was cut off")
+	} else if err != nil {
+		return nil, s.failed("append", err)
 	}
 	path, err := d.Commit(maildir.Options{Flags: bits.letters(), Date: options.Time, Recent: true})
 	if err != nil {
@@ -68,13 +68,18 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	return &imap.AppendData{UIDValidity: x.UIDValidity, UID: imap.UID(uid)}, nil
 }
 
+// countingReader notes how much came from the client, and what broke it off.
 type countingReader struct {
-	r io.Reader
-	n int64
+	r   io.Reader
+	n   int64
+	err error
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	if err != io.EOF {
+		c.err = err
+	}
 	return n, err
 }

@@ -167,12 +167,13 @@ func (c *conn) put(p []byte) error {
 	if c.werr != nil {
 		return c.werr
 	}
-	if len(c.out)+len(p) > outSize {
+	large := len(p) >= outSize/2
+	if large || len(c.out)+len(p) > outSize {
 		if err := c.flushLocked(); err != nil {
 			return err
 		}
 	}
-	if len(p) >= outSize/2 {
+	if large {
 		return c.writeOut(p)
 	}
 	if c.out == nil {

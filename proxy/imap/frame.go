@@ -22,6 +22,7 @@ type frame struct {
 	pending []byte   // of it, not handed to the library yet
 	pieces  [][]byte // what follows pending: each begins with a literal
 
+	broken  error  // of reading; nothing comes after it
 	offered upload // the message of an APPEND that the library has not asked for yet
 	message int64  // bytes of the message that the library is reading still to come
 }
@@ -35,7 +36,14 @@ type upload struct {
 var errBadTail = errors.New("imap: APPEND goes on behind its message")
 
 // Read gives the library its next bytes: of one command at most.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *conn) Read(p []byte) (n int, err error) {
+	if c.broken == nil {
+		n, c.broken = c.read(p)
+	}
+	return n, c.broken
+}
+
+func (c *conn) read(p []byte) (int, error) {
 	if len(c.pending) == 0 && c.message == 0 {
 		if len(c.pieces) > 0 && !c.isAnswered() {
 			c.pending, c.pieces = c.pieces[0], c.pieces[1:]

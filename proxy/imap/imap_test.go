@@ -383,3 +383,5 @@ func mustReadFile(t testing.TB, path string) string {
 	}
 	return string(b)
 }
+
+func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
