@@ -1,0 +1,119 @@
+package adminapi
+
+import (
+	"bytes"
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/nodeapi"
+	"mailraft/cmd/mailraft/internal/passwords"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// errChanged: two changed the same password at once.
+var errChanged = status.Error(codes.Aborted, "the account's passwords were changed meanwhile; try again")
+
+// SetPassword implements adminpb.AdminServer.
+func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordRequest) (*adminpb.Empty, error) {
+	defer clear(req.Old)
+	defer clear(req.New)
+	if len(req.New) == 0 {
+		return nil, errEmptyPassword
+	}
+	a, err := s.find(req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	if req.Discard {
+		err = s.replaceKeys(ctx, a, req)
+	} else {
+		err = s.rewrap(ctx, a, req.Old, req.New)
+	}
+	if err != nil {
+		return nil, refusal(err)
+	}
+	s.Logger.Info("password set", "account", addressOf(a), "new_keys", req.Discard)
+	return &adminpb.Empty{}, nil
+}
+
+// rewrap puts the account's private key from under the old password under the new one.
+func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte) error {
+	id, at, err := s.unwrap(ctx, a, old)
+	if err != nil {
+		return err
+	}
+	defer id.Wipe()
+	record, err := s.wrap(ctx, id, a.Number, new, nextSlot(a))
+	if err != nil {
+		return err
+	}
+	opened := a.Slots[at].Record
+	return s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+		for i, was := range now.Slots {
+			if bytes.Equal(was.Record, opened) {
+				record.Name = was.Name
+				now.Slots[i] = record
+				return nil
+			}
+		}
+		return errChanged
+	})
+}
+
+// unwrap opens the private key, and says which of the slots did.
+func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte) (seal.Identity, int, error) {
+	slots, err := nodeapi.Slots(a)
+	if err != nil {
+		return seal.Identity{}, 0, err
+	}
+	normal := passwords.Normal(password)
+	defer clear(normal)
+	for i, sl := range slots {
+		id, err := s.Gate.Unwrap(ctx, sl, uint64(a.Number), normal)
+		if err == nil {
+			return id, i, nil
+		}
+		if ctx.Err() != nil {
+			return seal.Identity{}, 0, ctx.Err()
+		}
+	}
+	return seal.Identity{}, 0, keyring.ErrWrongPassword
+}
+
+// nextSlot is a slot number that the account has not.
+func nextSlot(a *raftpb.Account) uint32 {
+	last := uint32(0)
+	for _, sl := range a.Slots {
+		last = max(last, sl.Id)
+	}
+	return last + 1
+}
+
+// replaceKeys gives the account a new key pair. What was sealed for the old one stays, and nobody can read it any more.
+func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminpb.SetPasswordRequest) error {
+	kind, err := keyKind(req.Key)
+	if err != nil {
+		return err
+	}
+	recipient, slots, err := s.newKeys(ctx, a.Number, kind, req.New, nextSlot(a))
+	if err != nil {
+		return err
+	}
+	err = s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+		if now.Version != a.Version {
+			return errChanged
+		}
+		now.Recipient, now.Slots = recipient, slots
+		return nil
+	})
+	if err == nil {
+		s.Keyring.Lock(uint64(a.Number)) // ends the sessions that have the old key
+	}
+	return err
+}

@@ -1,0 +1,50 @@
+package adminapi
+
+import (
+	"context"
+	"log/slog"
+
+	"google.golang.org/grpc"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+)
+
+// Node is what the service works on.
+type Node struct {
+	Store   *raftstore.Store
+	Keyring *keyring.Keyring
+	Gate    *slot.Gate // where derivations take turns
+	// Status adds what only the daemon knows: names, sockets, proxies.
+	Status func(*adminpb.StatusReply)
+	Logger *slog.Logger
+}
+
+// Server is the service.
+type Server struct {
+	adminpb.UnimplementedAdminServer
+	Node
+}
+
+// NewServer makes the service.
+func NewServer(n Node) *Server { return &Server{Node: n} }
+
+// Register adds the service to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) { adminpb.RegisterAdminServer(r, s) }
+
+// find finds an account by its address.
+func (s *Server) find(address string) (*raftpb.Account, error) {
+	local, domain, err := raftstore.SplitAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	return s.Store.Directory().FindAccount(local, domain)
+}
+
+// current waits until what was changed before the call shows here.
+func (s *Server) current(ctx context.Context) error { return s.Store.Directory().ReadIndex(ctx) }
+
+func addressOf(a *raftpb.Account) string { return a.LocalPart + "@" + a.Domain }

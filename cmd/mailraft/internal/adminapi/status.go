@@ -1,0 +1,42 @@
+package adminapi
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/raftstore/tree"
+)
+
+// Status implements adminpb.AdminServer.
+func (s *Server) Status(context.Context, *adminpb.StatusRequest) (*adminpb.StatusReply, error) {
+	reply := &adminpb.StatusReply{}
+	s.Node.Status(reply)
+	var err error
+	if reply.FreeBytes, reply.DiskFull, err = s.Store.Free(); err != nil {
+		return nil, refusal(err)
+	}
+	for _, g := range s.Store.Status() {
+		group := &adminpb.Group{
+			Name: g.Name, Role: g.Role, Leader: g.Leader, Term: g.Term, Applied: g.Applied, Committed: g.Commit,
+			StoreBytes: g.Stored,
+		}
+		if g.First > 0 && g.Applied >= g.First {
+			group.LogEntries = g.Applied - g.First + 1
+		}
+		if g.Err != nil {
+			group.Problem = g.Err.Error()
+		}
+		reply.Groups = append(reply.Groups, group)
+	}
+	for _, k := range s.Keyring.Status() {
+		u := &adminpb.Unlocked{Sessions: int64(k.Sessions)}
+		if a, err := s.Store.Directory().Account(tree.Account(k.Account)); err == nil {
+			u.Address = addressOf(a)
+		}
+		reply.Unlocked = append(reply.Unlocked, u)
+	}
+	slices.SortFunc(reply.Unlocked, func(a, b *adminpb.Unlocked) int { return strings.Compare(a.Address, b.Address) })
+	return reply, nil
+}

@@ -1,0 +1,51 @@
+package adminapi
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/nodeapi"
+	"mailraft/cmd/mailraft/internal/passwords"
+)
+
+// maxUnlock bounds an unlock without a login.
+const maxUnlock = 24 * time.Hour
+
+// Unlock implements adminpb.AdminServer.
+func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*adminpb.Empty, error) {
+	defer clear(req.Password)
+	d := time.Duration(req.Seconds) * time.Second
+	if req.Seconds <= 0 || req.Seconds > int64(maxUnlock/time.Second) {
+		return nil, status.Errorf(codes.InvalidArgument, "an account can be unlocked for 1 second to %v", maxUnlock)
+	}
+	a, err := s.find(req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	slots, err := nodeapi.Slots(a)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	normal := passwords.Normal(req.Password)
+	defer clear(normal)
+	if _, err := s.Keyring.Unlock(ctx, uint64(a.Number), slots, normal, d); err != nil {
+		return nil, refusal(err)
+	}
+	s.Logger.Info("account unlocked", "account", addressOf(a), "for", d)
+	return &adminpb.Empty{}, nil
+}
+
+// Lock implements adminpb.AdminServer.
+func (s *Server) Lock(ctx context.Context, req *adminpb.AccountRequest) (*adminpb.LockReply, error) {
+	a, err := s.find(req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	was := s.Keyring.Lock(uint64(a.Number))
+	s.Logger.Info("account locked", "account", addressOf(a), "was_unlocked", was)
+	return &adminpb.LockReply{WasUnlocked: was}, nil
+}

@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/config"
+)
+
+func (p *program) account() *cobra.Command {
+	cmd := &cobra.Command{Use: "account", Short: "Mailboxes and their owners"}
+	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountQuota())
+	return cmd
+}
+
+func (p *program) accountRemove() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "remove ADDRESS",
+		Short: "Remove an account with all its mail",
+		Args:  cobra.ExactArgs(1),
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
+		if err != nil {
+			return err
+		}
+		if !yes {
+			warning := fmt.Sprintf("This removes %s with all its mail (%s in %d files). It cannot be undone.", a.Address, octets(a.Bytes), a.Files)
+			if err := p.confirm(warning, a.Address); err != nil {
+				return err
+			}
+		}
+		if _, err := c.RemoveAccount(ctx, &adminpb.AccountRequest{Address: a.Address}); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "removed account %s\n", a.Address)
+		return nil
+	})
+	return cmd
+}
+
+// accountLine is an account in JSON.
+type accountLine struct {
+	Address    string `json:"address"`
+	Number     uint32 `json:"number"`
+	Shard      uint32 `json:"shard"`
+	Key        string `json:"key"`
+	Recipient  string `json:"recipient"`
+	Created    int64  `json:"created"`
+	Bytes      uint64 `json:"bytes"`
+	Files      uint64 `json:"files"`
+	QuotaBytes uint64 `json:"quota_bytes"`
+	QuotaFiles uint64 `json:"quota_files"`
+	Unlocked   bool   `json:"unlocked"`
+}
+
+func lineOf(a *adminpb.Account) accountLine {
+	return accountLine{
+		Address: a.Address, Number: a.Number, Shard: a.Shard, Key: a.Key, Recipient: a.Recipient, Created: a.Created,
+		Bytes: a.Bytes, Files: a.Files, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, Unlocked: a.Unlocked,
+	}
+}
+
+func (p *program) accountList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list [DOMAIN]",
+		Short: "List the accounts, of one domain or of all",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+			stream, err := c.ListAccounts(ctx, &adminpb.ListAccountsRequest{Domain: first(args)})
+			if err != nil {
+				return err
+			}
+			var t *table
+			if !asJSON {
+				t = newTable(p.stdout, "ADDRESS", "STORED", "FILES", "QUOTA", "KEY", "SINCE", "STATE")
+			}
+			for {
+				a, err := stream.Recv()
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					if err := p.jsonLine(lineOf(a)); err != nil {
+						return err
+					}
+					continue
+				}
+				state := "locked"
+				if a.Unlocked {
+					state = "unlocked"
+				}
+				t.row(a.Address, octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), a.Key, day(a.Created), state)
+			}
+			if asJSON {
+				return nil
+			}
+			return t.end()
+		}),
+	}
+	jsonFlag(cmd, &asJSON, "an object a line")
+	return cmd
+}
+
+func (p *program) accountQuota() *cobra.Command {
+	var files uint64
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "quota ADDRESS [SIZE|none]",
+		Short: "Show or set how much an account may store",
+		Args:  cobra.RangeArgs(1, 2),
+	}
+	cmd.Flags().Uint64Var(&files, "files", 0, "how many files it may store; 0: any number")
+	jsonFlag(cmd, &asJSON, "the account as an object")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		setFiles := cmd.Flags().Changed("files")
+		return p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+			a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
+			if err != nil {
+				return err
+			}
+			if len(args) == 2 || setFiles {
+				req := &adminpb.SetQuotaRequest{Address: a.Address, Bytes: a.QuotaBytes, Files: a.QuotaFiles}
+				if len(args) == 2 {
+					if req.Bytes, err = parseLimit(args[1]); err != nil {
+						return err
+					}
+				}
+				if setFiles {
+					req.Files = files
+				}
+				if _, err := c.SetQuota(ctx, req); err != nil {
+					return err
+				}
+				a.QuotaBytes, a.QuotaFiles = req.Bytes, req.Files
+			}
+			if asJSON {
+				return p.jsonLine(lineOf(a))
+			}
+			_, err = fmt.Fprintf(p.stdout, "%s stores %s of %s in %d of %s files\n", a.Address,
+				octets(a.Bytes), unlimited(octets(a.QuotaBytes), a.QuotaBytes), a.Files, unlimited(strconv.FormatUint(a.QuotaFiles, 10), a.QuotaFiles))
+			return err
+		})(cmd, args)
+	}
+	return cmd
+}
+
+func unlimited(shown string, n uint64) string {
+	if n == 0 {
+		return "unlimited"
+	}
+	return shown
+}
+
+// parseLimit reads a size; "none" and 0 are no limit.
+func parseLimit(s string) (uint64, error) {
+	if strings.EqualFold(s, "none") {
+		return 0, nil
+	}
+	n, err := config.ParseSize(s)
+	if err != nil {
+		return 0, usage("quota: %w", err)
+	}
+	return uint64(n), nil
+}
+
+func (p *program) accountPasswd() *cobra.Command {
+	var fromStdin, discard, yes bool
+	var key string
+	cmd := &cobra.Command{
+		Use:   "passwd ADDRESS",
+		Short: "Change an account's password",
+		Long: `Change an account's password. The old one is needed: it is what opens the account's private key, which is then sealed under
+the new one. The mail itself is not touched.
+
+Nobody has a copy of that key, the admin neither. When the old password is lost, so is the mail: --discard-mail-key makes a new
+key pair under the new password, with which new mail can be read; what was stored before can never be read again.`,
+		Args: cobra.ExactArgs(1),
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&fromStdin, "password-stdin", false, "read the old and the new password (with --discard-mail-key only the new) from standard input, a line each")
+	flags.BoolVar(&discard, "discard-mail-key", false, "without the old password: a new key pair; all mail that is stored becomes unreadable for ever")
+	flags.BoolVar(&yes, "yes", false, "do not ask")
+	flags.StringVar(&key, "key", "", "kind of the new key pair, with --discard-mail-key: hybrid or x25519 (default hybrid)")
+	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
+		if err != nil {
+			return err
+		}
+		req := &adminpb.SetPasswordRequest{Address: a.Address, Discard: discard, Key: key}
+		if discard && !yes {
+			warning := fmt.Sprintf("This makes all mail that %s has stored (%s in %d files) unreadable for ever, for everybody.", a.Address, octets(a.Bytes), a.Files)
+			if err := p.confirm(warning, a.Address); err != nil {
+				return err
+			}
+		}
+		if req.Old, req.New, err = p.oldAndNew(a.Address, fromStdin, !discard); err != nil {
+			return err
+		}
+		defer clear(req.Old)
+		defer clear(req.New)
+		_, err = c.SetPassword(ctx, req)
+		if status.Code(err) == codes.Unauthenticated {
+			return refused("the old password of %s is wrong; nothing was changed.\n"+
+				"Without it nobody can keep the stored mail readable: it opens the account's only private key. If it is lost,\n"+
+				"--discard-mail-key gives the account a new key and makes what is stored unreadable for ever", a.Address)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "changed the password of %s\n", a.Address)
+		return nil
+	})
+	return cmd
+}
+
+func (p *program) oldAndNew(address string, fromStdin, withOld bool) (old, new []byte, err error) {
+	if fromStdin {
+		n := 1
+		if withOld {
+			n = 2
+		}
+		lines, err := p.lines(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		if withOld {
+			old = lines[0]
+		}
+		return old, lines[n-1], nil
+	}
+	if withOld {
+		if old, err = p.askSecret("Old password of " + address + ": "); err != nil {
+			return nil, nil, err
+		}
+	}
+	new, err = p.askNewSecret(address)
+	return old, new, err
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+)
+
+func (p *program) alias() *cobra.Command {
+	cmd := &cobra.Command{Use: "alias", Short: "Addresses that stand for others"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "add ADDRESS TARGET...",
+			Short: "Deliver mail for an address to accounts, or to other aliases",
+			Args:  cobra.MinimumNArgs(2),
+			RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+				if _, err := c.AddAlias(ctx, &adminpb.Alias{Address: args[0], Targets: args[1:]}); err != nil {
+					return err
+				}
+				fmt.Fprintf(p.stdout, "added alias %s for %s\n", args[0], strings.Join(args[1:], ", "))
+				return nil
+			}),
+		},
+		&cobra.Command{
+			Use:   "remove ADDRESS...",
+			Short: "Remove aliases",
+			Args:  cobra.MinimumNArgs(1),
+			RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+				for _, address := range args {
+					if _, err := c.RemoveAlias(ctx, &adminpb.AccountRequest{Address: address}); err != nil {
+						return err
+					}
+					fmt.Fprintf(p.stdout, "removed alias %s\n", address)
+				}
+				return nil
+			}),
+		},
+		p.aliasList(),
+	)
+	return cmd
+}
+
+func (p *program) aliasList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list [DOMAIN]",
+		Short: "List the aliases, of one domain or of all",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+			stream, err := c.ListAliases(ctx, &adminpb.ListAliasesRequest{Domain: first(args)})
+			if err != nil {
+				return err
+			}
+			t := newTable(p.stdout)
+			for {
+				a, err := stream.Recv()
+				if errors.Is(err, io.EOF) {
+					return t.end()
+				}
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					err = p.jsonLine(map[string]any{"alias": a.Address, "targets": a.Targets})
+				} else {
+					t.row(a.Address, strings.Join(a.Targets, ", "))
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}),
+	}
+	jsonFlag(cmd, &asJSON, "an object a line")
+	return cmd
+}
+
+// first is the first argument, or "".
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// jsonFlag adds --json to a command whose answer scripts want.
+func jsonFlag(cmd *cobra.Command, on *bool, what string) {
+	cmd.Flags().BoolVar(on, "json", false, "answer in JSON: "+what)
+}
+
+// jsonLine writes a value as one line.
+func (p *program) jsonLine(v any) error {
+	enc := json.NewEncoder(p.stdout)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// table is text in columns.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(w io.Writer, head ...string) *table {
+	t := &table{tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	if len(head) > 0 {
+		t.row(head...)
+	}
+	return t
+}
+
+func (t *table) row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t")) }
+func (t *table) end() error          { return t.w.Flush() }
+
+// octets shows a number of bytes to people.
+func octets(n uint64) string {
+	const units = "KMGTPE"
+	f, unit := float64(n), ""
+	for i := 0; f >= 1024 && i < len(units); i++ {
+		f, unit = f/1024, units[i:i+1]
+	}
+	if unit == "" {
+		return strconv.FormatUint(n, 10)
+	}
+	return fmt.Sprintf("%.1f%s", f, unit)
+}
+
+// limit shows a limit of bytes, where 0 is none.
+func limit(n uint64) string {
+	if n == 0 {
+		return "none"
+	}
+	return octets(n)
+}
+
+func day(seconds int64) string { return time.Unix(seconds, 0).Format("2006-01-02") }

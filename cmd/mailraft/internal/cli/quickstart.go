@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/config"
+	"mailraft/cmd/mailraft/internal/daemon"
+	"mailraft/cmd/mailraft/internal/passwords"
+)
+
+// The quickstart's domain and account.
+const (
+	quickDomain  = "localhost"
+	quickAccount = "alice@localhost"
+)
+
+const quickHelp = `Run a node to try things with: everything lies in the folder DIR, all sockets are on the loopback, on ports that nobody else
+uses. At the first start it writes DIR/mailraft.toml, which can be changed, and makes the account ` + quickAccount + ` with a password
+that is printed then and kept nowhere. The flags and variables of "mailraft serve" work here as well.
+
+SIGINT (Ctrl-C) stops it; started again, it has its mail.`
+
+func (p *program) quickstart() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "quickstart DIR",
+		Short: "Run a node to try things with, in a folder of its own",
+		Long:  quickHelp,
+		Args:  cobra.ExactArgs(1),
+	}
+	config.AddFlags(cmd.Flags())
+	cmd.Flags().SortFlags = false
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		dir, err := filepath.Abs(args[0])
+		if err != nil {
+			return err
+		}
+		p.configFile = filepath.Join(dir, "mailraft.toml")
+		if err := writeQuickConfig(dir, p.configFile); err != nil {
+			return err
+		}
+		cfg, err := config.Load(config.Sources{File: p.configFile, Flags: cmd.Flags()})
+		if err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // it belongs to its terminal
+		defer stop()
+		cmd.SetContext(ctx)
+		return p.runDaemon(cmd, cfg, daemon.Signals{Ready: func() error { return p.welcome(ctx, cfg) }})
+	}
+	return cmd
+}
+
+// writeQuickConfig writes the configuration file, unless there is one.
+func writeQuickConfig(dir, file string) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	c := config.Default()
+	c.Data, c.Mount, c.Run = filepath.Join(dir, "data"), filepath.Join(dir, "mail"), filepath.Join(dir, "run")
+	c.Hostname = quickDomain
+	c.SMTPListen = []string{"127.0.0.1:2525"}
+	c.LMTPListen = []string{"127.0.0.1:2424", "unix:" + filepath.Join(c.Run, "lmtp.sock")}
+	c.IMAPListen, c.IMAPListenTLS = []string{"127.0.0.1:1143"}, []string{"127.0.0.1:1993"}
+	c.POP3Listen, c.POP3ListenTLS = []string{"127.0.0.1:1110"}, []string{"127.0.0.1:1995"}
+	set := map[string]bool{
+		"data": true, "mount": true, "run": true, "hostname": true, "smtp.listen": true, "lmtp.listen": true,
+		"imap.listen": true, "imap.listen_tls": true, "pop3.listen": true, "pop3.listen_tls": true,
+	}
+	return os.WriteFile(file, []byte(c.Document(func(key string) bool { return set[key] })), 0o644)
+}
+
+// welcome makes the account if it is not there, and prints what to do with it.
+func (p *program) welcome(ctx context.Context, cfg *config.Config) error {
+	c, err := adminapi.Dial(cfg.AdminSocket())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.AddDomain(ctx, &adminpb.DomainRequest{Name: quickDomain})
+	if err != nil && status.Code(err) != codes.AlreadyExists {
+		return err
+	}
+	password, err := firstAccount(ctx, c)
+	if err != nil {
+		return err
+	}
+	s, err := c.Status(ctx, &adminpb.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	return p.instructions(s, password)
+}
+
+// firstAccount makes the account and returns its password; "" when it was there.
+func firstAccount(ctx context.Context, c *adminapi.Client) (string, error) {
+	_, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: quickAccount})
+	if status.Code(err) != codes.NotFound {
+		return "", err
+	}
+	password := passwords.Random()
+	stream, err := c.AddAccounts(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := stream.Send(&adminpb.AddAccountRequest{Address: quickAccount, Password: []byte(password)}); err != nil {
+		return "", err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return "", err
+	}
+	reply, err := stream.Recv()
+	if err != nil {
+		return "", err
+	}
+	if reply.Error != "" {
+		return "", fmt.Errorf("%s: %s", reply.Address, reply.Error)
+	}
+	return password, nil
+}
+
+// instructions prints the commands to try.
+func (p *program) instructions(s *adminpb.StatusReply, password string) error {
+	at := map[string]string{}
+	for _, l := range s.Listeners {
+		if at[l.Protocol] == "" {
+			at[l.Protocol] = l.Address
+		}
+	}
+	shown, known := password, "its password, kept nowhere else: "+password
+	if password == "" {
+		shown, known = "PASSWORD", "with the password that was printed when it was made, at the first start"
+	}
+	mailbox := filepath.Join(shortPath(s.Mount), quickDomain, "alice")
+	user := fmt.Sprintf("-u '%s:%s'", quickAccount, shown)
+	_, err := fmt.Fprintf(p.stdout, `
+Mailraft is running. Stop it with Ctrl-C; started again, it has its mail.
+
+  account  %[1]s
+           %[2]s
+
+Send it a message:
+  printf 'From: bob@example.org\r\nSubject: Hello\r\n\r\nA first message.\r\n' |
+    curl -sS smtp://%[3]s --mail-from bob@example.org --mail-rcpt %[1]s -T -
+  swaks --server %[3]s --to %[1]s --body 'or so'
+  printf 'LHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<%[1]s>\r\nDATA\r\n\r\nor so, by LMTP\r\n.\r\nQUIT\r\n' | nc -N %[4]s
+
+It lies under the mount, and nobody can read it:
+  ls -l %[8]s/new
+  cat %[8]s/new/*
+
+Unlock the account, then its owner's programs can (and root's, on this machine):
+  %[9]s -c %[10]s unlock %[1]s
+  cat %[8]s/new/*
+  %[9]s -c %[10]s lock %[1]s
+
+Read it by IMAP and by POP3, where logging in unlocks it:
+  curl -sSk %[7]s 'imaps://%[5]s/INBOX;MAILINDEX=1'
+  curl -sSk %[7]s 'pop3s://%[6]s/1'
+
+How it is:
+  %[9]s -c %[10]s status
+
+`, quickAccount, known, at["smtp"], spaced(at["lmtp"]), at["imaps"], at["pop3s"], user, mailbox, shortPath(os.Args[0]), shortPath(p.configFile))
+	return err
+}
+
+// shortPath is the path from here, if it is below.
+func shortPath(path string) string {
+	here, err := os.Getwd()
+	if err != nil || !filepath.IsAbs(path) {
+		return path
+	}
+	if rel, err := filepath.Rel(here, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// spaced is host:port as nc takes it.
+func spaced(address string) string {
+	for i := len(address) - 1; i >= 0; i-- {
+		if address[i] == ':' {
+			return address[:i] + " " + address[i+1:]
+		}
+	}
+	return address
+}

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// terminal is the terminal that the person who typed the command sits at; nil: nobody does.
+func (p *program) terminal() *os.File {
+	if f, ok := p.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// askSecret asks for a password, which is not shown.
+func (p *program) askSecret(prompt string) ([]byte, error) {
+	t := p.terminal()
+	if t == nil {
+		return nil, usage("there is no terminal to ask for the password; use --password-stdin")
+	}
+	fmt.Fprint(p.stderr, prompt)
+	b, err := term.ReadPassword(int(t.Fd()))
+	fmt.Fprintln(p.stderr)
+	if err == nil && len(b) == 0 {
+		err = refused("the password is empty")
+	}
+	return b, err
+}
+
+// askNewSecret asks twice.
+func (p *program) askNewSecret(what string) ([]byte, error) {
+	first, err := p.askSecret("New password for " + what + ": ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := p.askSecret("The same again: ")
+	if err != nil {
+		return nil, err
+	}
+	defer clear(second)
+	if !bytes.Equal(first, second) {
+		return nil, refused("the two passwords differ")
+	}
+	return first, nil
+}
+
+// lines reads n lines from standard input: one password each.
+func (p *program) lines(n int) ([][]byte, error) {
+	r := bufio.NewReader(p.stdin)
+	var all [][]byte
+	for range n {
+		line, err := r.ReadBytes('\n')
+		if err != nil && !(errors.Is(err, io.EOF) && len(line) > 0) {
+			if errors.Is(err, io.EOF) {
+				return nil, usage("standard input has %d lines, %d passwords are needed", len(all), n)
+			}
+			return nil, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			return nil, refused("the password is empty")
+		}
+		all = append(all, line)
+	}
+	return all, nil
+}
+
+// confirm has the person type what is about to be destroyed.
+func (p *program) confirm(warning, what string) error {
+	if p.terminal() == nil {
+		return refused("%s\nThere is no terminal to confirm it at; use --yes", warning)
+	}
+	fmt.Fprintf(p.stderr, "%s\nType %s to go on: ", warning, what)
+	line, err := bufio.NewReader(p.stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(line) != what {
+		return refused("not confirmed; nothing was changed")
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+)
+
+func (p *program) status() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the node is, what is wrong first",
+		Args:  cobra.NoArgs,
+		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, _ []string) error {
+			s, err := c.Status(ctx, &adminpb.StatusRequest{})
+			if err != nil {
+				return err
+			}
+			problems := problemsOf(s)
+			if asJSON {
+				err = p.statusJSON(s, problems)
+			} else {
+				err = p.statusText(s, problems)
+			}
+			if err == nil && len(problems) > 0 {
+				return errSilent
+			}
+			return err
+		}),
+	}
+	jsonFlag(cmd, &asJSON, "one object; problems has what is wrong")
+	return cmd
+}
+
+// problemsOf says in words what is wrong, and what to do.
+func problemsOf(s *adminpb.StatusReply) []string {
+	var all []string
+	wrong := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if s.DiskFull {
+		wrong("The disk of the data folder %s has only %s free: no mail is taken. Free some space.", s.Data, octets(s.FreeBytes))
+	}
+	if err := mounted(s.Mount); err != nil {
+		wrong("The mail is not mounted at %s (%v). Stop the daemon and start it again.", s.Mount, err)
+	}
+	for _, g := range s.Groups {
+		switch {
+		case g.Problem != "":
+			wrong("Group %s does not work: %s.", g.Name, g.Problem)
+		case g.Leader == "":
+			wrong("Group %s has no leader: what it stores can be read, not changed.", g.Name)
+		}
+	}
+	for _, x := range s.Proxies {
+		if x.Pid == 0 {
+			wrong("The %s proxy does not run (it is started again by itself): %s. The daemon's log says more.", x.Name, x.LastExit)
+		}
+	}
+	return all
+}
+
+// answerTime is long enough for a mount that answers at all.
+const answerTime = 3 * time.Second
+
+// mounted asks the mount itself whether it is there. One that does not answer must not keep this program waiting.
+func mounted(path string) error {
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t
+		err := unix.Statfs(path, &st)
+		if err == nil && st.Type != unix.FUSE_SUPER_MAGIC {
+			err = errors.New("nothing is mounted there")
+		}
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		if errors.Is(err, syscall.EACCES) {
+			return nil // its folder is closed to this user: nothing is known to be wrong
+		}
+		return err
+	case <-time.After(answerTime):
+		return errors.New("it does not answer")
+	}
+}
+
+func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
+	b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return p.jsonLine(struct {
+		Problems []string `json:"problems"`
+		Status   rawJSON  `json:"status"`
+	}{append([]string{}, problems...), b})
+}
+
+// rawJSON is JSON already.
+type rawJSON []byte
+
+// MarshalJSON implements json.Marshaler.
+func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
+
+func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
+	for _, w := range problems {
+		fmt.Fprintln(p.stdout, "PROBLEM:", w)
+	}
+	if len(problems) == 0 {
+		fmt.Fprintln(p.stdout, "All is well.")
+	}
+	up := time.Since(time.Unix(s.Started, 0)).Round(time.Second)
+	fmt.Fprintf(p.stdout, "\nmailraft %s on %s, up for %v, %s in memory\n", s.Version, s.Hostname, up, octets(s.ResidentBytes))
+	fmt.Fprintf(p.stdout, "mail at %s, data at %s (%s free)\n\n", s.Mount, s.Data, octets(s.FreeBytes))
+
+	t := newTable(p.stdout, "GROUP", "ROLE", "LEADER", "TERM", "APPLIED", "LOG ENTRIES", "ON DISK")
+	for _, g := range s.Groups {
+		t.row(g.Name, g.Role, g.Leader, strconv.FormatUint(g.Term, 10), strconv.FormatUint(g.Applied, 10),
+			strconv.FormatUint(g.LogEntries, 10), octets(g.StoreBytes))
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stdout)
+	t = newTable(p.stdout, "PROXY", "PID", "SINCE", "RESTARTS", "IN MEMORY")
+	for _, x := range s.Proxies {
+		pid := "none"
+		if x.Pid != 0 {
+			pid = strconv.FormatInt(x.Pid, 10)
+		}
+		t.row(x.Name, pid, time.Unix(x.Since, 0).Format(time.DateTime), strconv.FormatInt(x.Restarts, 10), octets(x.ResidentBytes))
+	}
+	for _, l := range s.Listeners {
+		t.row(l.Protocol, "listens on "+l.Address)
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	if len(s.Unlocked) == 0 {
+		fmt.Fprintln(p.stdout, "\nNo account is unlocked.")
+		return nil
+	}
+	fmt.Fprintln(p.stdout)
+	t = newTable(p.stdout, "UNLOCKED", "SESSIONS")
+	for _, u := range s.Unlocked {
+		t.row(u.Address, strconv.FormatInt(u.Sessions, 10))
+	}
+	return t.end()
+}

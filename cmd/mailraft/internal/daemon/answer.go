@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/nodeapi"
+	"mailraft/cmd/mailraft/internal/peercred"
+)
+
+// rpcServer answers on one of the daemon's own sockets.
+type rpcServer struct {
+	grpc *grpc.Server
+	done chan struct{}
+}
+
+// answerProxies opens the socket for the proxies.
+func (d *Daemon) answerProxies(context.Context) error {
+	uid, gid, err := d.cfg.Owner()
+	if err != nil {
+		return err
+	}
+	if d.node, err = nodeapi.NewServer(d.store, d.keyring, d.gate, d.log); err != nil {
+		return err
+	}
+	d.atEnd(func() error { d.node.Close(); return nil })
+	node, err := peercred.Listen(d.cfg.NodeSocket(), 0o660, int(gid), d.log, uid)
+	if err != nil {
+		return err
+	}
+	d.serveRPC(node, d.node.Register)
+	return nil
+}
+
+// answerAdmin opens the socket for the admin's commands.
+func (d *Daemon) answerAdmin(context.Context) error {
+	admin, err := peercred.Listen(d.cfg.AdminSocket(), 0o600, -1, d.log, uint32(os.Geteuid()))
+	if err != nil {
+		return err
+	}
+	d.serveRPC(admin, adminapi.NewServer(adminapi.Node{
+		Store: d.store, Keyring: d.keyring, Gate: d.gate, Status: d.fillStatus, Logger: d.log,
+	}).Register)
+	return nil
+}
+
+func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar)) {
+	s := &rpcServer{grpc.NewServer(), make(chan struct{})}
+	register(s.grpc)
+	go func() {
+		defer close(s.done)
+		if err := s.grpc.Serve(l); err != nil {
+			d.log.Error("socket", "address", l.Addr(), "error", err)
+		}
+	}()
+	d.atEnd(s.stop)
+}
+
+// stopTime is how long commands of the admin may take to end.
+const stopTime = 3 * time.Second
+
+func (s *rpcServer) stop() error {
+	late := time.AfterFunc(stopTime, s.grpc.Stop)
+	defer late.Stop()
+	s.grpc.GracefulStop()
+	<-s.done
+	return nil
+}

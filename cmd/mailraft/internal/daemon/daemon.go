@@ -1,0 +1,204 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"mailraft/cmd/mailraft/internal/config"
+	"mailraft/cmd/mailraft/internal/harden"
+	"mailraft/cmd/mailraft/internal/nodeapi"
+	"mailraft/cmd/mailraft/internal/supervise"
+	"mailraft/cmd/mailraft/internal/tlscert"
+	"mailraft/fs"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore"
+)
+
+// Daemon is a running node. Its parts are in the order in which they are started.
+type Daemon struct {
+	cfg         *config.Config
+	log         *slog.Logger
+	hostname    string
+	started     time.Time
+	memoryLimit uint64
+	certificate atomic.Pointer[tlscert.Pair]
+
+	store    *raftstore.Store
+	gate     *slot.Gate
+	keyring  *keyring.Keyring
+	mount    *fs.FS
+	mountDir *os.File // to hand over
+	runDir   *os.File
+	node     *nodeapi.Server
+	sockets  []*socket
+	children *supervise.Supervisor
+
+	closers []func() error // what ends each of them
+}
+
+// Folders in the data folder.
+const (
+	storeFolder = "store"
+	tlsFolder   = "tls"
+	spillFolder = "staging"
+)
+
+// StoreFolder is where the store of a data folder is.
+func StoreFolder(data string) string { return filepath.Join(data, storeFolder) }
+
+// Signals come from outside.
+type Signals struct {
+	Reload <-chan struct{} // read the certificate again
+	// Ready is called once the node serves.
+	Ready func() error
+}
+
+// Run is a node's life: it returns when ctx is done and everything has ended, or when something cannot be started.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, signals Signals) error {
+	if os.Geteuid() != 0 {
+		return errors.New("mailraft serve mounts a file system and starts its proxies as another user: run it as root")
+	}
+	if err := harden.Process(); err != nil {
+		return err
+	}
+	d := &Daemon{cfg: cfg, log: log, started: time.Now()}
+	err := d.start(ctx)
+	if err == nil && signals.Ready != nil {
+		err = signals.Ready()
+	}
+	if err == nil {
+		d.serve(ctx, signals.Reload)
+	}
+	return errors.Join(err, d.close())
+}
+
+// serve waits for the end.
+func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			d.log.Info("stopping")
+			return
+		case <-reload:
+			d.reload()
+		}
+	}
+}
+
+// start starts the parts, each with what ends it.
+func (d *Daemon) start(ctx context.Context) error {
+	d.memoryLimit = limitMemory(uint64(d.cfg.MemoryLimit))
+	if d.hostname = d.cfg.Hostname; d.hostname == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		d.hostname = name
+	}
+	for _, step := range []func(context.Context) error{
+		d.makeFolders, d.openStore, d.openCertificate, d.openMount, d.answerProxies, d.listen,
+		d.startProxies, d.answerAdmin,
+	} {
+		if err := ctx.Err(); err != nil {
+			return nil
+		}
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	d.log.Info("serving", "mount", d.cfg.Mount, "data", d.cfg.Data, "took", time.Since(d.started).Round(time.Millisecond))
+	return nil
+}
+
+func (d *Daemon) atEnd(fn func() error) { d.closers = append(d.closers, fn) }
+
+// close ends the parts, the last one first.
+func (d *Daemon) close() error {
+	var errs []error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		errs = append(errs, d.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Daemon) makeFolders(context.Context) error {
+	for _, f := range []struct {
+		path string
+		mode os.FileMode
+	}{{d.cfg.Data, 0o700}, {d.cfg.Run, 0o755}} {
+		if err := os.MkdirAll(f.path, f.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) openStore(ctx context.Context) (err error) {
+	uid, gid, err := d.cfg.Owner()
+	if err != nil {
+		return err
+	}
+	d.store, err = raftstore.Open(ctx, raftstore.Config{
+		Dir: StoreFolder(d.cfg.Data), NodeID: d.cfg.Node, Shards: d.cfg.Shards, UID: uid, GID: gid,
+		MinFree: uint64(d.cfg.MinFree), Logger: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.atEnd(d.store.Close)
+	// As many derivations at once as there are processors, as long as they take no more than a quarter of the memory.
+	turns := max(1, min(runtime.NumCPU(), int(d.memoryLimit/4/(uint64(slot.DefaultParams.Memory)<<10))))
+	d.gate = slot.NewGate(turns)
+	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
+	d.atEnd(d.keyring.Close)
+	d.atEnd(d.lockRemoved())
+	return nil
+}
+
+// lockRemoved locks accounts when they are removed, by whatever node.
+func (d *Daemon) lockRemoved() (stop func() error) {
+	cancel := d.store.Directory().Subscribe(func(ev raftstore.DirectoryEvent) {
+		if ev.Removed && ev.Account != 0 {
+			go d.keyring.Lock(uint64(ev.Account)) // calls back into the mount: not from the goroutine that applies
+		}
+	})
+	return func() error { cancel(); return nil }
+}
+
+func (d *Daemon) openCertificate(context.Context) error { return d.loadCertificate() }
+
+func (d *Daemon) loadCertificate() error {
+	if d.cfg.TLSCert != "" {
+		p, err := tlscert.Load(d.cfg.TLSCert, d.cfg.TLSKey)
+		if err == nil {
+			d.certificate.Store(&p)
+		}
+		return err
+	}
+	p, made, err := tlscert.SelfSigned(filepath.Join(d.cfg.Data, tlsFolder), d.hostname)
+	if err != nil {
+		return fmt.Errorf("self-signed certificate: %w", err)
+	}
+	if made {
+		d.log.Warn("made a self-signed certificate; mail clients will not trust it: set tls.cert and tls.key", "hostname", d.hostname)
+	}
+	d.certificate.Store(&p)
+	return nil
+}
+
+// listen opens the sockets for the world.
+func (d *Daemon) listen(context.Context) (err error) {
+	if d.sockets, err = listen(d.cfg.Listeners()); err != nil {
+		return err
+	}
+	d.atEnd(func() error { closeSockets(d.sockets); return nil })
+	return nil
+}

@@ -1,0 +1,178 @@
+package nodeapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
+	"mailraft/proxy"
+)
+
+// Client asks the node. It implements proxy.Recipients, proxy.Logins and proxy.Changes.
+type Client struct {
+	conn *grpc.ClientConn
+	node nodepb.NodeClient
+	root string
+}
+
+var (
+	_ proxy.Recipients = (*Client)(nil)
+	_ proxy.Logins     = (*Client)(nil)
+	_ proxy.Changes    = (*Client)(nil)
+)
+
+// NewClient makes a client of the node at the Unix socket. root is where this process sees the mount.
+func NewClient(socket, root string) (*Client, error) {
+	conn, err := grpc.NewClient("passthrough:///node",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{conn, nodepb.NewNodeClient(conn), root}, nil
+}
+
+// Close ends all sessions.
+func (c *Client) Close() error { return c.conn.Close() }
+
+func (c *Client) mailbox(m *nodepb.Mailbox) proxy.Mailbox {
+	return proxy.Mailbox{Account: m.GetAccount(), Home: filepath.Join(c.root, filepath.FromSlash(m.GetHome()))}
+}
+
+// kinds gives each code its error.
+var kinds = map[codes.Code]error{
+	codes.FailedPrecondition: proxy.ErrNoSuchDomain,
+	codes.NotFound:           proxy.ErrNoSuchUser,
+	codes.ResourceExhausted:  proxy.ErrOverQuota,
+	codes.Unauthenticated:    proxy.ErrAuthentication,
+}
+
+// proxyError is the error as package proxy knows it.
+func proxyError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if kind, ok := kinds[status.Code(err)]; ok {
+		return kind
+	}
+	return fmt.Errorf("%w: %s", proxy.ErrTemporary, status.Convert(err).Message())
+}
+
+// LookUp implements proxy.Recipients.
+func (c *Client) LookUp(ctx context.Context, address string) ([]proxy.Mailbox, string, error) {
+	reply, err := c.node.LookUp(ctx, &nodepb.LookUpRequest{Address: address})
+	if err != nil {
+		return nil, "", proxyError(ctx, err)
+	}
+	mailboxes := make([]proxy.Mailbox, len(reply.Mailboxes))
+	for i, m := range reply.Mailboxes {
+		mailboxes[i] = c.mailbox(m)
+	}
+	return mailboxes, reply.Detail, nil
+}
+
+// session is a login: a stream that the node keeps open as long as the account is unlocked for it.
+type session struct {
+	mailbox proxy.Mailbox
+	cancel  context.CancelFunc
+	done    chan struct{}
+	closing sync.Once
+}
+
+func (s *session) Mailbox() proxy.Mailbox { return s.mailbox }
+func (s *session) Done() <-chan struct{}  { return s.done }
+
+// Close ends the session and returns when the stream has ended.
+func (s *session) Close() error {
+	s.closing.Do(s.cancel)
+	<-s.done
+	return nil
+}
+
+// Login implements proxy.Logins. ctx bounds the login, not the session.
+func (c *Client) Login(ctx context.Context, cr proxy.Credentials) (proxy.Session, error) {
+	remote := ""
+	if cr.Remote != nil {
+		remote = cr.Remote.String()
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopWaiting := context.AfterFunc(ctx, cancel)
+	password := []byte(cr.Password)
+	stream, err := c.node.Login(life, &nodepb.LoginRequest{
+		Username: cr.Username, Password: password, Protocol: cr.Protocol, Remote: remote, Tls: cr.TLS,
+	})
+	clear(password)
+	var reply *nodepb.LoginReply
+	if err == nil {
+		reply, err = stream.Recv()
+	}
+	if !stopWaiting() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		cancel()
+		if errors.Is(err, io.EOF) {
+			return nil, proxy.ErrTemporary
+		}
+		return nil, proxyError(ctx, err)
+	}
+	s := &session{mailbox: c.mailbox(reply.Mailbox), cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		defer cancel()
+		for {
+			if _, err := stream.Recv(); err != nil {
+				return
+			}
+		}
+	}()
+	return s, nil
+}
+
+// Watch implements proxy.Changes.
+func (c *Client) Watch(ctx context.Context, account string) (<-chan proxy.Change, error) {
+	life, cancel := context.WithCancel(ctx)
+	stream, err := c.node.Watch(life, &nodepb.WatchRequest{Account: account})
+	if err == nil {
+		_, err = stream.Recv() // watching has begun
+	}
+	if err != nil {
+		cancel()
+		return nil, proxyError(ctx, err)
+	}
+	changes := make(chan proxy.Change)
+	go func() {
+		defer close(changes)
+		defer cancel()
+		for {
+			reply, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			for _, ch := range reply.Changes {
+				select {
+				case changes <- proxy.Change{Folder: ch.Folder, ModSeq: ch.ModSeq, Folders: ch.Folders}:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return changes, nil
+}

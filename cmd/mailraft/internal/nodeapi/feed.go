@@ -1,0 +1,122 @@
+package nodeapi
+
+import (
+	"errors"
+	"sync"
+
+	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
+	"mailraft/raftstore"
+	"mailraft/raftstore/tree"
+)
+
+// feed brings what the shards applied to those who watch accounts.
+type feed struct {
+	cancel func()
+
+	mu       sync.Mutex // taken by the applying goroutines: never held for long
+	watchers map[tree.Account]map[*watcher]struct{}
+	closed   bool
+}
+
+var errFeedClosed = errors.New("the daemon is stopping")
+
+func newFeed(store *raftstore.Store) *feed {
+	f := &feed{watchers: map[tree.Account]map[*watcher]struct{}{}}
+	f.cancel = store.Subscribe(f.applied)
+	return f
+}
+
+// watcher collects an account's changes until they are taken. Its fields are guarded by feed.mu.
+type watcher struct {
+	feed    *feed
+	account tree.Account
+	ready   chan struct{} // has one element while there is something to take
+	ended   chan struct{} // closed with the feed
+	folders map[tree.Ino]tree.ModSeq
+	set     bool // the set of folders changed
+}
+
+func (f *feed) watch(a tree.Account) (*watcher, error) {
+	w := &watcher{feed: f, account: a, ready: make(chan struct{}, 1), ended: make(chan struct{}), folders: map[tree.Ino]tree.ModSeq{}}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errFeedClosed
+	}
+	if f.watchers[a] == nil {
+		f.watchers[a] = map[*watcher]struct{}{}
+	}
+	f.watchers[a][w] = struct{}{}
+	return w, nil
+}
+
+func (w *watcher) stop() {
+	f := w.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.watchers[w.account], w)
+	if len(f.watchers[w.account]) == 0 {
+		delete(f.watchers, w.account)
+	}
+}
+
+// applied takes note of an event. It is called on the applying goroutine.
+func (f *feed) applied(ev *tree.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	watchers := f.watchers[ev.Account]
+	if len(watchers) == 0 {
+		return
+	}
+	set := false
+	for _, c := range ev.Changes {
+		set = set || c.Dir && (c.Kind == tree.EntryAdded || c.Kind == tree.EntryRemoved)
+	}
+	if !set && len(ev.Folders) == 0 {
+		return
+	}
+	for w := range watchers {
+		w.set = w.set || set
+		for _, c := range ev.Folders {
+			w.folders[c.Folder] = max(w.folders[c.Folder], c.ModSeq)
+		}
+		select {
+		case w.ready <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// take returns what has been collected. A folder that is gone has no name any more: that the set changed says enough.
+func (w *watcher) take(v *tree.View) []*nodepb.Change {
+	w.feed.mu.Lock()
+	folders, set := w.folders, w.set
+	w.folders, w.set = map[tree.Ino]tree.ModSeq{}, false
+	w.feed.mu.Unlock()
+
+	var changes []*nodepb.Change
+	for ino, modSeq := range folders {
+		name, err := v.Path(ino)
+		if err != nil {
+			set = true
+			continue
+		}
+		changes = append(changes, &nodepb.Change{Folder: name, ModSeq: uint64(modSeq)})
+	}
+	if set {
+		changes = append(changes, &nodepb.Change{Folders: true})
+	}
+	return changes
+}
+
+func (f *feed) close() {
+	f.cancel()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for _, watchers := range f.watchers {
+		for w := range watchers {
+			close(w.ended)
+		}
+	}
+}

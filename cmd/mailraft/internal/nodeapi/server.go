@@ -1,0 +1,195 @@
+package nodeapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path"
+	"syscall"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
+	"mailraft/cmd/mailraft/internal/passwords"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// Server answers the proxies.
+type Server struct {
+	nodepb.UnimplementedNodeServer
+
+	store   *raftstore.Store
+	keyring *keyring.Keyring
+	decoy   *decoy
+	feed    *feed
+	log     *slog.Logger
+}
+
+// NewServer makes the service. gate is where the keyring's derivations take turns. Close ends it.
+func NewServer(store *raftstore.Store, ring *keyring.Keyring, gate *slot.Gate, log *slog.Logger) (*Server, error) {
+	d, err := newDecoy(gate)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{store: store, keyring: ring, decoy: d, feed: newFeed(store), log: log}, nil
+}
+
+// Close ends all watches.
+func (s *Server) Close() { s.feed.close() }
+
+// Register adds the service to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) { nodepb.RegisterNodeServer(r, s) }
+
+// LookUp implements nodepb.NodeServer.
+func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb.LookUpReply, error) {
+	accounts, detail, err := s.store.Directory().Resolve(req.Address)
+	switch {
+	case errors.Is(err, raftstore.ErrNoSuchDomain):
+		return nil, status.Error(codes.FailedPrecondition, "domain is not served here")
+	case errors.Is(err, raftstore.ErrNoSuchAccount), errors.Is(err, raftstore.ErrAddress):
+		return nil, status.Error(codes.NotFound, "no such user")
+	case err != nil:
+		s.log.Error("look-up", "address", req.Address, "error", err)
+		return nil, status.Error(codes.Unavailable, "directory cannot be read")
+	}
+	reply := &nodepb.LookUpReply{Detail: detail}
+	for _, a := range accounts {
+		if !s.full(a) {
+			reply.Mailboxes = append(reply.Mailboxes, mailbox(a))
+		}
+	}
+	if len(reply.Mailboxes) == 0 {
+		return nil, status.Error(codes.ResourceExhausted, "over quota")
+	}
+	return reply, nil
+}
+
+// full says whether the account has no room for even one octet more. When it cannot be told, the delivery will tell.
+func (s *Server) full(a *raftpb.Account) bool {
+	if a.QuotaBytes == 0 && a.QuotaFiles == 0 {
+		return false
+	}
+	u, err := s.store.Directory().Usage(tree.Account(a.Number))
+	if err != nil {
+		return false
+	}
+	return u.QuotaBytes > 0 && u.Bytes >= u.QuotaBytes || u.QuotaFiles > 0 && u.Files >= u.QuotaFiles
+}
+
+func mailbox(a *raftpb.Account) *nodepb.Mailbox {
+	return &nodepb.Mailbox{Account: a.LocalPart + "@" + a.Domain, Home: path.Join(a.Domain, a.LocalPart)}
+}
+
+// Login implements nodepb.NodeServer.
+func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServer[nodepb.LoginReply]) error {
+	defer clear(req.Password)
+	log := s.log.With("protocol", req.Protocol, "user", req.Username, "remote", req.Remote, "tls", req.Tls)
+	ctx := stream.Context()
+	password := passwords.Normal(req.Password)
+	a, session, err := s.unlock(ctx, req.Username, password)
+	clear(password)
+	switch {
+	case errors.Is(err, keyring.ErrWrongPassword):
+		log.Info("login refused")
+		return status.Error(codes.Unauthenticated, "authentication failed")
+	case ctx.Err() != nil:
+		return status.FromContextError(ctx.Err()).Err()
+	case err != nil:
+		log.Error("login failed", "error", err)
+		return status.Error(codes.Unavailable, "login is not possible now")
+	}
+	defer session.Close()
+	log.Debug("login", "account", a.Number)
+	if err := stream.Send(&nodepb.LoginReply{Mailbox: mailbox(a)}); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-session.Done():
+		return nil
+	}
+}
+
+// unlock opens a session. An unknown user costs as much time as a wrong password, and has the same answer.
+func (s *Server) unlock(ctx context.Context, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
+	a, err := s.find(username)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, raftstore.ErrAddress) {
+		return nil, nil, s.decoy.try(ctx, password)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	slots, err := Slots(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(slots) == 0 {
+		return nil, nil, s.decoy.try(ctx, password)
+	}
+	session, err := s.keyring.Unlock(ctx, uint64(a.Number), slots, password, 0)
+	return a, session, err
+}
+
+func (s *Server) find(username string) (*raftpb.Account, error) {
+	local, domain, err := raftstore.SplitAddress(username)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Directory().FindAccount(local, domain)
+}
+
+// Slots reads the records of an account's key slots.
+func Slots(a *raftpb.Account) ([]*slot.Slot, error) {
+	slots := make([]*slot.Slot, 0, len(a.Slots))
+	for _, r := range a.Slots {
+		s, err := slot.Unmarshal(r.Record)
+		if err != nil {
+			return nil, err
+		}
+		slots = append(slots, s)
+	}
+	return slots, nil
+}
+
+// Watch implements nodepb.NodeServer.
+func (s *Server) Watch(req *nodepb.WatchRequest, stream grpc.ServerStreamingServer[nodepb.WatchReply]) error {
+	a, err := s.find(req.Account)
+	if err != nil {
+		return status.Error(codes.NotFound, "no such account")
+	}
+	shard, err := s.store.Shard(tree.Account(a.Number))
+	if err != nil {
+		return status.Error(codes.Unavailable, "the account's shard is not here")
+	}
+	w, err := s.feed.watch(tree.Account(a.Number))
+	if err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	defer w.stop()
+	if err := stream.Send(&nodepb.WatchReply{}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-stream.Context().Done():
+			return nil
+		case <-w.ended:
+			return status.Error(codes.Unavailable, "the daemon is stopping")
+		case <-w.ready:
+		}
+		reply := &nodepb.WatchReply{Changes: w.take(shard.View())}
+		if len(reply.Changes) == 0 {
+			continue
+		}
+		if err := stream.Send(reply); err != nil {
+			return err
+		}
+	}
+}

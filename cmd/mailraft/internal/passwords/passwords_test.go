@@ -1,0 +1,38 @@
+package passwords
+
+import (
+	"regexp"
+	"testing"
+)
+
+func TestNormal(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":    "plain",
+		"e\u0301":  "\u00e9",
+		"\xff\xfe": "\xff\xfe",
+		"":         "",
+	} {
+		if got := string(Normal([]byte(in))); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	in := []byte("secret")
+	if out := Normal(in); &out[0] == &in[0] {
+		t.Error("the result shares its memory with the argument")
+	}
+}
+
+func TestRandom(t *testing.T) {
+	form := regexp.MustCompile(`^[a-z2-9]{5}(-[a-z2-9]{5}){3}$`)
+	seen := map[string]bool{}
+	for range 100 {
+		p := Random()
+		if !form.MatchString(p) || seen[p] {
+			t.Fatalf("%q", p)
+		}
+		seen[p] = true
+	}
+	if 256%len(alphabet) != 0 {
+		t.Error("some characters come more often than others")
+	}
+}

@@ -1,0 +1,87 @@
+package peercred
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener accepts only connections of the users given.
+type Listener struct {
+	*net.UnixListener
+	users []uint32
+	log   *slog.Logger
+}
+
+// Listen makes the socket with the permissions and group given, in place of one that a dead process left behind; gid -1 leaves
+// the group.
+func Listen(path string, mode os.FileMode, gid int, log *slog.Logger, users ...uint32) (*Listener, error) {
+	l, err := Socket(path, mode, gid)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{l, users, log}, nil
+}
+
+// Socket makes a Unix socket, in place of one that nobody listens on any more.
+func Socket(path string, mode os.FileMode, gid int) (*net.UnixListener, error) {
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: another process listens there", path)
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	// Made without permissions: nobody connects before it has the right ones.
+	old := unix.Umask(0o777)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, mode)); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Accept waits for a connection of one of the users; those of others are closed.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		cred, err := of(c)
+		if err == nil && slices.Contains(l.users, cred.Uid) {
+			return c, nil
+		}
+		c.Close()
+		if err != nil {
+			l.log.Warn("refused a connection whose owner is not known", "socket", l.Addr(), "error", err)
+			continue
+		}
+		l.log.Warn("refused a connection of another user", "socket", l.Addr(), "uid", cred.Uid, "pid", cred.Pid)
+	}
+}
+
+func of(c *net.UnixConn) (cred *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if cerr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); cerr != nil {
+		return nil, cerr
+	}
+	return cred, err
+}
