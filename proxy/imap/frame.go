@@ -211,9 +211,9 @@ func (c *conn) gather(timeout time.Duration) error {
 			return unexpected(err)
 		}
 		line := cmd[start:]
-		if bytes.IndexByte(line, 0) >= 0 || bareCR(line) {
-			c.answer("BAD [CLIENTBUG] NUL or bare CR in a command") // RFC 9051, 9: TEXT-CHAR
-			return nil
+		if bytes.IndexByte(line, 0) >= 0 || bareCR(line) || openQuote(line) {
+			c.answer("BAD [CLIENTBUG] NUL, bare CR or an open quote in a line") // RFC 9051, 9: TEXT-CHAR, quoted
+			return c.discardCommand(line)
 		}
 		size, marker, nonSync, ok := literal(line)
 		if !ok {
@@ -314,6 +314,20 @@ func bareCR(line []byte) bool {
 	return i >= 0 && i != len(line)-2
 }
 
+// openQuote says whether a quoted string does not end in its line. The library would look for its end in the next command.
+func openQuote(line []byte) bool {
+	open := false
+	for i := 0; i < len(line); i++ {
+		switch {
+		case line[i] == '"':
+			open = !open
+		case line[i] == '\\' && open:
+			i++
+		}
+	}
+	return open
+}
+
 // literal finds the literal that a line announces (RFC 9051, 9: literal; RFC 7888): its size and where its marker begins.
 func literal(line []byte) (size int64, marker int, nonSync, ok bool) {
 	line = bytes.TrimRight(line, "\r\n")
@@ -336,7 +350,7 @@ func literal(line []byte) (size int64, marker int, nonSync, ok bool) {
 // looksLikeLiteral tells lines that end like a literal's announcement without being one. The library would read on behind the
 // brace as if nothing were wrong.
 func looksLikeLiteral(line []byte) bool {
-	line = bytes.TrimRight(line, "\r\n")
+	line = bytes.TrimRight(line, " \r\n") // the library takes a space for granted
 	i := bytes.LastIndexByte(line, '{')
 	return i >= 0 && line[len(line)-1] == '}' && bytes.IndexByte(line[i:], '"') < 0
 }
