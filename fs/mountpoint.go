@@ -23,22 +23,20 @@ func clearMountpoint(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for {
-		var st unix.Stat_t
-		err := unix.Lstat(dir, &st)
-		if err == unix.ENOTCONN || err == unix.ECONNABORTED { // its server is dead
-			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-				return "", fmt.Errorf("%w: take the dead mount off %s: %w", ErrMountpoint, dir, err)
-			}
-			continue
+	for { // statfs always asks the server; a stat may be answered from the kernel's cache
+		var fs unix.Statfs_t
+		err := unix.Statfs(dir, &fs)
+		if err != unix.ENOTCONN && err != unix.ECONNABORTED {
+			break
 		}
-		if err != nil {
-			return "", fmt.Errorf("%w: %s: %w", ErrMountpoint, dir, err)
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil { // its server is dead
+			return "", fmt.Errorf("%w: take the dead mount off %s: %w", ErrMountpoint, dir, err)
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return "", fmt.Errorf("%w: %s: %w", ErrMountpoint, dir, syscall.ENOTDIR)
-		}
-		break
+	}
+	if fi, err := os.Stat(dir); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrMountpoint, err)
+	} else if !fi.IsDir() {
+		return "", fmt.Errorf("%w: %s: %w", ErrMountpoint, dir, syscall.ENOTDIR)
 	}
 	fstype, err := mountedOn(dir)
 	if err != nil {
