@@ -21,29 +21,46 @@ func (x *txn) createAccount(c *raftpb.CreateAccount) error {
 	x.account = &AccountRecord{Account: a, NextLocal: firstLocal, QuotaBytes: c.QuotaBytes, QuotaFiles: c.QuotaFiles}
 	x.counted = true
 	x.event.Account = a
-	home := x.add(x.newDirectory(RootIno(a), 0o700, c.Uid, c.Gid, RoleRoot))
+	root, err := x.newDirectory(RootIno(a), 0o700, c.Uid, c.Gid, RoleRoot)
+	if err != nil {
+		return err
+	}
+	home := x.add(root)
 	for n, box := range []string{"cur", "new", "tmp"} {
-		in := x.add(x.newDirectory(MakeIno(a, uint64(rootLocal+1+n)), 0o700, c.Uid, c.Gid, roleOf(RoleRoot, box)))
-		x.insert(home, box, in, 0)
+		in, err := x.newDirectory(MakeIno(a, uint64(rootLocal+1+n)), 0o700, c.Uid, c.Gid, roleOf(RoleRoot, box))
+		if err == nil {
+			err = x.insert(home, box, x.add(in), 0)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	x.event.Changes = []Change{{Kind: AccountAdded, Ino: home.Ino, Dir: true}}
 	x.event.Folders = nil
 	return nil
 }
 
-// newDirectory makes the inode of an empty directory; a folder gets its UIDVALIDITY, which never comes again in the account.
-func (x *txn) newDirectory(i Ino, perm, uid, gid uint32, role Role) *Inode {
+// The greatest time that a UIDVALIDITY is made from, in seconds: a clock that is wrong by a century leaves numbers to count on.
+const maxValidityTime = 1<<32 - 1<<24
+
+// newDirectory makes the inode of an empty directory; a folder gets its UIDVALIDITY, which never comes again in the account:
+// ENOSPC when they are used up.
+func (x *txn) newDirectory(i Ino, perm, uid, gid uint32, role Role) (*Inode, error) {
 	in := &Inode{Ino: i, Role: role, Stat: Stat{
 		Mode: syscall.S_IFDIR | perm&0o7777, UID: uid, GID: gid, Mtime: x.now, Ctime: x.now, Atime: x.now,
 	}}
 	if role.IsFolder() {
 		// RFC 9051, 2.3.1.1 wants it to grow with every new folder of the same name: seconds do, or one more than the last.
-		x.account.UIDValidity = max(uint32(x.now/1e9), x.account.UIDValidity+1)
+		if x.account.UIDValidity == 1<<32-1 {
+			return nil, syscall.ENOSPC
+		}
+		seconds := min(max(x.now/1e9, 0), maxValidityTime)
+		x.account.UIDValidity = max(uint32(seconds), x.account.UIDValidity+1)
 		x.counted = true
 		in.UIDValidity, in.UIDNext = x.account.UIDValidity, 1
 		in.HighestModSeq = ModSeq(x.index)
 	}
-	return in
+	return in, nil
 }
 
 // removeAccount drops all records of the account: ENOENT.
@@ -52,6 +69,7 @@ func (x *txn) removeAccount(a Account) error {
 		return err
 	}
 	x.deleteRange(accountRange(a))
+	x.deleteRange(orphanRange(a))
 	x.event.Changes = []Change{{Kind: AccountRemoved, Ino: RootIno(a), Dir: true}}
 	return nil
 }

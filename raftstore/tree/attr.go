@@ -34,7 +34,7 @@ func (x *txn) setAttr(c *raftpb.SetAttr) error {
 	}
 	in.Ctime = x.now
 	x.changed(AttrChanged, 0, "", in.Inode)
-	return x.touchNames(in, moved)
+	return x.touchNames(in, in.Links, moved)
 }
 
 func checkXattr(name string, value []byte) error {
@@ -76,10 +76,10 @@ func (x *txn) setXattr(c *raftpb.SetXattr) error {
 	if !there {
 		in.Xattrs++
 	}
-	x.set(xattrKey(in.Ino, c.Name), append([]byte{}, c.Value...))
+	x.set(xattrKey(in.Ino, c.Name), c.Value)
 	in.Ctime = x.now
 	x.changed(AttrChanged, 0, "", in.Inode)
-	return x.touchNames(in, false)
+	return x.touchNames(in, in.Links, false)
 }
 
 // removeXattr removes an extended attribute: ENOENT, ENODATA.
@@ -101,5 +101,5 @@ func (x *txn) removeXattr(c *raftpb.RemoveXattr) error {
 	x.delete(xattrKey(in.Ino, c.Name))
 	in.Ctime = x.now
 	x.changed(AttrChanged, 0, "", in.Inode)
-	return x.touchNames(in, false)
+	return x.touchNames(in, in.Links, false)
 }

@@ -69,7 +69,7 @@ func benchAccount(b *testing.B, t *Tree, db *pebble.DB) {
 	})
 	w := db.NewBatch()
 	r := &AccountRecord{Account: 1, NextLocal: 1 << 30, UIDValidity: 1e9}
-	w.Set(accountKey(1), r.encode(), nil)
+	w.Set(accountKey(1), r.appendTo(nil), nil)
 	if err := w.Commit(pebble.NoSync); err != nil {
 		b.Fatal(err)
 	}

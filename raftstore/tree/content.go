@@ -1,7 +1,10 @@
 package tree
 
 import (
+	"encoding/binary"
 	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"mailraft/raftstore/raftpb"
 )
@@ -11,7 +14,7 @@ import (
 func (x *txn) setPieces(in *Inode, c *raftpb.Content) error {
 	in.Content, in.Size, in.SealedSize = 0, c.GetSize(), c.GetSealedSize()
 	if c == nil || c.Id == 0 {
-		if in.Size != 0 || in.SealedSize != 0 {
+		if in.Size != 0 || in.SealedSize != 0 || len(c.GetInline()) > 0 {
 			return syscall.EINVAL
 		}
 		return nil
@@ -28,10 +31,7 @@ func (x *txn) setPieces(in *Inode, c *raftpb.Content) error {
 		if uint64(len(c.Inline)) != c.SealedSize || len(c.Inline) > MaxInline {
 			return syscall.EINVAL
 		}
-		if ok, err := x.has(pieceKey(id, 0)); ok || err != nil {
-			if err == nil {
-				err = syscall.EINVAL // the name of another content
-			}
+		if err := x.unusedContent(id); err != nil {
 			return err
 		}
 		for n, rest := uint32(0), c.Inline; len(rest) > 0; n++ {
@@ -41,22 +41,35 @@ func (x *txn) setPieces(in *Inode, c *raftpb.Content) error {
 		}
 		return nil
 	}
-	b, err := x.get(orphanKey(id))
-	if err == syscall.ENOENT {
-		return syscall.EINVAL
-	}
-	if err != nil {
-		return err
-	}
-	o, err := decodeOrphan(b)
-	if err != nil {
-		return err
-	}
-	if o.octets != c.SealedSize || uint64(o.pieces) != (c.SealedSize+MaxPiece-1)/MaxPiece {
-		return syscall.EINVAL
+	o, err := x.orphan(id)
+	if err == syscall.ENOENT || err == nil && (o.octets != c.SealedSize || o.pieces != o.top+1) {
+		err = syscall.EINVAL
 	}
 	x.delete(orphanKey(id))
-	return nil
+	return err
+}
+
+// unusedContent makes sure that nothing is stored under the content's number, be it named by an inode or not: EINVAL.
+func (x *txn) unusedContent(id Ino) error {
+	there, err := x.has(appendOrphan(x.key[:0], id))
+	if !there && err == nil {
+		// A content that an inode names has its first piece.
+		there, err = x.has(binary.BigEndian.AppendUint32(appendIno(x.key[:0], kindContent, id), 0))
+	}
+	if there {
+		err = syscall.EINVAL
+	}
+	return err
+}
+
+// orphan reads the record of a content that no inode names: ENOENT.
+func (x *txn) orphan(id Ino) (orphan, error) {
+	b, c, err := x.get(appendOrphan(x.key[:0], id))
+	if err != nil {
+		return orphan{}, err
+	}
+	o, err := decodeOrphan(b)
+	return o, closed(c, err)
 }
 
 // setContent replaces the content of a regular file. ENOENT, EISDIR, EINVAL, EDQUOT, EFBIG.
@@ -74,49 +87,60 @@ func (x *txn) setContent(c *raftpb.SetContent) error {
 	if _, err := x.counters(in.Ino.Account()); err != nil {
 		return err
 	}
-	if err := x.charge(int64(c.Content.GetSize())-int64(in.Size), 0); err != nil {
-		return err
-	}
+	was := in.Size
 	x.dropPieces(in.Inode)
 	if err := x.setPieces(in.Inode, c.Content); err != nil {
 		return err
 	}
+	x.charge(int64(in.Size)-int64(was), 0)
 	in.Mtime, in.Ctime = c.Mtime, x.now
 	if c.Mtime == 0 {
 		in.Mtime = x.now
 	}
 	x.changed(ContentChanged, 0, "", in.Inode)
-	return x.touchNames(in, true)
+	return x.touchNames(in, in.Links, true)
 }
 
-// putPiece brings one piece of a content that is to be named later. EINVAL, EDQUOT when the pieces alone are over the quota.
-// Every piece but the last is MaxPiece octets. A piece that is there already is left as it is.
+// Numbers of pieces are below this: a sealed form may be twice as long as the longest message.
+const maxPieces = MaxContent / MaxPiece * 2
+
+// putPiece brings one piece of a content that is to be named later, in any order. Every piece but the last is MaxPiece octets. A
+// piece that is there already is left as it is. EINVAL, also for a content that an inode names; EDQUOT when the pieces alone are
+// over the quota.
 func (x *txn) putPiece(c *raftpb.PutPiece) error {
 	r, err := x.counters(Account(c.Account))
 	if err != nil {
 		return err
 	}
 	id := Ino(c.Content)
-	if !r.reserved(id) || len(c.Data) == 0 || len(c.Data) > MaxPiece || uint64(c.Number) >= MaxContent/MaxPiece*2 {
+	if !r.reserved(id) || len(c.Data) == 0 || len(c.Data) > MaxPiece || c.Number >= maxPieces {
 		return syscall.EINVAL
 	}
-	if ok, err := x.has(pieceKey(id, c.Number)); ok || err != nil {
-		return err
-	}
-	o := orphan{since: x.now}
-	if b, err := x.get(orphanKey(id)); err == nil {
-		if o, err = decodeOrphan(b); err != nil {
+	o, err := x.orphan(id)
+	switch {
+	case err == syscall.ENOENT:
+		if err := x.unusedContent(id); err != nil {
 			return err
 		}
-	} else if err != syscall.ENOENT {
+		o = orphan{since: x.now, top: c.Number}
+	case err != nil:
 		return err
+	default:
+		if ok, err := x.has(pieceKey(id, c.Number)); ok || err != nil {
+			return err
+		}
+		ended, last := o.octets%MaxPiece != 0, len(c.Data) < MaxPiece
+		if ended && (last || c.Number > o.top) || last && c.Number < o.top {
+			return syscall.EINVAL // it can't be whole any more
+		}
 	}
 	o.octets += uint64(len(c.Data))
 	o.pieces++
+	o.top = max(o.top, c.Number)
 	if r.QuotaBytes > 0 && o.octets > r.QuotaBytes {
 		return syscall.EDQUOT
 	}
-	x.set(orphanKey(id), o.encode())
+	x.set(orphanKey(id), o.appendTo(nil))
 	x.set(pieceKey(id, c.Number), c.Data)
 	return nil
 }
@@ -127,10 +151,7 @@ func (x *txn) dropContent(c *raftpb.DropContent) error {
 	if id.Account() != Account(c.Account) {
 		return syscall.EINVAL
 	}
-	if ok, err := x.has(orphanKey(id)); !ok || err != nil {
-		if err == nil {
-			err = syscall.ENOENT
-		}
+	if _, err := x.orphan(id); err != nil {
 		return err
 	}
 	x.dropOrphan(id)
@@ -139,19 +160,37 @@ func (x *txn) dropContent(c *raftpb.DropContent) error {
 
 func (x *txn) dropOrphan(id Ino) {
 	x.delete(orphanKey(id))
-	from := inoKey(kindContent, id)
-	x.deleteRange(from, keyAfter(from))
+	x.deleteAll(inoKey(kindContent, id))
 }
 
-// reapOrphans drops the pieces of contents that came before a time and were never named, and answers how many contents.
+// reapOrphans drops the pieces of at most c.Limit contents that came before a time and were never named, and answers how many.
 func (x *txn) reapOrphans(c *raftpb.ReapOrphans) (uint64, error) {
+	it, err := newIter(x.b, []byte{prefixOrphan})
+	if err != nil {
+		return 0, err
+	}
 	n := uint64(0)
-	err := orphans(x.b, func(id Ino, o orphan) bool {
+	for ok := it.First(); ok && n < uint64(c.Limit); ok = it.Next() {
+		id, o, err := orphanAt(it)
+		if err != nil {
+			return 0, closed(it, err)
+		}
 		if o.since < c.Before {
 			x.dropOrphan(id)
 			n++
 		}
-		return n < uint64(c.Limit)
-	})
-	return n, err
+	}
+	return n, it.Close()
+}
+
+// orphanAt decodes the record that the iterator stands on.
+func orphanAt(it *pebble.Iterator) (id Ino, o orphan, err error) {
+	val, err := it.ValueAndErr()
+	if err == nil {
+		id, err = splitOrphanKey(it.Key())
+	}
+	if err == nil {
+		o, err = decodeOrphan(val)
+	}
+	return id, o, err
 }

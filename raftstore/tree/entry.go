@@ -1,13 +1,16 @@
 package tree
 
-import "syscall"
+import (
+	"fmt"
+	"syscall"
+)
 
 // insert gives in the name dir/name, which must be free. A message keeps the UID it had in the same folder, else it gets the
 // folder's next one (uid 0). The counters of the directory and the folder follow.
 func (x *txn) insert(dir *loaded, name string, in *loaded, uid UID) error {
 	de := DirEntry{Name: name, Ino: in.Ino}
 	if isMessage(dir.Role, in.Mode, name) {
-		folder, err := x.inode(dir.Links[0].Parent)
+		folder, err := x.folder(dir)
 		if err != nil {
 			return err
 		}
@@ -21,8 +24,7 @@ func (x *txn) insert(dir *loaded, name string, in *loaded, uid UID) error {
 		folder.Messages++
 		x.folderChanged(folder)
 		de.UID, de.ModSeq = uid, ModSeq(x.index)
-		pos := position{dir.Role, name}
-		x.set(changeKey(kindModSeq, folder.Ino, de.ModSeq, uid), pos.encode())
+		x.setPosition(folder.Ino, dir, &de)
 	}
 	in.Links = append(in.Links, LinkName{dir.Ino, name})
 	if !in.IsDir() {
@@ -31,7 +33,7 @@ func (x *txn) insert(dir *loaded, name string, in *loaded, uid UID) error {
 	in.Ctime = x.now
 	in.dirty = true
 	de.Stat = in.Stat
-	x.set(entryKey(dir.Ino, name), de.encode())
+	x.setEntry(dir.Ino, &de)
 	dir.Entries++
 	if in.IsDir() {
 		dir.Subdirs++
@@ -45,11 +47,11 @@ func (x *txn) insert(dir *loaded, name string, in *loaded, uid UID) error {
 // tombstone. The inode stays, with one name fewer; drop ends it.
 func (x *txn) remove(dir *loaded, de *DirEntry, in *loaded, kept bool) error {
 	if de.UID != 0 {
-		folder, err := x.inode(dir.Links[0].Parent)
+		folder, err := x.folder(dir)
 		if err != nil {
 			return err
 		}
-		x.delete(changeKey(kindModSeq, folder.Ino, de.ModSeq, de.UID))
+		x.delete(x.changeKey(kindModSeq, folder.Ino, de.ModSeq, de.UID))
 		folder.Messages--
 		x.folderChanged(folder)
 		if !kept {
@@ -68,7 +70,7 @@ func (x *txn) remove(dir *loaded, de *DirEntry, in *loaded, kept bool) error {
 		in.Nlink = uint32(len(in.Links))
 	}
 	in.Ctime, in.dirty = x.now, true
-	x.delete(entryKey(dir.Ino, de.Name))
+	x.delete(x.entryKey(dir.Ino, de.Name))
 	dir.Entries--
 	if in.IsDir() {
 		dir.Subdirs--
@@ -80,50 +82,47 @@ func (x *txn) remove(dir *loaded, de *DirEntry, in *loaded, kept bool) error {
 
 // bury leaves a tombstone: the UID vanished now (RFC 7162, 3.2.10). Of too many the oldest go, in lots.
 func (x *txn) bury(folder *loaded, uid UID) error {
-	x.set(changeKey(kindVanished, folder.Ino, ModSeq(x.index), uid), []byte{recordVersion})
+	x.set(x.changeKey(kindVanished, folder.Ino, ModSeq(x.index), uid), tombstone)
 	folder.Vanished++
-	const lot = maxTombs / 16
-	if folder.Vanished < maxTombs+lot {
+	lot := max(x.tombs/16, 1)
+	if folder.Vanished < x.tombs+lot {
 		return nil
 	}
 	return x.forget(folder, lot)
 }
 
 // forget drops the n oldest tombstones of the folder.
-func (x *txn) forget(folder *loaded, n int) error {
+func (x *txn) forget(folder *loaded, n uint64) error {
 	it, err := newIter(x.b, inoKey(kindVanished, folder.Ino))
 	if err != nil {
 		return err
 	}
-	defer it.Close()
-	for ok := it.First(); ok && n > 0; ok = it.Next() {
+	oldest := changeKey(kindVanished, folder.Ino, folder.VanishedFloor+1, 0)
+	for ok := it.SeekGE(oldest); ok && n > 0; ok = it.Next() {
 		m, _, err := splitChangeKey(it.Key())
 		if err != nil {
-			return err
+			return closed(it, err)
 		}
-		x.delete(append([]byte(nil), it.Key()...))
 		folder.Vanished--
-		folder.VanishedFloor = max(folder.VanishedFloor, m)
+		folder.VanishedFloor = m
 		n--
 	}
-	return it.Error()
+	x.deleteRange(oldest, changeKey(kindVanished, folder.Ino, folder.VanishedFloor+1, 0))
+	return it.Close()
 }
 
 // drop ends an inode that has no name left, with its content and attributes.
-func (x *txn) drop(in *loaded) error {
+func (x *txn) drop(in *loaded) {
 	in.gone = true
 	if in.Xattrs > 0 {
-		from := inoKey(kindXattr, in.Ino)
-		x.deleteRange(from, keyAfter(from))
+		x.deleteAll(inoKey(kindXattr, in.Ino))
 	}
 	if in.Role.IsFolder() {
-		for _, kind := range []byte{kindModSeq, kindVanished} {
-			from := inoKey(kind, in.Ino)
-			x.deleteRange(from, keyAfter(from))
-		}
+		x.deleteAll(inoKey(kindModSeq, in.Ino))
+		x.deleteAll(inoKey(kindVanished, in.Ino))
 	}
 	x.dropPieces(in.Inode)
-	return x.charge(-int64(in.Size), -1)
+	x.charge(-int64(in.Size), -1)
 }
 
 // dropPieces drops the stored content of the inode.
@@ -136,39 +135,40 @@ func (x *txn) dropPieces(in *Inode) {
 		x.delete(pieceKey(id, 0)) // a point delete costs later reads less than a range
 		return
 	}
-	from := inoKey(kindContent, id)
-	x.deleteRange(from, keyAfter(from))
+	x.deleteAll(inoKey(kindContent, id))
 }
 
-// touchNames writes a changed inode's status into its directory entries, which hold a copy. moved says that its messages
-// count as changed: their MODSEQ moves on.
-func (x *txn) touchNames(in *loaded, moved bool) error {
+// touchNames writes a changed inode's status into some of its directory entries, which hold a copy. moved says that its
+// messages count as changed: their MODSEQ moves on.
+func (x *txn) touchNames(in *loaded, names []LinkName, moved bool) error {
 	in.dirty = true
 	if in.IsDir() {
 		return nil
 	}
-	for _, l := range in.Links {
+	for _, l := range names {
 		de, err := x.entry(l.Parent, l.Name)
+		if err == syscall.ENOENT {
+			err = fmt.Errorf("%w: inode %d of account %d has lost its name %q", ErrCorrupt, in.Ino.Local(), in.Ino.Account(), l.Name)
+		}
 		if err != nil {
 			return err
 		}
 		de.Stat = in.Stat
 		if de.UID != 0 && moved {
-			dir, err := x.directory(l.Parent)
+			dir, err := x.named(l.Parent)
 			if err != nil {
 				return err
 			}
-			folder, err := x.directory(dir.Links[0].Parent)
+			folder, err := x.folder(dir)
 			if err != nil {
 				return err
 			}
-			x.delete(changeKey(kindModSeq, folder.Ino, de.ModSeq, de.UID))
+			x.delete(x.changeKey(kindModSeq, folder.Ino, de.ModSeq, de.UID))
 			de.ModSeq = ModSeq(x.index)
-			pos := position{dir.Role, l.Name}
-			x.set(changeKey(kindModSeq, folder.Ino, de.ModSeq, de.UID), pos.encode())
+			x.setPosition(folder.Ino, dir, &de)
 			x.folderChanged(folder)
 		}
-		x.set(entryKey(l.Parent, l.Name), de.encode())
+		x.setEntry(l.Parent, &de)
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package tree
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"syscall"
 
 	"mailraft/raftstore/raftpb"
@@ -26,7 +29,7 @@ func (x *txn) create(c *raftpb.Create) error {
 	if !r.reserved(i) {
 		return syscall.EINVAL
 	}
-	if ok, err := x.has(inodeKey(i)); ok || err != nil {
+	if ok, err := x.has(appendIno(x.key[:0], kindInode, i)); ok || err != nil {
 		if err == nil {
 			err = syscall.EINVAL
 		}
@@ -54,17 +57,12 @@ func (x *txn) create(c *raftpb.Create) error {
 			return err
 		}
 	}
-	if err := x.charge(int64(in.Size), 1); err != nil {
-		return err
-	}
 	if in.IsRegular() {
 		if err := x.setPieces(in, c.Content); err != nil {
 			return err
 		}
 	}
-	for name, value := range c.Xattrs { // the order does not show: each is a key of its own
-		x.set(xattrKey(i, name), value)
-	}
+	x.charge(int64(in.Size), 1)
 	return x.insert(dir, name, x.add(in), 0)
 }
 
@@ -79,9 +77,12 @@ func (x *txn) newInode(i Ino, dir *loaded, name string, c *raftpb.Create) (*Inod
 	}}
 	switch c.Mode & syscall.S_IFMT {
 	case syscall.S_IFDIR:
-		in = x.newDirectory(i, c.Mode, c.Uid, c.Gid, roleOf(dir.Role, name))
+		var err error
+		if in, err = x.newDirectory(i, c.Mode, c.Uid, c.Gid, roleOf(dir.Role, name)); err != nil {
+			return nil, err
+		}
+		in.Mtime = mtime
 	case syscall.S_IFREG:
-		in.Size, in.SealedSize = c.Content.GetSize(), c.Content.GetSealedSize()
 	case syscall.S_IFLNK:
 		if len(c.Target) == 0 {
 			return nil, syscall.ENOENT
@@ -97,10 +98,12 @@ func (x *txn) newInode(i Ino, dir *loaded, name string, c *raftpb.Create) (*Inod
 	if len(c.Xattrs) > MaxXattrs {
 		return nil, syscall.ENOSPC
 	}
-	for name, value := range c.Xattrs {
+	for _, name := range slices.Sorted(maps.Keys(c.Xattrs)) { // a map's own order differs from replica to replica
+		value := c.Xattrs[name]
 		if err := checkXattr(name, value); err != nil {
 			return nil, err
 		}
+		x.set(xattrKey(i, name), value)
 	}
 	in.Xattrs = uint32(len(c.Xattrs))
 	return in, nil
@@ -108,7 +111,7 @@ func (x *txn) newInode(i Ino, dir *loaded, name string, c *raftpb.Create) (*Inod
 
 // replace removes the entry old, not a directory, to make room for another of its name.
 func (x *txn) replace(dir *loaded, old *DirEntry) error {
-	in, err := x.inode(old.Ino)
+	in, err := x.named(old.Ino)
 	if err != nil {
 		return err
 	}
@@ -121,9 +124,10 @@ func (x *txn) removeName(dir *loaded, de *DirEntry, in *loaded) error {
 		return err
 	}
 	if len(in.Links) == 0 {
-		return x.drop(in)
+		x.drop(in)
+		return nil
 	}
-	return x.touchNames(in, false)
+	return x.touchNames(in, in.Links, false)
 }
 
 // link gives a file one more name. EEXIST, ENOENT, ENOTDIR, EPERM for directories, EXDEV to another account or into tmp/,
@@ -159,20 +163,15 @@ func (x *txn) link(c *raftpb.Link) error {
 	if _, err := x.counters(in.Ino.Account()); err != nil {
 		return err
 	}
-	others := append([]LinkName(nil), in.Links...)
 	if err := x.insert(dir, name, in, 0); err != nil {
 		return err
 	}
-	return x.touchOthers(in, others)
+	return x.touchOthers(in)
 }
 
-// touchOthers is touchNames for some of the names, when the others are written already.
-func (x *txn) touchOthers(in *loaded, names []LinkName) error {
-	all := in.Links
-	in.Links = names
-	err := x.touchNames(in, false)
-	in.Links = all
-	return err
+// touchOthers is touchNames for all names but the one that was inserted last.
+func (x *txn) touchOthers(in *loaded) error {
+	return x.touchNames(in, in.Links[:len(in.Links)-1], false)
 }
 
 // unlink removes a name, of a file or of an empty directory. ENOENT, ENOTDIR, EISDIR, ENOTEMPTY; EBUSY for INBOX's own cur, new
@@ -189,7 +188,7 @@ func (x *txn) unlink(c *raftpb.Unlink) error {
 	if _, err := x.counters(dir.Ino.Account()); err != nil {
 		return err
 	}
-	in, err := x.inode(de.Ino)
+	in, err := x.named(de.Ino)
 	if err != nil {
 		return err
 	}
@@ -208,3 +207,24 @@ func (x *txn) unlink(c *raftpb.Unlink) error {
 
 // isFixed tells whether the directory must stay where it is: INBOX's cur, new and tmp, without which no mail comes in.
 func (in *Inode) isFixed(parent *loaded) bool { return parent.Role == RoleRoot && in.Role > RoleFolder }
+
+// checkName checks a new entry's name: EINVAL, EEXIST, ENAMETOOLONG, EPERM for the names that package fs serves itself.
+func checkName(b []byte) (string, error) {
+	name := string(b)
+	switch {
+	case name == "":
+		return "", syscall.ENOENT
+	case name == "." || name == "..":
+		return "", syscall.EEXIST
+	case len(name) > MaxName:
+		return "", syscall.ENAMETOOLONG
+	case strings.ContainsAny(name, "/\x00"):
+		return "", syscall.EINVAL
+	case strings.HasPrefix(name, ReservedPrefix):
+		return "", syscall.EPERM
+	}
+	return name, nil
+}
+
+// ReservedPrefix begins the names that the mount itself serves in every folder; no file may be called so.
+const ReservedPrefix = ".mailraft-"

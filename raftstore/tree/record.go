@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Records are a version octet, then numbers as unsigned varints in their shortest form, times as 8 octets big endian, and
@@ -69,9 +70,9 @@ func (d *decoder) time() int64 {
 	return int64(v)
 }
 
-func (d *decoder) string(max int) string {
-	n := int(d.uint(uint64(max)))
-	if n > len(d.b) {
+func (d *decoder) string(max uint64) string {
+	n := d.uint(max)
+	if n > uint64(len(d.b)) {
 		d.fail("string")
 		return ""
 	}
@@ -105,9 +106,9 @@ func (d *decoder) stat(s *Stat) {
 	s.Mtime, s.Ctime, s.Atime = d.time(), d.time(), d.time()
 }
 
-// encode gives the record of the inode.
-func (in *Inode) encode() []byte {
-	e := make(encoder, 0, 192)
+// appendTo appends the record of the inode.
+func (in *Inode) appendTo(b []byte) []byte {
+	e := encoder(b)
 	e.version()
 	e.stat(&in.Stat)
 	e.uint(uint64(len(in.Links)))
@@ -140,7 +141,7 @@ func decodeInode(i Ino, b []byte) (*Inode, error) {
 	d.version()
 	d.stat(&in.Stat)
 	if n := d.uint(MaxLinks); n > 0 {
-		in.Links = make([]LinkName, 0, min(n, 8))
+		in.Links = make([]LinkName, 0, min(n+1, 8)) // link and rename add one
 		for range n {
 			in.Links = append(in.Links, LinkName{MakeIno(i.Account(), d.uint(maxLocal)), d.string(MaxName)})
 			if d.err != nil {
@@ -170,14 +171,14 @@ func decodeInode(i Ino, b []byte) (*Inode, error) {
 	return in, nil
 }
 
-// encode gives the record of the entry. Of a directory it holds no more than the number and the mode: what changes with
-// every file in it stands in its inode alone.
-func (de *DirEntry) encode() []byte {
-	e := make(encoder, 0, 64)
+// appendTo appends the record of the entry. Of a directory it holds no more than the number and that it is one: all that
+// changes stands in its inode alone.
+func (de *DirEntry) appendTo(b []byte) []byte {
+	e := encoder(b)
 	e.version()
 	e.uint(de.Ino.Local())
 	if de.Stat.IsDir() {
-		e.uint(uint64(de.Stat.Mode))
+		e.uint(syscall.S_IFDIR)
 		return e
 	}
 	e.stat(&de.Stat)
@@ -192,11 +193,15 @@ func (de *DirEntry) decode(dir Ino, name string, b []byte) error {
 	*de = DirEntry{Name: name, Ino: MakeIno(dir.Account(), d.uint(maxLocal))}
 	rest := d.b
 	de.Stat.Mode = d.uint32()
-	if !de.Stat.IsDir() {
+	switch {
+	case d.err != nil:
+	case !de.Stat.IsDir():
 		d.b = rest
 		d.stat(&de.Stat)
 		de.UID = UID(d.uint32())
 		de.ModSeq = ModSeq(d.uint64())
+	case de.Stat.Mode != syscall.S_IFDIR:
+		d.fail("mode of a directory")
 	}
 	if err := d.end(); err != nil {
 		return fmt.Errorf("entry %q in inode %d of account %d: %w", name, dir.Local(), dir.Account(), err)
@@ -204,8 +209,9 @@ func (de *DirEntry) decode(dir Ino, name string, b []byte) error {
 	return nil
 }
 
-func (r *AccountRecord) encode() []byte {
-	e := make(encoder, 0, 48)
+// appendTo appends the account's record.
+func (r *AccountRecord) appendTo(b []byte) []byte {
+	e := encoder(b)
 	e.version()
 	e.uint(r.NextLocal)
 	e.uint(r.Bytes)
@@ -236,8 +242,8 @@ type position struct {
 	name string
 }
 
-func (p *position) encode() []byte {
-	e := make(encoder, 0, 96)
+func (p *position) appendTo(b []byte) []byte {
+	e := encoder(b)
 	e.version()
 	e.uint(uint64(p.box))
 	e.string(p.name)
@@ -255,25 +261,37 @@ func decodePosition(b []byte) (p position, err error) {
 	return p, d.end()
 }
 
-// orphan is the record of a content whose pieces have come but that no inode names yet.
+// tombstone is the record behind a kindVanished key, which says all.
+var tombstone = []byte{recordVersion}
+
+func decodeTombstone(b []byte) error {
+	d := decoder{b: b}
+	d.version()
+	return d.end()
+}
+
+// orphan is the record of a content whose pieces have come but that no inode names yet. All pieces but the last have MaxPiece
+// octets, so octets tells whether the last has come, and with top whether any is missing before it.
 type orphan struct {
 	since  int64 // when the first piece came
 	octets uint64
 	pieces uint32
+	top    uint32 // the highest number of a piece
 }
 
-func (o *orphan) encode() []byte {
-	e := make(encoder, 0, 24)
+func (o *orphan) appendTo(b []byte) []byte {
+	e := encoder(b)
 	e.version()
 	e.time(o.since)
 	e.uint(o.octets)
 	e.uint(uint64(o.pieces))
+	e.uint(uint64(o.top))
 	return e
 }
 
 func decodeOrphan(b []byte) (o orphan, err error) {
 	d := decoder{b: b}
 	d.version()
-	o.since, o.octets, o.pieces = d.time(), d.uint64(), d.uint32()
+	o.since, o.octets, o.pieces, o.top = d.time(), d.uint64(), d.uint32(), d.uint32()
 	return o, d.end()
 }

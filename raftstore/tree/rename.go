@@ -32,7 +32,7 @@ func (x *txn) rename(c *raftpb.Rename) (uint64, error) {
 	if _, err := x.counters(from.Ino.Account()); err != nil {
 		return 0, err
 	}
-	in, err := x.inode(de.Ino)
+	in, err := x.named(de.Ino)
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +80,7 @@ func (x *txn) movable(in, from, to *loaded, name string) error {
 		if len(up.Links) == 0 {
 			break
 		}
-		parent, err := x.inode(up.Links[0].Parent)
+		parent, err := x.named(up.Links[0].Parent)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (x *txn) movable(in, from, to *loaded, name string) error {
 
 // overwrite removes the name that in is about to take.
 func (x *txn) overwrite(in, to *loaded, target *DirEntry) error {
-	old, err := x.inode(target.Ino)
+	old, err := x.named(target.Ino)
 	if err != nil {
 		return err
 	}
@@ -118,11 +118,10 @@ func (x *txn) move(from *loaded, de *DirEntry, in, to *loaded, newName string) e
 	if err := x.remove(from, de, in, uid != 0); err != nil {
 		return err
 	}
-	others := append([]LinkName(nil), in.Links...)
 	if err := x.insert(to, newName, in, uid); err != nil {
 		return err
 	}
-	return x.touchOthers(in, others)
+	return x.touchOthers(in)
 }
 
 // keptUID is the UID that a message keeps when it moves: that of its old name if it stays in the folder, else 0.
@@ -135,7 +134,7 @@ func (x *txn) keptUID(from *loaded, de *DirEntry, in, to *loaded, newName string
 
 // exchange swaps two names (RENAME_EXCHANGE).
 func (x *txn) exchange(from *loaded, de *DirEntry, in, to *loaded, target *DirEntry) error {
-	other, err := x.inode(target.Ino)
+	other, err := x.named(target.Ino)
 	if err != nil {
 		return err
 	}
@@ -150,15 +149,14 @@ func (x *txn) exchange(from *loaded, de *DirEntry, in, to *loaded, target *DirEn
 	if err := x.remove(to, target, other, otherUID != 0); err != nil {
 		return err
 	}
-	names, otherNames := append([]LinkName(nil), in.Links...), append([]LinkName(nil), other.Links...)
 	if err := x.insert(to, target.Name, in, uid); err != nil {
 		return err
 	}
 	if err := x.insert(from, de.Name, other, otherUID); err != nil {
 		return err
 	}
-	if err := x.touchOthers(in, names); err != nil {
+	if err := x.touchOthers(in); err != nil {
 		return err
 	}
-	return x.touchOthers(other, otherNames)
+	return x.touchOthers(other)
 }

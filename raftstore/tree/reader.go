@@ -1,0 +1,96 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// ReadContent appends the sealed form of the file's content, whole, to buf[:0]. ESTALE when the file has another by now.
+func (v *View) ReadContent(in *Inode, buf []byte) ([]byte, error) {
+	h := v.store.Acquire()
+	defer h.Release()
+	buf = buf[:0]
+	for n := uint32(0); uint64(len(buf)) < in.SealedSize; n++ {
+		val, c, err := read(h, pieceKey(MakeIno(in.Ino.Account(), in.Content), n))
+		if err == syscall.ENOENT {
+			// The content may have been replaced since in was read; if not, the store has lost it.
+			return nil, fmt.Errorf("piece %d of content %d of account %d: %w", n, in.Content, in.Ino.Account(), syscall.ESTALE)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if rest := in.SealedSize - uint64(len(buf)); uint64(len(val)) != min(rest, MaxPiece) {
+			err = fmt.Errorf("%w: piece %d of content %d of account %d has %d octets", ErrCorrupt, n, in.Content, in.Ino.Account(), len(val))
+		}
+		buf = append(buf, val...)
+		if err := closed(c, err); err != nil {
+			return nil, err
+		}
+	}
+	return buf, nil
+}
+
+// ContentReader reads the sealed form of a content at random, as it was when opened, though the file be replaced or removed
+// meanwhile. It may be used by many goroutines.
+type ContentReader struct {
+	snap    *snapshot
+	content Ino
+	size    int64
+}
+
+// OpenContent opens the content of a regular file. ENOENT, or ESTALE when the file has another by now.
+func (v *View) OpenContent(in *Inode) (*ContentReader, error) {
+	snap := v.snapshot()
+	now, err := inode(snap, in.Ino)
+	if err == nil && now.Content != in.Content {
+		err = syscall.ESTALE
+	}
+	if err != nil {
+		snap.Close()
+		return nil, err
+	}
+	return &ContentReader{snap, MakeIno(in.Ino.Account(), in.Content), int64(in.SealedSize)}, nil
+}
+
+// Size is the length of the sealed form in octets.
+func (r *ContentReader) Size() int64 { return r.size }
+
+// ReadAt implements io.ReaderAt.
+func (r *ContentReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, syscall.EINVAL
+	}
+	n := 0
+	for n < len(p) {
+		if off >= r.size {
+			return n, io.EOF
+		}
+		k, err := r.readPiece(p[n:], off)
+		if err != nil {
+			return n, err
+		}
+		n += k
+		off += int64(k)
+	}
+	return n, nil
+}
+
+// readPiece reads from one piece.
+func (r *ContentReader) readPiece(p []byte, off int64) (int, error) {
+	val, c, err := read(r.snap, pieceKey(r.content, uint32(off/MaxPiece)))
+	if err != nil && err != syscall.ENOENT {
+		return 0, err
+	}
+	at := off % MaxPiece
+	if err != nil || at >= int64(len(val)) {
+		return 0, errors.Join(fmt.Errorf("%w: piece %d of content %d of account %d is not whole",
+			ErrCorrupt, off/MaxPiece, r.content.Local(), r.content.Account()), syscall.EIO)
+	}
+	k := copy(p, val[at:])
+	return k, c.Close()
+}
+
+// Close lets the content go.
+func (r *ContentReader) Close() error { return r.snap.Close() }
