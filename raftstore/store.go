@@ -81,7 +81,8 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cache = pebble.NewCache(cfg.CacheSize)
+	// Pebble takes the memory of its memtables from the cache: one that is written, and one or two that are being flushed.
+	s.cache = pebble.NewCache(cfg.CacheSize + int64(shards+1)*3*group.MemTableSize)
 	s.admin = s.NewProposer()
 	if err := s.openDirectory(); err != nil {
 		return nil, s.explain(err)

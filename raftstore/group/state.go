@@ -12,13 +12,16 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// MemTableSize is the octets that a group's state takes in before it flushes them. Pebble counts them against its cache.
+const MemTableSize = 16 << 20
+
 // openState opens the Pebble store of the replica's state.
 func (g *Group) openState(dir string) (*pebble.DB, error) {
 	o := &pebble.Options{
 		Cache:                       g.cfg.Cache,
 		DisableWAL:                  true, // the Raft log is it
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                32 << 20,
+		MemTableSize:                MemTableSize,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
