@@ -26,7 +26,7 @@ func TestCopy(t *testing.T) {
 	if _, answer := c.do("COPY 2 INBOX"); !strings.HasPrefix(answer, "OK [COPYUID") {
 		t.Errorf("COPY to itself: %s", answer)
 	}
-	c.gives("NOOP", "")
+	c.ok("NOOP")
 	if got := c.ok("FETCH 4 (UID FLAGS)"); len(got) != 1 || !strings.Contains(got[0], `UID 4 FLAGS (\Seen)`) {
 		t.Errorf("copy in itself: %q", got)
 	}

@@ -39,9 +39,10 @@ func (s *session) poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 // tell writes what the client does not know yet. It never tells of an expunge in answer to a command that goes by sequence
 // numbers (RFC 9051, 7.5.1): then it is kept for the next time.
 func (v *view) tell(w *imapserver.UpdateWriter, allowExpunge bool) error {
-	if !v.isPending() {
+	if !v.news {
 		return nil
 	}
+	v.news = false
 	if allowExpunge {
 		if err := v.expunge(w.WriteExpunge); err != nil {
 			return err
@@ -58,7 +59,11 @@ func (v *view) tell(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	}
 	for i := range v.messages {
 		m := &v.messages[i]
-		if !m.changed || m.gone {
+		if m.gone {
+			v.news = true // for the next time
+			continue
+		}
+		if !m.changed {
 			continue
 		}
 		m.changed = false

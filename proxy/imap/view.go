@@ -3,7 +3,6 @@ package imap
 import (
 	"errors"
 	"io/fs"
-	"slices"
 	"sort"
 
 	"github.com/emersion/go-imap/v2"
@@ -22,7 +21,8 @@ type view struct {
 	uidNext     uint32
 	modSeq      uint64 // up to which changes are taken in
 	messages    []message
-	told        int // messages that the client knows of (EXISTS)
+	told        int  // messages that the client knows of (EXISTS)
+	news        bool // there may be something that the client does not know
 
 	keywords  keywords
 	listed    map[flagSet][]imap.Flag // flags in IMAP's terms, as they come up
@@ -71,6 +71,7 @@ func (s *session) refresh() error {
 // apply takes in an index, of all or of what changed.
 func (v *view) apply(x *maildir.Index) {
 	v.modSeq, v.uidNext = x.HighestModSeq, x.UIDNext
+	v.news = v.news || x.Since == 0 || len(x.Messages)+len(x.Vanished) > 0
 	if x.Since == 0 { // the whole folder: what it does not list is gone
 		i := 0
 		for j := range v.messages {
@@ -115,12 +116,6 @@ func (m *message) update(now maildir.Message) {
 func (v *view) byUID(uid uint32) (int, bool) {
 	i := sort.Search(len(v.messages), func(i int) bool { return v.messages[i].UID >= uid })
 	return i, i < len(v.messages) && v.messages[i].UID == uid
-}
-
-// isPending says whether there is something that the client does not know.
-func (v *view) isPending() bool {
-	return v.told != len(v.messages) ||
-		slices.ContainsFunc(v.messages, func(m message) bool { return m.gone || m.changed })
 }
 
 // flagList returns a message's flags in IMAP's terms. The list is shared: not to be changed.
