@@ -99,8 +99,11 @@ func (c *commands) next() *raftpb.Command {
 	case kind < 70:
 		from, oldName := c.name()
 		to, newName := c.newName()
-		if c.percent(40) {
+		switch how := c.below(100, "new name"); {
+		case how < 40:
 			to, newName = c.name()
+		case how < 60:
+			newName = oldName
 		}
 		flags := c.below(100, "flags")
 		cmd.Op = &raftpb.Command_Rename{Rename: &raftpb.Rename{
