@@ -35,6 +35,10 @@ func Run(protocol string) error {
 	if err := unix.Fstat(supervise.Pipe, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return ErrNotChild
 	}
+	// What ps(1) and top(1) show; it cannot be set after the next step.
+	if err := os.WriteFile("/proc/self/comm", []byte("mailraft-"+protocol), 0); err != nil {
+		return err
+	}
 	if err := harden.Process(); err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"mailraft/fs"
 	"mailraft/fs/staging"
 )
@@ -21,7 +23,10 @@ func (d *Daemon) openMount(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.cfg.Mount, 0o755); err != nil && !deadMount(d.cfg.Mount) {
+	if err := d.clearDeadMount(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.cfg.Mount, 0o755); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
 	area, err := staging.NewArea(staging.Config{
@@ -45,8 +50,18 @@ func (d *Daemon) openMount(context.Context) error {
 	return nil
 }
 
-// deadMount says whether the path is a mount whose server is gone; fs.Mount takes it away.
-func deadMount(path string) bool {
-	_, err := os.Lstat(path)
-	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
+// clearDeadMount takes away a mount that a crashed daemon left behind. The kernel may answer a stat of it from its cache, so it
+// is asked for what it never caches.
+func (d *Daemon) clearDeadMount() error {
+	for {
+		var st unix.Statfs_t
+		err := unix.Statfs(d.cfg.Mount, &st)
+		if !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+			return nil
+		}
+		if err := unix.Unmount(d.cfg.Mount, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("take the dead mount off %s: %w", d.cfg.Mount, err)
+		}
+		d.log.Warn("took away a mount that a crash left behind", "mount", d.cfg.Mount)
+	}
 }

@@ -1,0 +1,56 @@
+# "make" lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench build generate packages clean
+
+GO ?= go
+VERSION := $(shell git describe --always --dirty --tags 2>/dev/null)
+LDFLAGS := -s -w -X mailraft/cmd/mailraft/internal/version.release=$(VERSION)
+SOURCES := $(shell find cmd fs proxy raftstore -name '*.go' -not -name '*_test.go' 2>/dev/null)
+
+# What the tests need of Debian, beside Go: real clients, a C compiler for the race detector.
+PACKAGES := curl swaks isync fetchmail mutt age zstd netcat-openbsd gocryptfs gcc libc6-dev
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+run: bin/mailraft ## build, and run a node in ./var: prints what to try; Ctrl-C stops it
+	@bin/mailraft quickstart ./var
+
+demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each step
+	@$(GO) run ./test/demo -mailraft bin/mailraft
+
+test: packages bin/mailraft ## run all tests, with the race detector, and the demo
+	$(GO) test -race -timeout 60m ./...
+	@$(MAKE) --no-print-directory demo
+
+check: ## gofmt, go vet, and staticcheck and govulncheck where they can run
+	@test -z "$$(gofmt -l cmd fs proxy raftstore test | tee /dev/stderr)"
+	$(GO) vet ./...
+	@$(call tool,staticcheck) ./... || { echo "no staticcheck: go install honnef.co/go/tools/cmd/staticcheck@latest"; false; }
+	@if command -v govulncheck >/dev/null || test -x "$$($(GO) env GOPATH)/bin/govulncheck"; then $(call tool,govulncheck) ./...; \
+	else echo "govulncheck not run: go install golang.org/x/vuln/cmd/govulncheck@latest"; fi
+
+bench: bin/mailraft packages ## measure, with bare ext4 and peers beside it
+	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 60m ./...
+
+build: bin/mailraft ## build bin/mailraft: one static binary
+
+bin/mailraft: $(SOURCES) go.mod go.sum
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/mailraft
+
+generate: ## make the protobuf code again (needs protoc, protoc-gen-go and protoc-gen-go-grpc)
+	PATH="$$PATH:$$($(GO) env GOPATH)/bin" $(GO) generate ./...
+
+packages:
+	@missing=(); for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
+	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "the tests need root, and of Debian: $${missing[*]}"; exit 1; fi; \
+	echo "installing $${missing[*]}"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null
+
+clean: ## remove what was built
+	rm -rf bin
+
+# A Go tool, on the PATH or where "go install" puts it.
+tool = PATH="$$PATH:$$($(GO) env GOPATH)/bin" $(1)
