@@ -61,6 +61,9 @@ func (p *program) accountAdd() *cobra.Command {
 	jsonFlag(cmd, &o.json, "an object a line: address, password if it was made up, error if there was one")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		accounts, err := p.newAccounts(&o, args)
+		if err == nil {
+			err = eachOnce(accounts)
+		}
 		if err != nil {
 			return err
 		}
@@ -120,6 +123,19 @@ func (p *program) newAccounts(o *addition, addresses []string) ([]newAccount, er
 		accounts = append(accounts, a)
 	}
 	return accounts, nil
+}
+
+// eachOnce refuses an address that is given twice: which of its passwords would hold?
+func eachOnce(accounts []newAccount) error {
+	seen := make(map[string]bool, len(accounts))
+	for _, a := range accounts {
+		key := strings.ToLower(a.Address)
+		if seen[key] {
+			return usage("%s is given more than once; nothing was added", a.Address)
+		}
+		seen[key] = true
+	}
+	return nil
 }
 
 // accountsFrom reads the CSV file. Errors name the line.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"mailraft/cmd/mailraft/internal/adminapi"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
@@ -94,22 +93,72 @@ func mounted(path string) error {
 	}
 }
 
-func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
-	b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return p.jsonLine(struct {
-		Problems []string `json:"problems"`
-		Status   rawJSON  `json:"status"`
-	}{append([]string{}, problems...), b})
+// statusObject is a status in JSON. Times are seconds since the epoch, sizes bytes.
+type statusObject struct {
+	Problems  []string         `json:"problems"`
+	Version   string           `json:"version"`
+	Hostname  string           `json:"hostname"`
+	Data      string           `json:"data"`
+	Mount     string           `json:"mount"`
+	Started   int64            `json:"started"`
+	FreeBytes uint64           `json:"free_bytes"`
+	Memory    uint64           `json:"memory_bytes"`
+	Groups    []groupObject    `json:"groups"`
+	Proxies   []proxyObject    `json:"proxies"`
+	Listeners []listenerObject `json:"listeners"`
+	Unlocked  []unlockedObject `json:"unlocked"`
 }
 
-// rawJSON is JSON already.
-type rawJSON []byte
+type groupObject struct {
+	Name       string `json:"name"`
+	Role       string `json:"role"`
+	Leader     string `json:"leader"`
+	Term       uint64 `json:"term"`
+	Applied    uint64 `json:"applied"`
+	Committed  uint64 `json:"committed"`
+	LogEntries uint64 `json:"log_entries"`
+	StoreBytes uint64 `json:"store_bytes"`
+}
 
-// MarshalJSON implements json.Marshaler.
-func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
+type proxyObject struct {
+	Name     string `json:"name"`
+	PID      int64  `json:"pid"`
+	Since    int64  `json:"since"`
+	Restarts int64  `json:"restarts"`
+	LastExit string `json:"last_exit"`
+	Memory   uint64 `json:"memory_bytes"`
+}
+
+type listenerObject struct {
+	Protocol string `json:"protocol"`
+	Address  string `json:"address"`
+}
+
+type unlockedObject struct {
+	Address  string `json:"address"`
+	Sessions int64  `json:"sessions"`
+}
+
+func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
+	o := statusObject{
+		Problems: append([]string{}, problems...), Version: s.Version, Hostname: s.Hostname, Data: s.Data, Mount: s.Mount,
+		Started: s.Started, FreeBytes: s.FreeBytes, Memory: s.ResidentBytes,
+		Groups: []groupObject{}, Proxies: []proxyObject{}, Listeners: []listenerObject{}, Unlocked: []unlockedObject{},
+	}
+	for _, g := range s.Groups {
+		o.Groups = append(o.Groups, groupObject{g.Name, g.Role, g.Leader, g.Term, g.Applied, g.Committed, g.LogEntries, g.StoreBytes})
+	}
+	for _, x := range s.Proxies {
+		o.Proxies = append(o.Proxies, proxyObject{x.Name, x.Pid, x.Since, x.Restarts, x.LastExit, x.ResidentBytes})
+	}
+	for _, l := range s.Listeners {
+		o.Listeners = append(o.Listeners, listenerObject{l.Protocol, l.Address})
+	}
+	for _, u := range s.Unlocked {
+		o.Unlocked = append(o.Unlocked, unlockedObject{u.Address, u.Sessions})
+	}
+	return p.jsonLine(o)
+}
 
 func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 	for _, w := range problems {
@@ -152,7 +201,11 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 	fmt.Fprintln(p.stdout)
 	t = newTable(p.stdout, "UNLOCKED", "SESSIONS")
 	for _, u := range s.Unlocked {
-		t.row(u.Address, strconv.FormatInt(u.Sessions, 10))
+		sessions := strconv.FormatInt(u.Sessions, 10)
+		if u.Sessions == 0 {
+			sessions = "none, locked soon"
+		}
+		t.row(u.Address, sessions)
 	}
 	return t.end()
 }

@@ -1,0 +1,117 @@
+package nodeapi
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"mailraft/cmd/mailraft/internal/peercred"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+)
+
+// world is a store with the service on a real socket, and a client of it.
+type world struct {
+	store  *raftstore.Store
+	ring   *keyring.Keyring
+	gate   *slot.Gate
+	server *grpc.Server
+	client *Client
+	socket string
+}
+
+const root = "/mnt/mail"
+
+// newWorld lets in those users; by default this one.
+func newWorld(t *testing.T, users ...uint32) *world {
+	t.Helper()
+	if users == nil {
+		users = []uint32{uint32(os.Getuid())}
+	}
+	log := slog.New(slog.DiscardHandler)
+	w := &world{socket: filepath.Join(t.TempDir(), "node.sock")}
+	var err error
+	if w.store, err = raftstore.Open(within(t), raftstore.Config{Dir: filepath.Join(t.TempDir(), "store"), NodeID: "n1", Shards: 2, Logger: log}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.store.Close() })
+	w.gate = slot.NewGate(2)
+	w.ring = keyring.New(keyring.Config{Gate: w.gate})
+	t.Cleanup(func() { w.ring.Close() })
+	service, err := NewServer(w.store, w.ring, w.gate, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := peercred.Listen(w.socket, 0o660, -1, log, users...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = grpc.NewServer()
+	service.Register(w.server)
+	served := make(chan error, 1)
+	go func() { served <- w.server.Serve(listener) }()
+	t.Cleanup(func() {
+		w.server.Stop()
+		service.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	if w.client, err = NewClient(w.socket, root); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.client.Close() })
+	return w
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// cheap parameters: what is tested here is not how long a derivation takes.
+var cheap = slot.Params{Passes: 1, Memory: 64, Threads: 1}
+
+// account makes alice@example.org or the like, whose password is "secret".
+func (w *world) account(t *testing.T, local string, quotaFiles uint64) *raftpb.Account {
+	t.Helper()
+	return w.accountWith(t, local, "secret", quotaFiles)
+}
+
+func (w *world) accountWith(t *testing.T, local, password string, quotaFiles uint64) *raftpb.Account {
+	t.Helper()
+	d := w.store.Directory()
+	if _, err := d.Domain("example.org"); err != nil {
+		if err := d.AddDomain(within(t), "example.org"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := d.AddAccounts(within(t), []raftstore.NewAccount{{
+		LocalPart: local, Domain: "example.org", QuotaFiles: quotaFiles,
+		Keys: func(number uint32) (string, []*raftpb.Slot, error) {
+			id, err := seal.GenerateIdentity(seal.X25519)
+			if err != nil {
+				return "", nil, err
+			}
+			s, err := slot.Wrap(id, []byte(password), cheap, slot.Binding{Account: uint64(number), Slot: 1, Kind: slot.Password})
+			if err != nil {
+				return "", nil, err
+			}
+			return id.Recipient().String(), []*raftpb.Slot{{Id: 1, Kind: "password", Record: s.Marshal()}}, nil
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made[0]
+}
