@@ -57,6 +57,10 @@ const (
 	readBuffer = 8 << 10
 )
 
+type outBuffer [outSize]byte
+
+var outBuffers = sync.Pool{New: func() any { return new(outBuffer) }}
+
 func newConn(s *Server, raw net.Conn) *conn {
 	c := &conn{server: s, raw: raw, w: raw, br: bufio.NewReaderSize(raw, readBuffer)}
 	c.frame.conn = c
@@ -67,9 +71,13 @@ func newConn(s *Server, raw net.Conn) *conn {
 // encrypted session (RFC 9051, 6.2.1), so the caller makes sure that nothing is buffered.
 func (c *conn) startTLS() error {
 	t := tls.Server(c.raw, c.server.cfg.TLSConfig)
+	if !c.setWaiting(true) {
+		return net.ErrClosed
+	}
 	if err := t.Handshake(); err != nil { // the login's deadline bounds it
 		return err
 	}
+	c.setWaiting(false)
 	c.wmu.Lock()
 	c.tls, c.w = t, t
 	c.wmu.Unlock()
@@ -176,8 +184,8 @@ func (c *conn) put(p []byte) error {
 	if large {
 		return c.writeOut(p)
 	}
-	if c.out == nil {
-		c.out = make([]byte, 0, outSize)
+	if c.out == nil && len(p) > 0 {
+		c.out = outBuffers.Get().(*outBuffer)[:0]
 	}
 	c.out = append(c.out, p...)
 	return nil
@@ -219,11 +227,8 @@ func (c *conn) flushLocked() error {
 		return nil
 	}
 	err := c.writeOut(c.out)
-	if cap(c.out) > 0 && c.session == nil {
-		c.out = nil // an idle stranger costs no buffer
-	} else {
-		c.out = c.out[:0]
-	}
+	outBuffers.Put((*outBuffer)(c.out[:outSize])) // an idle connection costs none
+	c.out = nil
 	return err
 }
 
@@ -267,6 +272,14 @@ func (c *conn) endSoon(text string) {
 	if c.waiting {
 		c.raw.SetReadDeadline(time.Unix(1, 0))
 	}
+}
+
+// setWaiting notes whether endSoon may break off what is going on; false when it has been called already.
+func (c *conn) setWaiting(waiting bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = waiting
+	return c.bye == ""
 }
 
 // await waits for the client to send the first byte of a command, and writes the answers so far before it does.
@@ -313,7 +326,9 @@ func isTimeout(err error) bool {
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() {
 		c.flush()
-		c.raw.Close()
+		c.wmu.Lock()
+		c.w.Close() // TLS says goodbye first
+		c.wmu.Unlock()
 		c.server.forget(c)
 	})
 	return nil

@@ -26,11 +26,14 @@ func (s *session) Copy(set imap.NumSet, name string) (*imap.CopyData, error) {
 		return nil, err
 	}
 	for _, i := range s.view.resolve(set) {
-		if err := t.add(i, linkFile); err != nil {
-			t.undo()
-			if errors.Is(err, errGone) {
-				return nil, no(codeExpungeIssued, "Some of the messages are expunged")
+		err := t.add(i, linkFile)
+		if errors.Is(err, errGone) {
+			if err = missing(set); err == nil {
+				continue
 			}
+		}
+		if err != nil {
+			t.undo()
 			return nil, s.failed("copy message", err)
 		}
 	}
@@ -53,11 +56,11 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, name string) e
 		return no(imap.ResponseCodeCannot, "Messages are in that mailbox already")
 	}
 	var failure error
-	missing := false
+	incomplete := false
 	for _, i := range v.resolve(set) {
 		err := t.add(i, moveFile)
 		if errors.Is(err, errGone) {
-			missing = true
+			incomplete = true
 		} else if err != nil {
 			failure = s.failed("move message", err)
 			break
@@ -78,8 +81,8 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, name string) e
 	if err := v.expunge(w.WriteExpunge); err != nil {
 		return err
 	}
-	if failure == nil && missing {
-		failure = no(codeExpungeIssued, "Some of the messages are expunged")
+	if failure == nil && incomplete {
+		failure = missing(set)
 	}
 	return failure
 }
@@ -113,17 +116,10 @@ func (s *session) newTransfers(name string) (*transfers, error) {
 
 // modSeqOf returns a MODSEQ after which the messages that are put into a folder from now on are found in its index.
 func (s *session) modSeqOf(folder string) (uint64, error) {
-	if s.view != nil && s.view.folder == folder {
-		return s.view.modSeq, nil
-	}
-	if known := s.counts[folder]; known != nil {
-		return known.modSeq, nil
-	}
-	x, err := s.server.readIndex(maildir.FolderPath(s.home, folder), 0)
+	x, err := s.server.readIndex(maildir.FolderPath(s.home, folder), unchanged)
 	if err != nil {
 		return 0, err
 	}
-	s.note(folder, x)
 	return x.HighestModSeq, nil
 }
 
@@ -179,7 +175,6 @@ func (s *session) uidsOf(folder string, since uint64) (map[string]uint32, *maild
 	if err != nil {
 		return nil, nil, err
 	}
-	s.note(folder, x)
 	uids := make(map[string]uint32, len(x.Messages))
 	for _, m := range x.Messages {
 		uids[m.Key()] = m.UID

@@ -24,6 +24,15 @@ func badCommand(text string) error {
 	return &imap.Error{Type: imap.StatusResponseTypeBad, Code: imap.ResponseCodeClientBug, Text: text}
 }
 
+// missing is the answer when some of the messages are gone that a client asked for: a sequence number promised a message (RFC 2180,
+// 4.1.2), a UID did not (RFC 9051, 6.4.9).
+func missing(set imap.NumSet) error {
+	if _, ok := set.(imap.UIDSet); ok {
+		return nil
+	}
+	return no(codeExpungeIssued, "Some of the messages are expunged") // RFC 5530
+}
+
 // errnoAnswers says how failures of the file system are told to clients (RFC 5530). The first match counts.
 var errnoAnswers = []struct {
 	err  error

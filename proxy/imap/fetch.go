@@ -18,20 +18,20 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 		len(options.BinarySection) > 0 || len(options.BinarySectionSize) > 0
 	marksSeen := !v.readOnly && (slices.ContainsFunc(options.BodySection, func(i *imap.FetchItemBodySection) bool { return !i.Peek }) ||
 		slices.ContainsFunc(options.BinarySection, func(i *imap.FetchItemBinarySection) bool { return !i.Peek }))
-	missing := false
+	incomplete := false
 	for _, i := range v.resolve(set) {
 		if err := s.ctx.Err(); err != nil {
 			return no(imap.ResponseCodeUnavailable, "Session has ended")
 		}
 		if v.messages[i].gone {
-			missing = true
+			incomplete = true
 			continue
 		}
 		var c *content
 		if needsFile || options.RFC822Size && v.messages[i].size < 0 {
 			var err error
 			if c, err = s.content(i); errors.Is(err, errGone) {
-				missing = true
+				incomplete = true
 				continue
 			} else if err != nil {
 				return s.failed("read message", err)
@@ -53,8 +53,8 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 			return err
 		}
 	}
-	if missing {
-		return no(codeExpungeIssued, "Some of the messages are expunged") // RFC 5530
+	if incomplete {
+		return missing(set)
 	}
 	return nil
 }

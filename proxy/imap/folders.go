@@ -47,7 +47,6 @@ func (s *session) Delete(name string) error {
 	if s.view != nil && s.view.folder == folder {
 		return no(imap.ResponseCodeInUse, "Mailbox is selected")
 	}
-	delete(s.counts, folder)
 	return s.failed("delete mailbox", maildir.DeleteFolder(s.home, folder))
 }
 
@@ -76,7 +75,6 @@ func (s *session) Rename(name, newName string, options *imap.RenameOptions) erro
 	if s.view != nil && (s.view.folder == folder || strings.HasPrefix(s.view.folder, folder+".")) {
 		return no(imap.ResponseCodeInUse, "Mailbox is selected")
 	}
-	clear(s.counts)
 	return s.failed("rename mailbox", maildir.RenameFolder(s.home, folder, to))
 }
 

@@ -121,7 +121,10 @@ func (f *feed) changed(folder string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for ch := range f.watchers {
-		ch <- proxy.Change{Folder: folder}
+		select {
+		case ch <- proxy.Change{Folder: folder}:
+		default: // as many are waiting already: merged
+		}
 	}
 }
 

@@ -67,7 +67,6 @@ func (s *session) open(folder string, readOnly bool) (*view, error) {
 	v.messages = make([]message, 0, len(x.Messages)+16)
 	v.apply(x)
 	v.told = len(v.messages)
-	s.note(folder, x)
 	return v, nil
 }
 

@@ -25,9 +25,8 @@ type session struct {
 	cancel context.CancelFunc
 	ended  sync.WaitGroup // of follow
 
-	mu     sync.Mutex
-	view   *view              // the selected mailbox, nil for none
-	counts map[string]*counts // by folder, for STATUS
+	mu   sync.Mutex
+	view *view // the selected mailbox, nil for none
 
 	watch     chan struct{} // closed: follow the change feed
 	watchOnce sync.Once
@@ -45,7 +44,6 @@ func newSession(c *conn, login proxy.Session) *session {
 		login:  login,
 		home:   mailbox.Home,
 		log:    c.server.cfg.Logger.With("account", mailbox.Account, "remote", c.raw.RemoteAddr().String()),
-		counts: make(map[string]*counts),
 		watch:  make(chan struct{}),
 		wake:   make(chan struct{}, 1),
 	}

@@ -3,22 +3,16 @@ package imap
 import (
 	"errors"
 	"io/fs"
+	"math"
 
 	"github.com/emersion/go-imap/v2"
 
 	"mailraft/proxy/maildir"
 )
 
-// counts is what a session remembers of a folder that it looked at, so that the next look need only read what changed.
-type counts struct {
-	uidValidity, uidNext uint32
-	modSeq               uint64
-}
-
-// note remembers a folder's state.
-func (s *session) note(folder string, x *maildir.Index) {
-	s.counts[folder] = &counts{uidValidity: x.UIDValidity, uidNext: x.UIDNext, modSeq: x.HighestModSeq}
-}
+// unchanged is a MODSEQ that no folder has reached: the index of what changed after it is its header alone, whatever the folder
+// holds.
+const unchanged = math.MaxUint64
 
 // Status tells of a mailbox without selecting it (RFC 9051, 6.3.11).
 func (s *session) Status(name string, options *imap.StatusOptions) (*imap.StatusData, error) {
@@ -33,19 +27,20 @@ func (s *session) Status(name string, options *imap.StatusOptions) (*imap.Status
 
 // status counts a folder's messages. Called with mu held.
 func (s *session) status(name, folder string, options *imap.StatusOptions) (*imap.StatusData, error) {
-	dir := maildir.FolderPath(s.home, folder)
-	x, err := s.server.readIndex(dir, 0)
+	since := uint64(unchanged)
+	if options.NumRecent || options.NumUnseen || options.NumDeleted || options.Size || options.DeletedStorage {
+		since = 0 // what only the messages tell
+	}
+	x, err := s.server.readIndex(maildir.FolderPath(s.home, folder), since)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, no(imap.ResponseCodeNonExistent, "No such mailbox")
 	} else if err != nil {
 		return nil, s.failed("read index", err)
 	}
-	s.note(folder, x)
-
-	var messages, recent, unseen, trashed uint32
+	messages := uint32(x.Count)
+	var recent, unseen, trashed uint32
 	var size, trashedSize int64
 	for _, m := range x.Messages {
-		messages++
 		flags := parseFlags(m.Flags())
 		if m.Name[0] == 'n' {
 			recent++

@@ -27,7 +27,7 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 		return err
 	}
 	_, byUID := set.(imap.UIDSet)
-	missing := false
+	incomplete := false
 	for _, i := range v.resolve(set) {
 		old := v.messages[i].flags
 		want := old
@@ -42,7 +42,7 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 		if want != old || v.messages[i].gone {
 			err := s.changeFlags(i, change.Op, bits)
 			if errors.Is(err, errGone) {
-				missing = true // RFC 2180, 4.2.1: the rest is done all the same
+				incomplete = true // RFC 2180, 4.2.1: the rest is done all the same
 				continue
 			} else if err != nil {
 				return s.failed("store flags", err)
@@ -62,8 +62,8 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 			return err
 		}
 	}
-	if missing {
-		return no(codeExpungeIssued, "Some of the messages are expunged")
+	if incomplete {
+		return missing(set)
 	}
 	return nil
 }
