@@ -248,3 +248,53 @@ func BenchmarkDelivery(b *testing.B) {
 		})
 	}
 }
+
+func TestCheckComparesDirectoryAndShards(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	a := addAccount(t, s, "alice@example.org")
+	b := addAccount(t, s, "bob@example.org")
+	if err := s.Directory().AddAlias(t.Context(), "team@example.org", []string{"bob@example.org"}); err != nil {
+		t.Fatal(err)
+	}
+	p := s.NewProposer()
+	if err := deliver(t.Context(), p, tree.Account(a.Number), "m1", []byte("sealed")); err != nil {
+		t.Fatal(err)
+	}
+	check := func() (found []string) {
+		err := s.Check(func(first []byte) error {
+			if string(first) != "sealed" {
+				return errors.New("bad seal")
+			}
+			return nil
+		}, func(p Problem) { found = append(found, fmt.Sprintf("%s: %s: %s", p.Group, p.Account, p.What)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if found := check(); len(found) > 0 {
+		t.Fatal(found)
+	}
+	if err := deliver(t.Context(), p, tree.Account(a.Number), "m2", []byte("plain")); err != nil {
+		t.Fatal(err)
+	}
+	// Bob's tree goes, his directory entry stays; somebody's tree comes that the directory does not know.
+	for _, cmd := range []*raftpb.Command{
+		{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: b.Number}}},
+		{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{Account: 77}}},
+	} {
+		if r, err := p.Propose(t.Context(), s.shards[b.Shard-1], cmd); err != nil || r.Errno != 0 {
+			t.Fatal(r, err)
+		}
+	}
+	if err := s.Directory().RemoveAccount(t.Context(), "bob", "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	found := strings.Join(check(), "\n")
+	for _, want := range []string{"bad seal", "account 77", "alias leads nowhere"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("%q is not among\n%s", want, found)
+		}
+	}
+}

@@ -296,3 +296,38 @@ func (g *Group) Status() Status {
 	s.Stored = h.Metrics().DiskSpaceUsage()
 	return s
 }
+
+// Name is the group's name.
+func (g *Group) Name() string { return g.cfg.Name }
+
+// CheckLog reads every entry of the log, whose checksums are looked at thereby, and answers what is wrong with it.
+func (g *Group) CheckLog() error {
+	first, err := g.wal.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	last, err := g.wal.LastIndex()
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	var entry raft.Log
+	for i := first; i <= last && last > 0; i++ {
+		err := g.wal.GetLog(i, &entry)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			if now, _ := g.wal.FirstIndex(); now > i { // truncated meanwhile
+				i = now - 1
+				continue
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("log entry %d: %w", i, err)
+		}
+		var cmd raftpb.Command
+		if entry.Type == raft.LogCommand {
+			if err := proto.Unmarshal(entry.Data, &cmd); err != nil {
+				return fmt.Errorf("log entry %d: %w", i, err)
+			}
+		}
+	}
+	return nil
+}

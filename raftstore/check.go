@@ -1,0 +1,118 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"mailraft/raftstore/group"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// Problem is something that is wrong with what is stored.
+type Problem struct {
+	Group   string // "directory", "shard-1"
+	Account string // its address, or "account 7" when the directory does not know it; "": of none
+	Path    string // below the account's home, where it is known
+	What    string
+}
+
+// Check reads all that is stored, the logs too, while the store is in use, and reports what is wrong: with what one record says
+// of another, and what the directory says of the shards. sealed gets the first octets of each content and answers what is wrong
+// with them; the store can't tell. An error means that reading ended early.
+func (s *Store) Check(sealed func(first []byte) error, report func(Problem)) error {
+	var errs []error
+	for _, g := range s.groups() {
+		errs = append(errs, s.checkGroup(g, report))
+	}
+	addresses, err := s.checkDirectory(report)
+	errs = append(errs, err)
+	for _, sh := range s.shards {
+		errs = append(errs, sh.check(addresses, sealed, report))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) checkGroup(g *group.Group, report func(Problem)) error {
+	err := g.CheckLog()
+	if err != nil {
+		report(Problem{Group: g.Name(), What: err.Error()})
+	}
+	return nil
+}
+
+// checkDirectory checks the directory against the shards, and answers the accounts' addresses.
+func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]*raftpb.Account, error) {
+	found := func(a *raftpb.Account, format string, args ...any) {
+		report(Problem{Group: "directory", Account: a.LocalPart + "@" + a.Domain, What: fmt.Sprintf(format, args...)})
+	}
+	accounts := map[tree.Account]*raftpb.Account{}
+	var failed error
+	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
+		accounts[tree.Account(a.Number)] = a
+		named, err := s.directory.findAny(a.LocalPart, a.Domain)
+		switch {
+		case errors.Is(err, ErrNoSuchAccount), errors.Is(err, ErrNoSuchDomain):
+			found(a, "account %d is not found by its address", a.Number)
+		case err != nil:
+			failed = err
+			return false
+		case named.Number != a.Number:
+			found(a, "address leads to account %d, not to %d", named.Number, a.Number)
+		}
+		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+			return true // being made or removed
+		}
+		if a.Shard == 0 || int(a.Shard) > len(s.shards) {
+			found(a, "is on shard %d, there are %d", a.Shard, len(s.shards))
+			return true
+		}
+		if _, err := s.shards[a.Shard-1].View().Account(tree.Account(a.Number)); err != nil {
+			found(a, "shard %d does not have its mail: %v", a.Shard, err)
+		}
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	domains, derr := s.directory.Domains()
+	for _, d := range domains {
+		aliases, err := s.directory.Aliases(d.Name)
+		derr = errors.Join(derr, err)
+		for _, al := range aliases {
+			if _, _, err := s.directory.Resolve(al.Address); err != nil {
+				report(Problem{Group: "directory", Account: al.Address, What: fmt.Sprintf("alias leads nowhere: %v", err)})
+			}
+		}
+	}
+	return accounts, errors.Join(err, derr)
+}
+
+func (sh *Shard) check(accounts map[tree.Account]*raftpb.Account, sealed func([]byte) error, report func(Problem)) error {
+	name := sh.group.Name()
+	address := func(n tree.Account) string {
+		if a := accounts[n]; a != nil {
+			return a.LocalPart + "@" + a.Domain
+		}
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprint("account ", n)
+	}
+	err := tree.CheckContents(sh.View(), func(p tree.Problem) {
+		what := p.What
+		if p.Path == "" {
+			what = fmt.Sprintf("%s (key %x)", what, p.Key)
+		}
+		report(Problem{Group: name, Account: address(p.Account), Path: p.Path, What: what})
+	}, func(in *tree.Inode, first []byte) error { return sealed(first) })
+	if err != nil {
+		report(Problem{Group: name, What: fmt.Sprintf("reading ended early: %v", err)})
+	}
+	return errors.Join(err, sh.View().Accounts(func(n tree.Account) bool {
+		if a := accounts[n]; a == nil || a.Shard != sh.id {
+			report(Problem{Group: name, Account: address(n), What: "mail of an account that the directory does not have here"})
+		}
+		return true
+	}))
+}
