@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mailraft/cmd/mailraft/internal/config"
+	"mailraft/cmd/mailraft/internal/durable"
 	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/supervise"
@@ -43,16 +44,6 @@ type Daemon struct {
 
 	closers []func() error // what ends each of them
 }
-
-// Folders in the data folder.
-const (
-	storeFolder = "store"
-	tlsFolder   = "tls"
-	spillFolder = "staging"
-)
-
-// StoreFolder is where the store of a data folder is.
-func StoreFolder(data string) string { return filepath.Join(data, storeFolder) }
 
 // Signals come from outside.
 type Signals struct {
@@ -107,10 +98,10 @@ func (d *Daemon) start(ctx context.Context) error {
 		d.makeFolders, d.openStore, d.openCertificate, d.openMount, d.answerProxies, d.listen,
 		d.startProxies, d.answerAdmin,
 	} {
-		if err := ctx.Err(); err != nil {
-			return nil
+		if ctx.Err() != nil {
+			return nil // stopped before it began
 		}
-		if err := step(ctx); err != nil {
+		if err := step(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -141,11 +132,19 @@ func (d *Daemon) makeFolders(context.Context) error {
 	return nil
 }
 
+// openTime is how long the store may take to be ready: longer than to apply again what a crash left of the log.
+const openTime = 2 * time.Minute
+
 func (d *Daemon) openStore(ctx context.Context) (err error) {
 	uid, gid, err := d.cfg.Owner()
 	if err != nil {
 		return err
 	}
+	if err := claim(d.cfg.Data, d.cfg.Node); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
 	d.store, err = raftstore.Open(ctx, raftstore.Config{
 		Dir: StoreFolder(d.cfg.Data), NodeID: d.cfg.Node, Shards: d.cfg.Shards, UID: uid, GID: gid,
 		MinFree: uint64(d.cfg.MinFree), Logger: d.log,
@@ -154,6 +153,12 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	d.atEnd(d.store.Close)
+	// The store syncs what is in its folder; that the folder is there must survive as well.
+	for _, dir := range []string{d.cfg.Data, filepath.Dir(d.cfg.Data)} {
+		if err := durable.SyncDir(dir); err != nil {
+			return err
+		}
+	}
 	// As many derivations at once as there are processors, as long as they take no more than a quarter of the memory.
 	turns := max(1, min(runtime.NumCPU(), int(d.memoryLimit/4/(uint64(slot.DefaultParams.Memory)<<10))))
 	d.gate = slot.NewGate(turns)

@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"mailraft/cmd/mailraft/internal/durable"
 )
 
 // Pair is a certificate with its chain, and its private key, both in PEM.
@@ -64,23 +66,10 @@ func SelfSigned(dir, hostname string) (p Pair, made bool, err error) {
 		return Pair{}, false, err
 	}
 	// The certificate comes last: while it is not there, the pair is made anew.
-	if err := write(keyFile, p.Key, 0o600); err != nil {
+	if err := durable.WriteFile(keyFile, p.Key, 0o600); err != nil {
 		return Pair{}, false, err
 	}
-	return p, true, write(certFile, p.Cert, 0o644)
-}
-
-// write replaces a file whole.
-func write(path string, b []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return p, true, durable.WriteFile(certFile, p.Cert, 0o644)
 }
 
 // validity of a self-signed certificate.

@@ -1,0 +1,26 @@
+package adminapi
+
+import (
+	"google.golang.org/grpc"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/fsck"
+)
+
+// Check implements adminpb.AdminServer.
+func (s *Server) Check(_ *adminpb.Empty, stream grpc.ServerStreamingServer[adminpb.CheckReply]) error {
+	var failed error
+	send := func(reply *adminpb.CheckReply) {
+		if failed == nil {
+			failed = stream.Send(reply)
+		}
+	}
+	err := fsck.Check(s.Store,
+		func(group string) { send(&adminpb.CheckReply{Group: group}) },
+		func(p fsck.Problem) { send(&adminpb.CheckReply{Group: p.Group, Where: p.Where, Problem: p.What}) },
+	)
+	if err != nil {
+		return refusal(err)
+	}
+	return failed
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/daemon"
+	"mailraft/cmd/mailraft/internal/fsck"
+	"mailraft/raftstore"
+)
+
+func (p *program) fsck() *cobra.Command {
+	var data string
+	c := &check{program: p}
+	cmd := &cobra.Command{
+		Use:   "fsck",
+		Short: "Walk over all that is stored, and say what is wrong with it",
+		Long: `Walk over all that is stored, and say what is wrong with it: trees, counts, the headers of what is sealed, pieces that belong to
+nothing, accounts without a mailbox and mailboxes without an account. It needs no key, changes nothing, and repairs nothing.
+
+The daemon does it while it runs. When it is stopped, --data names its data folder.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&data, "data", "", "the data `folder` of a daemon that does not run")
+	jsonFlag(cmd, &c.json, "an object a line for each problem: group, where, problem")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if data != "" {
+			if err := c.offline(cmd.Context(), data); err != nil {
+				return err
+			}
+			return c.end()
+		}
+		return p.asking(func(ctx context.Context, client *adminapi.Client, _ []string) error {
+			if err := c.online(ctx, client); err != nil {
+				return err
+			}
+			return c.end()
+		})(cmd, args)
+	}
+	return cmd
+}
+
+// check tells of problems as they are found.
+type check struct {
+	*program
+	json   bool
+	found  int
+	groups int
+}
+
+func (c *check) begin(group string) {
+	c.groups++
+	if !c.json {
+		fmt.Fprintln(c.stderr, "checking", group)
+	}
+}
+
+func (c *check) report(p fsck.Problem) {
+	c.found++
+	if c.json {
+		c.jsonLine(map[string]string{"group": p.Group, "where": p.Where, "problem": p.What})
+		return
+	}
+	fmt.Fprintln(c.stdout, "PROBLEM:", p)
+}
+
+func (c *check) end() error {
+	if c.found > 0 {
+		if !c.json {
+			fmt.Fprintf(c.stdout, "%d problems in %d groups; restore this node from a backup, or remove what is named\n", c.found, c.groups)
+		}
+		return errSilent
+	}
+	if !c.json {
+		fmt.Fprintf(c.stdout, "%d groups are as they should be\n", c.groups)
+	}
+	return nil
+}
+
+func (c *check) online(ctx context.Context, client *adminapi.Client) error {
+	stream, err := client.Check(ctx, &adminpb.Empty{})
+	if err != nil {
+		return err
+	}
+	for {
+		reply, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case reply.Problem == "":
+			c.begin(reply.Group)
+		default:
+			c.report(fsck.Problem{Group: reply.Group, Where: reply.Where, What: reply.Problem})
+		}
+	}
+}
+
+// offline opens the store itself. That also does what every start does: it ends what a crash cut short.
+func (c *check) offline(ctx context.Context, data string) (err error) {
+	node, err := daemon.NodeName(data)
+	if err == nil {
+		_, err = os.Stat(daemon.StoreFolder(data))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is not the data folder of a node: %w", filepath.Clean(data), err)
+	}
+	store, err := raftstore.Open(ctx, raftstore.Config{Dir: daemon.StoreFolder(data), NodeID: node, Logger: slog.New(slog.DiscardHandler)})
+	if errors.Is(err, raftstore.ErrLocked) {
+		return refused("a daemon runs on %s; without --data, fsck asks it", filepath.Clean(data))
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return fsck.Check(store, c.begin, c.report)
+}

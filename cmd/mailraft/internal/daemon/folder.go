@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mailraft/cmd/mailraft/internal/durable"
+)
+
+// Folders, and a file, in the data folder.
+const (
+	storeFolder = "store"
+	tlsFolder   = "tls"
+	spillFolder = "staging"
+	nodeFile    = "node"
+)
+
+// StoreFolder is where the store of a data folder is.
+func StoreFolder(data string) string { return filepath.Join(data, storeFolder) }
+
+// NodeName is the name of the node whose data folder it is: the one under which it votes. Errors: fs.ErrNotExist when no node was
+// ever started with it.
+func NodeName(data string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(data, nodeFile))
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimSpace(string(b))
+	if name == "" {
+		return "", fmt.Errorf("%s is empty", filepath.Join(data, nodeFile))
+	}
+	return name, nil
+}
+
+// claim makes the folder the node's own, unless it is another's.
+func claim(data, node string) error {
+	name, err := NodeName(data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return durable.WriteFile(filepath.Join(data, nodeFile), []byte(node+"\n"), 0o600)
+	case err != nil:
+		return err
+	case name != node:
+		return fmt.Errorf("node: the data folder %s is that of the node %q, not of %q; a node keeps its name", data, name, node)
+	}
+	return nil
+}
