@@ -63,6 +63,9 @@ func (m *mount) statInode(i tree.Ino) (tree.Stat, error) {
 	}
 	in, err := a.view.Inode(i)
 	if err != nil {
+		if st, ok := m.removed.status(i); ok && err == syscall.ENOENT {
+			return st, nil
+		}
 		return tree.Stat{}, err
 	}
 	return in.Stat, nil

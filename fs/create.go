@@ -132,7 +132,7 @@ func (m *mount) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name strin
 // Readlink implements fuse.RawFileSystem.
 func (m *mount) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
 	i := tree.Ino(in.NodeId)
-	if f := m.files.get(i); f != nil {
+	if f := m.localFile(i); f != nil {
 		defer m.put(f)
 		if f.local() {
 			return []byte(f.target), fuse.OK

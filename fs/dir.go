@@ -14,6 +14,7 @@ type openDir struct {
 	ino, parent tree.Ino
 	acct        *account // nil: the root, or a domain
 	top         *topReader
+	stat        tree.Stat // when it was opened
 
 	mu     sync.Mutex
 	names  []stagedName // of the root, or staged
@@ -36,6 +37,7 @@ func (m *mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	if err := m.openDir(d); err != nil {
 		return m.status("opendir", in.NodeId, err)
 	}
+	m.removed.open(d)
 	out.Fh = m.handles.add(&handle{dir: d})
 	return fuse.OK
 }
@@ -60,6 +62,7 @@ func (m *mount) openDir(d *openDir) (err error) {
 	if err != nil {
 		return err
 	}
+	d.stat = in.Stat
 	if len(in.Links) > 0 {
 		d.parent = in.Links[0].Parent
 	}
@@ -213,6 +216,7 @@ func (m *mount) list(in *fuse.ReadIn, add func(e *listed, off uint64) bool) fuse
 // ReleaseDir implements fuse.RawFileSystem.
 func (m *mount) ReleaseDir(in *fuse.ReleaseIn) {
 	if h := m.handles.remove(in.Fh); h != nil && h.dir != nil {
+		m.removed.close(h.dir)
 		h.dir.mu.Lock()
 		defer h.dir.mu.Unlock()
 		h.dir.close()

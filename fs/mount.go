@@ -62,6 +62,7 @@ type mount struct {
 	indexes  *indexes
 	handles  handles
 	cached   cachedPages
+	removed  openDirs
 	inval    *invalidator
 	since    int64 // nanoseconds: when it was mounted
 
@@ -134,6 +135,7 @@ func newMount(cfg Config) *mount {
 	m.staged = newStaged(m.files)
 	m.indexes = newIndexes(m.gate)
 	m.cached.accounts = map[tree.Account]map[tree.Ino]struct{}{}
+	m.removed.m = map[tree.Ino]*countedDir{}
 	m.inval = newInvalidator(m, m.proposer.Session())
 	return m
 }

@@ -10,8 +10,10 @@ import (
 	"mailraft/raftstore/tree"
 )
 
-func reads(flags uint32) bool  { return flags&syscall.O_ACCMODE != syscall.O_WRONLY }
-func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
+func reads(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_WRONLY }
+func writes(flags uint32) bool {
+	return flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
+}
 
 // Open implements fuse.RawFileSystem. The content is pinned, but not opened before it is read. A locked account's file cannot be
 // opened for reading or appending: ENOKEY; it can be for writing alone, and needs the key only if something of it is to stay.
@@ -53,7 +55,7 @@ func (m *mount) openContent(f *file, in *fuse.OpenIn) error {
 	if mode&syscall.S_IFMT != syscall.S_IFREG {
 		return syscall.EINVAL
 	}
-	truncates := in.Flags&syscall.O_TRUNC != 0 && writes(in.Flags)
+	truncates := in.Flags&syscall.O_TRUNC != 0 // with O_RDONLY as well, if the caller may write
 	keeps := reads(in.Flags) || in.Flags&syscall.O_APPEND != 0 && !truncates
 	if keeps && !m.mayRead(f) {
 		return syscall.ENOKEY

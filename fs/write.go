@@ -115,11 +115,7 @@ func (m *mount) fallocate(f *file, in *fuse.FallocateIn) error {
 	}
 	size := uint64(f.buf.Size())
 	grows := in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 && end > size
-	zeroes := in.Mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0 && in.Offset < size
-	if !grows && !zeroes {
-		return nil
-	}
-	if zeroes {
+	if in.Mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0 && in.Offset < size {
 		if err := zero(f, int64(in.Offset), int64(min(end, size))); err != nil {
 			return err
 		}

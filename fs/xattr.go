@@ -58,7 +58,7 @@ func (m *mount) getXattr(i tree.Ino, name string) ([]byte, error) {
 	if strings.HasPrefix(name, ownXattrs) {
 		return m.ownXattr(a, i, name[len(ownXattrs):])
 	}
-	if f := m.files.get(i); f != nil {
+	if f := m.localFile(i); f != nil {
 		defer m.put(f)
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -117,6 +117,17 @@ func (m *mount) ownXattr(a *account, i tree.Ino, name string) ([]byte, error) {
 	return nil, syscall.ENODATA
 }
 
+// localFile finds a file in memory, after seeing whether the shard still has it.
+func (m *mount) localFile(i tree.Ino) *file {
+	f := m.files.get(i)
+	if f != nil && !f.local() {
+		if _, err := f.acct.view.Inode(i); err == syscall.ENOENT {
+			f.lost()
+		}
+	}
+	return f
+}
+
 // ListXAttr implements fuse.RawFileSystem.
 func (m *mount) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	i := tree.Ino(in.NodeId)
@@ -139,7 +150,7 @@ func (m *mount) listXattrs(i tree.Ino) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f := m.files.get(i); f != nil {
+	if f := m.localFile(i); f != nil {
 		defer m.put(f)
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -206,14 +217,26 @@ func (m *mount) changeXattr(op string, i tree.Ino, name string, here func(*file)
 	if err != nil {
 		return m.status(op, uint64(i), err)
 	}
-	if f := m.files.get(i); f != nil {
-		defer m.put(f)
-		f.mu.Lock()
-		if f.isLocal() {
-			defer f.mu.Unlock()
-			return m.status(op, uint64(i), here(f))
-		}
-		f.mu.Unlock()
+	f := m.files.get(i)
+	if f == nil {
+		return m.status(op, uint64(i), m.propose(a, command(uint64(i))))
 	}
-	return m.status(op, uint64(i), m.propose(a, command(uint64(i))))
+	defer m.put(f)
+	if !f.local() {
+		err := m.propose(a, command(uint64(i)))
+		if err != syscall.ENOENT {
+			if err == nil {
+				f.changeXattr(here) // for when its last committed name goes
+			}
+			return m.status(op, uint64(i), err)
+		}
+		f.lost()
+	}
+	return m.status(op, uint64(i), f.changeXattr(here))
+}
+
+func (f *file) changeXattr(here func(*file) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return here(f)
 }
