@@ -118,6 +118,7 @@ var (
 	errEnded       = fmt.Errorf("imap: connection ended: %w", net.ErrClosed)
 	libraryBug     = []byte("NO [SERVERBUG] Internal server error\r\n")
 	badAnswer      = []byte("BAD ")
+	fetchEnd       = []byte(")\r\n")
 	syntaxErrorEnd = "BAD [CLIENTBUG] Syntax error in arguments\r\n"
 )
 
@@ -137,8 +138,8 @@ func (c *conn) edit(p []byte) []byte {
 		c.greeted = true
 		return nil // the library greets whom it takes over; our answer to the login has said all
 	}
-	if len(p) == 0 || len(p) > 512 {
-		return p // no status line is that long
+	if len(p) == 0 || len(p) > 512 || bytes.HasSuffix(p, fetchEnd) {
+		return p // no status line is that long, and none ends like a FETCH response, the end of which may be a message's text
 	}
 	switch p[0] {
 	case '+':

@@ -147,6 +147,7 @@ func TestFetchRenamedUnderUs(t *testing.T) {
 	}
 	c.gives("FETCH 1 BODY.PEEK[]", testMessage(1), `FLAGS (\Flagged \Recent)`)
 	c.fails("FETCH 2 BODY.PEEK[]", "NO [EXPUNGEISSUED]")
+	c.ok("UID FETCH 2 BODY.PEEK[]") // a UID promised nothing
 	c.fails("FETCH 1:2 BODY.PEEK[]", "NO [EXPUNGEISSUED]")
 	c.gives("NOOP", "* 2 EXPUNGE")
 	c.ok("STORE 1 +FLAGS \\Seen")
@@ -165,7 +166,28 @@ func TestLyingSizes(t *testing.T) {
 	c.ok("NOOP")
 }
 
-func TestLockedAccount(t *testing.T) {
+// Text of messages must never be taken for the library's own answers.
+func TestAnswersInMessages(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxBadCommands = 3 })
+	lines := "Subject: x\r\n\r\n"
+	for n := range 400 {
+		lines += fmt.Sprintf("t%d BAD x\r\n+ idling\r\nt%d NO [SERVERBUG] Internal server error\r\n", n%40, n%40)
+	}
+	var texts []string
+	for n := range 30 {
+		texts = append(texts, lines[:4080+n])
+		w.deliver("", texts[n], "S")
+	}
+	texts = append(texts, lines)
+	w.deliver("", lines, "S")
+	c := w.selected("INBOX")
+	for n, text := range texts {
+		c.gives(fmt.Sprintf("FETCH %d BODY.PEEK[]", n+1), text)
+	}
+	c.ok("NOOP")
+}
+
+func TestErrors(t *testing.T) {
 	s := &session{log: newWorld(t).server.cfg.Logger, ctx: t.Context()}
 	for err, want := range map[error]string{
 		&os.PathError{Err: syscall.ENOKEY}:       "NO [UNAVAILABLE]",

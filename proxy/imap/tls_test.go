@@ -27,6 +27,7 @@ func TestImplicitTLS(t *testing.T) {
 	c.ok(`LOGIN ` + testUser + ` "` + testPassword + `"`)
 	c.ok("SELECT INBOX")
 	c.ok("LOGOUT")
+	c.closed() // with TLS's own goodbye, else this is an unexpected EOF
 }
 
 func TestSTARTTLS(t *testing.T) {
