@@ -86,7 +86,7 @@ func (c *checker) corrupt(key []byte, err error) error {
 // stray looks for keys that are no tree's.
 func (c *checker) stray() error {
 	c.account = 0
-	it, err := c.r.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixTree}, UpperBound: []byte{'z' + 1}})
+	it, err := c.r.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixTree}, UpperBound: []byte{prefixLast + 1}})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 const (
 	prefixTree   = machine.PrefixMachine
 	prefixOrphan = 'o' // pieces that came and that no inode names yet
+	prefixLast   = 'z' // of those that a machine may use
 )
 
 const (
