@@ -14,6 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	ServeIfAsked()
+	stormIfAsked()
 	os.Exit(m.Run())
 }
 
