@@ -62,6 +62,9 @@ func (m *mount) make(n *newInode) (tree.Ino, *file, tree.Stat, error) {
 	isDir := n.mode&syscall.S_IFMT == syscall.S_IFDIR
 	if n.parent.Role == tree.RoleTmp && !isDir {
 		f := &file{ino: i, acct: n.acct, stat: st, target: n.target}
+		if f.stat.IsRegular() {
+			f.prepareHeader()
+		}
 		m.files.add(f)
 		m.files.hold(f)
 		if err := m.staged.add(n.parent.Ino, n.name, f); err != nil {
