@@ -198,7 +198,11 @@ func (s *scanner) closeFrom(i int, at, line int64) {
 		p := s.open[j]
 		switch {
 		case p.inHeader: // cut off
-			p.Body, p.End = at, at
+			p.Body = at
+			if i > 0 {
+				p.Body = max(p.Start, at-2)
+			}
+			p.End = p.Body
 			p.setType()
 		case i > 0 && at-2 >= p.Body:
 			p.End, p.Lines = at-2, line-1-p.bodyLine
