@@ -78,18 +78,22 @@ func (r *ContentReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // readPiece reads from one piece.
-func (r *ContentReader) readPiece(p []byte, off int64) (int, error) {
+func (r *ContentReader) readPiece(p []byte, off int64) (n int, err error) {
 	val, c, err := read(r.snap, pieceKey(r.content, uint32(off/MaxPiece)))
-	if err != nil && err != syscall.ENOENT {
-		return 0, err
+	switch {
+	case err == nil:
+		if at := off % MaxPiece; at < int64(len(val)) {
+			n = copy(p, val[at:])
+		}
+		err = c.Close()
+	case err == syscall.ENOENT:
+		err = nil
 	}
-	at := off % MaxPiece
-	if err != nil || at >= int64(len(val)) {
-		return 0, errors.Join(fmt.Errorf("%w: piece %d of content %d of account %d is not whole",
+	if n == 0 && err == nil {
+		err = errors.Join(fmt.Errorf("%w: piece %d of content %d of account %d is not whole",
 			ErrCorrupt, off/MaxPiece, r.content.Local(), r.content.Account()), syscall.EIO)
 	}
-	k := copy(p, val[at:])
-	return k, c.Close()
+	return n, err
 }
 
 // Close lets the content go.
