@@ -76,7 +76,7 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	c := &content{id: id, size: uint64(size)}
 	p := pieces{m: m, acct: f.acct, id: id}
 	if b, ok := f.buf.Bytes(); ok {
-		sealed, err := f.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key)
+		sealed, err := f.acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key)
 		if err != nil {
 			return nil, err
 		}
@@ -103,33 +103,6 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// prepareHeader begins the sealing of a new staged file: wrapping the content's key does not depend on the content, and is most of
-// the work for a small message.
-func (f *file) prepareHeader() {
-	header := make(chan *seal.Prepared, 1)
-	f.header = header
-	go func() {
-		defer close(header)
-		if key, err := f.acct.key(); err == nil {
-			if p, err := seal.Prepare(key); err == nil {
-				header <- p
-			}
-		}
-	}()
-}
-
-// sealBytes seals what fits into memory, with the header that was prepared if it has not been used. Called with io.
-func (f *file) sealBytes(dst, message []byte, key *seal.Recipient) ([]byte, error) {
-	if f.header != nil {
-		p := <-f.header
-		f.header = nil
-		if p != nil {
-			return p.SealBytes(dst, message)
-		}
-	}
-	return seal.SealBytes(dst, message, key)
 }
 
 // sealRoom is what the sealed form of an incompressible message of a frame is longer by, at most.

@@ -63,7 +63,7 @@ func (m *mount) make(n *newInode) (tree.Ino, *file, tree.Stat, error) {
 	if n.parent.Role == tree.RoleTmp && !isDir {
 		f := &file{ino: i, acct: n.acct, stat: st, target: n.target}
 		if f.stat.IsRegular() {
-			f.prepareHeader()
+			n.acct.prepareHeader()
 		}
 		m.files.add(f)
 		m.files.hold(f)

@@ -30,7 +30,7 @@ type workerSpec struct {
 }
 
 func TestAgainstTmpfs(t *testing.T) {
-	const workers, ops = 3, 30_000
+	const workers, ops = 3, 8000
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("MAILRAFT_TEST_SEED"); s != "" {
 		if _, err := fmt.Sscan(s, &seed); err != nil {
@@ -134,7 +134,13 @@ func workTest(text string) {
 			continue
 		}
 		if want := d.sides[1].do(&o); got != want && !(o.kind == "fstat" && got.errno == syscall.ENOENT && removedPipe(want.text)) {
-			fmt.Printf("%s\ntmpfs: %v %.200s\n", strings.Join(d.log[max(0, len(d.log)-2000):], "\n"), want.errno, want.text)
+			fmt.Printf("%s\ntmpfs: %v %.200s\n", strings.Join(d.log[max(0, len(d.log)-60):], "\n"), want.errno, want.text)
+			if at := firstDifference(got.text, want.text); at > 200 {
+				fmt.Printf("%d octets, %d on the tmpfs; other from %d on: %.20q, %.20q\n", len(got.text), len(want.text), at, got.text[at:], want.text[at:])
+			}
+			if path := os.Getenv("MAILRAFT_TEST_LOG"); path != "" {
+				os.WriteFile(path, []byte(strings.Join(d.log, "\n")), 0o600)
+			}
 			os.Exit(1)
 		}
 	}
@@ -144,6 +150,14 @@ func workTest(text string) {
 // that it is in use after its last name has gone.
 func removedPipe(text string) bool {
 	return strings.HasPrefix(text, "mode=10") && strings.HasSuffix(text, "nlink=0") && len(text) < 20
+}
+
+func firstDifference(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 func differs(o *op, errno syscall.Errno) bool {

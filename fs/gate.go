@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,9 @@ type account struct {
 	once      sync.Once
 	recipient *seal.Recipient
 	badKey    error
+
+	headers   chan *seal.Prepared // holds one at most
+	preparing atomic.Bool         // one is being made, or is there
 }
 
 // key is the account's public key, to which its files are sealed.
@@ -55,6 +59,39 @@ func (a *account) key() (*seal.Recipient, error) {
 		}
 	})
 	return a.recipient, a.badKey
+}
+
+// prepareHeader has the header of the account's next sealed content made, if there is none yet: wrapping the content's key does not
+// depend on the content, and is most of the work of sealing a small message. So it is done while messages are written and
+// committed, and not while somebody waits for close(2).
+func (a *account) prepareHeader() {
+	if !a.preparing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		var p *seal.Prepared
+		key, err := a.key()
+		if err == nil {
+			p, err = seal.Prepare(key)
+		}
+		if err != nil { // sealing will say it
+			a.preparing.Store(false)
+			return
+		}
+		a.headers <- p
+	}()
+}
+
+// sealBytes seals a message that is in memory, appended to dst, with the header that was prepared if there is one.
+func (a *account) sealBytes(dst, message []byte, key *seal.Recipient) ([]byte, error) {
+	select {
+	case p := <-a.headers:
+		a.preparing.Store(false)
+		a.prepareHeader()
+		return p.SealBytes(dst, message)
+	default:
+		return seal.SealBytes(dst, message, key)
+	}
 }
 
 // gate is what every request on an inode of an account passes: it knows whose it is, on which shard, and whether it is locked.
@@ -101,7 +138,7 @@ func (g *gate) account(n tree.Account) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	a = &account{number: n, shard: shard, view: shard.View(), record: record}
+	a = &account{number: n, shard: shard, view: shard.View(), record: record, headers: make(chan *seal.Prepared, 1)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.accounts) >= maxGate {

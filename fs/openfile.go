@@ -26,8 +26,6 @@ type file struct {
 	pin    *pinned       // the committed content as it was opened
 	reader *seal.Reader  // opens pin or sealed
 	used   bool          // the inode number has been used as a content's name
-	// header is what a staged file's first seal begins with, made while the message is being written; nil: none, or taken.
-	header chan *seal.Prepared
 	// uncertain says that a delivery got no answer: it may have been committed, or may be yet.
 	uncertain bool
 
