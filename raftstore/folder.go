@@ -7,12 +7,15 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"mailraft/raftstore/durable"
 )
 
 // The data folder has a file "FORMAT", one line "mailraft data 1, shards 4"; a folder a group; and "LOCK", which is held while a
-// process has the store open.
+// process has the store open. While the store is made, the line stands in "FORMAT.making".
 const (
 	formatFile    = "FORMAT"
+	newFormatFile = "FORMAT.making"
 	formatVersion = 1
 )
 
@@ -22,11 +25,29 @@ var ErrFormat = errors.New("not a data folder of this version")
 // ErrLocked says that another process has the store open.
 var ErrLocked = errors.New("data folder is in use by another process")
 
-// openFolder makes sure that dir is a data folder that nobody else uses, and makes it one if it is empty.
-func openFolder(dir string, shards int) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+// openFolder makes sure that dir is a data folder that nobody else uses, and makes it one if it is empty. It answers how many
+// shards the store has, and whether it is still being made: then its groups may be missing, else none may.
+func openFolder(dir string, newShards int) (lock *os.File, shards int, fresh bool, err error) {
+	if err := durable.MkdirAll(dir); err != nil {
+		return nil, 0, false, fmt.Errorf("data folder: %w", err)
 	}
+	lock, err = lockFolder(dir)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	shards, err = readFormat(filepath.Join(dir, formatFile))
+	if errors.Is(err, os.ErrNotExist) {
+		fresh = true
+		shards, err = beginFormat(dir, newShards)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, 0, false, err
+	}
+	return lock, shards, fresh, nil
+}
+
+func lockFolder(dir string) (*os.File, error) {
 	lock, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		if errors.Is(err, syscall.EROFS) {
@@ -41,48 +62,41 @@ func openFolder(dir string, shards int) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	if err := makeFormat(dir, shards); err != nil {
-		lock.Close()
-		return nil, err
-	}
 	return lock, nil
 }
 
-func makeFormat(dir string, shards int) error {
-	if _, err := os.Stat(filepath.Join(dir, formatFile)); !errors.Is(err, os.ErrNotExist) {
-		return err
+// beginFormat notes that a store is being made. A crash while its groups are made leaves the note alone, and the next start goes
+// on; endFormat says that all are there.
+func beginFormat(dir string, shards int) (int, error) {
+	note := filepath.Join(dir, newFormatFile)
+	if was, err := readFormat(note); !errors.Is(err, os.ErrNotExist) {
+		return was, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, e := range entries {
-		if n := e.Name(); n != "LOCK" && n != formatFile+".new" {
-			return fmt.Errorf("%s has no file %s, but is not empty (%s): %w; name an empty folder to make a new store", dir, formatFile, n, ErrFormat)
+		if n := e.Name(); n != "LOCK" && n != newFormatFile+".new" {
+			return 0, fmt.Errorf("%s has no file %s, but is not empty (%s): %w; name an empty folder to make a new store", dir, formatFile, n, ErrFormat)
 		}
 	}
-	path := filepath.Join(dir, formatFile)
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err == nil {
-		_, err = fmt.Fprintf(f, "mailraft data %d, shards %d\n", formatVersion, shards)
-		err = errors.Join(err, f.Sync(), f.Close())
+	if err := durable.WriteFile(note, formatLine(shards)); err != nil {
+		return 0, fmt.Errorf("make data folder: %w", err)
 	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return fmt.Errorf("make data folder: %w", err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return shards, nil
 }
 
-// readShards reads how many shards the store was made with.
-func readShards(dir string) (int, error) {
-	path := filepath.Join(dir, formatFile)
+func endFormat(dir string) error {
+	return durable.Rename(filepath.Join(dir, newFormatFile), filepath.Join(dir, formatFile))
+}
+
+func formatLine(shards int) []byte {
+	return fmt.Appendf(nil, "mailraft data %d, shards %d\n", formatVersion, shards)
+}
+
+// readFormat reads how many shards the store was made with.
+func readFormat(path string) (int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("data folder: %w", err)
@@ -95,7 +109,7 @@ func readShards(dir string) (int, error) {
 	if version != formatVersion {
 		return 0, fmt.Errorf("%s is of version %d, this program knows version %d: %w; start the program that wrote it", path, version, formatVersion, ErrFormat)
 	}
-	if shards < 1 || shards > 1<<16 || line != fmt.Sprintf("mailraft data %d, shards %d\n", version, shards) {
+	if shards < 1 || shards > 1<<16 || line != string(formatLine(shards)) {
 		return 0, fmt.Errorf("%s says %q: %w", path, strings.TrimSpace(line), ErrFormat)
 	}
 	return shards, nil

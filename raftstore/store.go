@@ -40,6 +40,7 @@ type Store struct {
 	cfg       Config
 	log       *slog.Logger
 	lock      *os.File
+	fresh     bool // the store is being made
 	cache     *pebble.Cache
 	directory *Directory
 	shards    []*Shard // shard n is shards[n-1]
@@ -67,7 +68,8 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		cfg.Logger = slog.Default()
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger, space: &space{dir: cfg.Dir, minFree: cfg.MinFree}}
-	if s.lock, err = openFolder(cfg.Dir, cfg.Shards); err != nil {
+	var shards int
+	if s.lock, shards, s.fresh, err = openFolder(cfg.Dir, cfg.Shards); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.Background())
@@ -77,10 +79,6 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	shards, err := readShards(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
 	// Pebble takes the memory of its memtables from the cache: one that is written, and one or two that are being flushed.
 	s.cache = pebble.NewCache(cfg.CacheSize + int64(shards+1)*3*group.MemTableSize)
 	s.admin = s.NewProposer()
@@ -99,6 +97,11 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			return nil, s.explain(err)
 		}
 	}
+	if s.fresh {
+		if err := endFormat(cfg.Dir); err != nil {
+			return nil, s.explain(err)
+		}
+	}
 	if err := s.finishAccounts(ctx); err != nil {
 		return nil, s.explain(err)
 	}
@@ -114,6 +117,8 @@ func (s *Store) explain(err error) error {
 		return fmt.Errorf("data folder %s: no space left on its disk; free some and start again: %w", s.cfg.Dir, err)
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("data folder %s is on a read-only file system; remount it writable: %w", s.cfg.Dir, err)
+	case errors.Is(err, group.ErrMissing):
+		return fmt.Errorf("data folder %s is not whole; put back what is missing, or restore this node from a replica or a backup: %w", s.cfg.Dir, err)
 	case errors.Is(err, pebble.ErrCorruption), errors.Is(err, tree.ErrCorrupt), strings.Contains(err.Error(), "corrupt"):
 		return fmt.Errorf("data folder %s is damaged; restore this node from a replica or a backup: %w", s.cfg.Dir, err)
 	}
@@ -122,9 +127,13 @@ func (s *Store) explain(err error) error {
 
 func (s *Store) group(name, dir string, segment int, newMachine func(*machine.Store) machine.Machine) (*group.Group, error) {
 	addr, transport := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID)) // one voter: it never sends
+	var voters []raft.Server
+	if s.fresh {
+		voters = []raft.Server{{ID: raft.ServerID(s.cfg.NodeID), Address: addr}}
+	}
 	return group.Open(group.Config{
 		Name: name, Dir: dir, NodeID: s.cfg.NodeID, Transport: transport, NewMachine: newMachine,
-		Bootstrap:   []raft.Server{{ID: raft.ServerID(s.cfg.NodeID), Address: addr}},
+		Bootstrap:   voters,
 		Cache:       s.cache,
 		SegmentSize: segment, CheckpointBytes: 64 << 20,
 		Election: 150 * time.Millisecond,

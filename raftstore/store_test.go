@@ -192,6 +192,7 @@ func TestFolderThatCannotBeOpened(t *testing.T) {
 		"version":           {func(d string) error { return os.WriteFile(d+"/FORMAT", []byte("mailraft data 2, shards 2\n"), 0o600) }, "version 2"},
 		"damaged format":    {func(d string) error { return os.WriteFile(d+"/FORMAT", []byte("mailraft date 1"), 0o600) }, "FORMAT"},
 		"shards tampered":   {func(d string) error { return os.WriteFile(d+"/FORMAT", []byte("mailraft data 1, shards 0\n"), 0o600) }, "FORMAT"},
+		"group lost":        {func(d string) error { return os.RemoveAll(d + "/shard-2") }, "shard-2"},
 		"a file, no folder": {func(d string) error { os.RemoveAll(d); return os.WriteFile(d, nil, 0o600) }, "data folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,6 +212,22 @@ func TestFolderThatCannotBeOpened(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// A crash while the store is made leaves a folder that the next start goes on with.
+func TestAStoreHalfMadeIsFinished(t *testing.T) {
+	dir := t.TempDir()
+	openStore(t, dir).Close()
+	if err := os.Rename(filepath.Join(dir, formatFile), filepath.Join(dir, newFormatFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "shard-2")); err != nil {
+		t.Fatal(err)
+	}
+	openStore(t, dir).Close()
+	if _, err := os.Stat(filepath.Join(dir, formatFile)); err != nil {
+		t.Error(err)
 	}
 }
 

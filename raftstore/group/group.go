@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"google.golang.org/protobuf/proto"
 
+	"mailraft/raftstore/durable"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
@@ -28,7 +28,7 @@ type Config struct {
 	Dir         string // its folder, made if it is not there
 	NodeID      string // this replica's name in the group
 	Transport   raft.Transport
-	Bootstrap   []raft.Server // the first voters, when the group is new; the same on each of them
+	Bootstrap   []raft.Server // the first voters, when the group is new, the same on each of them; none: it must be there
 	NewMachine  func(*machine.Store) machine.Machine
 	Cache       *pebble.Cache // shared by the groups of a node
 	SegmentSize int           // octets of a log segment, preallocated
@@ -62,7 +62,7 @@ type Group struct {
 
 // Open opens the replica, or makes it. It goes on with what its disk holds; whether the group has a leader is for WaitLeader.
 func Open(cfg Config) (_ *Group, err error) {
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, "wal"), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Join(cfg.Dir, "wal")); err != nil {
 		return nil, err
 	}
 	g := &Group{
@@ -123,19 +123,20 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	c.TrailingLogs = minTrailing
 	c.NoSnapshotRestoreOnStart = true // the state is durable itself
 	c.NoLegacyTelemetry = true
-	if len(g.cfg.Bootstrap) > 0 {
-		has, err := raft.HasExistingState(g.wal, g.wal, g.snapshots)
+	has, err := raft.HasExistingState(g.wal, g.wal, g.snapshots)
+	if err != nil {
+		return err
+	}
+	switch {
+	case has:
+	case len(g.cfg.Bootstrap) == 0:
+		return fmt.Errorf("group %s: %s has neither log nor state: %w", g.cfg.Name, g.cfg.Dir, ErrMissing)
+	default:
+		err := raft.BootstrapCluster(c, g.wal, g.wal, g.snapshots, g.cfg.Transport, raft.Configuration{Servers: g.cfg.Bootstrap})
 		if err != nil {
-			return err
-		}
-		if !has {
-			err := raft.BootstrapCluster(c, g.wal, g.wal, g.snapshots, g.cfg.Transport, raft.Configuration{Servers: g.cfg.Bootstrap})
-			if err != nil {
-				return fmt.Errorf("bootstrap group %s: %w", g.cfg.Name, err)
-			}
+			return fmt.Errorf("bootstrap group %s: %w", g.cfg.Name, err)
 		}
 	}
-	var err error
 	g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport)
 	return err
 }
@@ -156,6 +157,9 @@ func (g *Group) Close() error {
 	g.logFS.wait()
 	return err
 }
+
+// ErrMissing says that a group that was made once is not on the disk any more.
+var ErrMissing = errors.New("group is missing")
 
 // ErrNoLeader says that the group has no leader now, or that this node is not it.
 var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)

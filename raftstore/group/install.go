@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"mailraft/raftstore/durable"
 )
 
 // The state lies in a folder "state-..." whose name stands in the file "STATE". A snapshot from the leader is unpacked into a
@@ -76,35 +78,11 @@ func (g *Group) unpack(r io.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(readStream(r, dir), syncDir(dir)); err != nil {
+	if err := errors.Join(readStream(r, dir), durable.SyncDir(dir)); err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := writeFileSync(filepath.Join(g.cfg.Dir, stateFile), []byte(filepath.Base(dir))); err != nil {
+	if err := durable.WriteFile(filepath.Join(g.cfg.Dir, stateFile), []byte(filepath.Base(dir))); err != nil {
 		return "", err
 	}
 	return dir, g.snapshots.installed()
-}
-
-// writeFileSync replaces the file so that after a crash the old or the new one is there.
-func writeFileSync(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -9,6 +9,8 @@ import (
 
 	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+
+	"mailraft/raftstore/durable"
 )
 
 // logFS is the raft-wal's file system with one difference: a segment's blocks are written with zeros before it is used. A segment
@@ -47,7 +49,7 @@ func (l *logFS) Create(dir, name string, size uint64) (types.WritableFile, error
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		f.Close()
 		return nil, err
 	}

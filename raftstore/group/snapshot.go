@@ -15,6 +15,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"mailraft/raftstore/durable"
 )
 
 // snapshotStore is the raft.SnapshotStore of a state that is durable itself. A snapshot taken here is a note, "the state on
@@ -37,7 +39,7 @@ const (
 
 // open reads the note of the last snapshot; one that was received and not installed yet is the last.
 func (s *snapshotStore) open() error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := durable.MkdirAll(s.dir); err != nil {
 		return err
 	}
 	for _, name := range []string{receivedNote, noteFile} {
@@ -70,7 +72,7 @@ func writeNote(path string, meta *raft.SnapshotMeta) error {
 	if err != nil {
 		return err
 	}
-	return writeFileSync(path, b)
+	return durable.WriteFile(path, b)
 }
 
 // installed says that the received snapshot is the state now.
@@ -81,7 +83,7 @@ func (s *snapshotStore) installed() error {
 		return err
 	}
 	s.got = false
-	return errors.Join(os.Remove(filepath.Join(s.dir, receivedNote)), os.Remove(filepath.Join(s.dir, receivedFile)), syncDir(s.dir))
+	return errors.Join(os.Remove(filepath.Join(s.dir, receivedNote)), os.Remove(filepath.Join(s.dir, receivedFile)), durable.SyncDir(s.dir))
 }
 
 // Create implements raft.SnapshotStore.

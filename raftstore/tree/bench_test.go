@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"bytes"
 	"fmt"
 	"syscall"
 	"testing"
@@ -17,8 +16,10 @@ import (
 // benchTree is a tree over a store with the options of package group's, in memory.
 func benchTree(b *testing.B) (*Tree, *pebble.DB) {
 	b.Helper()
+	cache := pebble.NewCache(256 << 20)
+	defer cache.Unref()
 	o := &pebble.Options{
-		DisableWAL: true, FS: vfs.NewMem(), MemTableSize: 32 << 20, MemTableStopWritesThreshold: 4,
+		Cache: cache, DisableWAL: true, FS: vfs.NewMem(), MemTableSize: 32 << 20, MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 24, LBaseMaxBytes: 128 << 20,
 		FormatMajorVersion: pebble.FormatNewest, Logger: quiet{},
 	}
@@ -85,7 +86,7 @@ func delivery(i int, sealed []byte) *raftpb.Command {
 }
 
 func BenchmarkDelivery(b *testing.B) {
-	sealed := bytes.Repeat([]byte{0xa5}, 8<<10)
+	sealed := random[:8<<10]
 	for _, batch := range []int{1, 16} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
 			t, db := benchTree(b)
