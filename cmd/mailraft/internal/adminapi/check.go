@@ -15,10 +15,9 @@ func (s *Server) Check(_ *adminpb.Empty, stream grpc.ServerStreamingServer[admin
 			failed = stream.Send(reply)
 		}
 	}
-	err := fsck.Check(s.Store,
-		func(group string) { send(&adminpb.CheckReply{Group: group}) },
-		func(p fsck.Problem) { send(&adminpb.CheckReply{Group: p.Group, Where: p.Where, Problem: p.What}) },
-	)
+	err := fsck.Check(s.Store, func(p fsck.Problem) {
+		send(&adminpb.CheckReply{Group: p.Group, Where: p.Where, Problem: p.What})
+	})
 	if err != nil {
 		return refusal(err)
 	}

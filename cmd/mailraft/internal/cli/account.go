@@ -38,7 +38,7 @@ func (p *program) accountRemove() *cobra.Command {
 		}
 		if !yes {
 			warning := fmt.Sprintf("This removes %s with all its mail (%s in %d files). It cannot be undone.", a.Address, octets(a.Bytes), a.Files)
-			if err := p.confirm(warning, a.Address); err != nil {
+			if err := p.confirm(ctx, warning, a.Address); err != nil {
 				return err
 			}
 		}
@@ -206,11 +206,11 @@ key pair under the new password, with which new mail can be read; what was store
 		req := &adminpb.SetPasswordRequest{Address: a.Address, Discard: discard, Key: key}
 		if discard && !yes {
 			warning := fmt.Sprintf("This makes all mail that %s has stored (%s in %d files) unreadable for ever, for everybody.", a.Address, octets(a.Bytes), a.Files)
-			if err := p.confirm(warning, a.Address); err != nil {
+			if err := p.confirm(ctx, warning, a.Address); err != nil {
 				return err
 			}
 		}
-		if req.Old, req.New, err = p.oldAndNew(a.Address, fromStdin, !discard); err != nil {
+		if req.Old, req.New, err = p.oldAndNew(ctx, a.Address, fromStdin, !discard); err != nil {
 			return err
 		}
 		defer clear(req.Old)
@@ -230,7 +230,7 @@ key pair under the new password, with which new mail can be read; what was store
 	return cmd
 }
 
-func (p *program) oldAndNew(address string, fromStdin, withOld bool) (old, new []byte, err error) {
+func (p *program) oldAndNew(ctx context.Context, address string, fromStdin, withOld bool) (old, new []byte, err error) {
 	if fromStdin {
 		n := 1
 		if withOld {
@@ -246,10 +246,10 @@ func (p *program) oldAndNew(address string, fromStdin, withOld bool) (old, new [
 		return old, lines[n-1], nil
 	}
 	if withOld {
-		if old, err = p.askSecret("Old password of " + address + ": "); err != nil {
+		if old, err = p.askSecret(ctx, "Old password of "+address+": "); err != nil {
 			return nil, nil, err
 		}
 	}
-	new, err = p.askNewSecret(address)
+	new, err = p.askNewSecret(ctx, address)
 	return old, new, err
 }

@@ -60,7 +60,7 @@ func (p *program) accountAdd() *cobra.Command {
 	flags.BoolVar(&o.fromStdin, "password-stdin", false, "read passwords from standard input, a line each")
 	jsonFlag(cmd, &o.json, "an object a line: address, password if it was made up, error if there was one")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
-		accounts, err := p.newAccounts(&o, args)
+		accounts, err := p.newAccounts(ctx, &o, args)
 		if err == nil {
 			err = eachOnce(accounts)
 		}
@@ -92,7 +92,7 @@ func (o *addition) account(address, password, quota string) (newAccount, error) 
 	return a, nil
 }
 
-func (p *program) newAccounts(o *addition, addresses []string) ([]newAccount, error) {
+func (p *program) newAccounts(ctx context.Context, o *addition, addresses []string) ([]newAccount, error) {
 	if o.from != "" {
 		return p.accountsFrom(o)
 	}
@@ -110,7 +110,7 @@ func (p *program) newAccounts(o *addition, addresses []string) ([]newAccount, er
 		case o.fromStdin:
 			password = string(secrets[i])
 		case !o.random:
-			b, err := p.askNewSecret(address)
+			b, err := p.askNewSecret(ctx, address)
 			if err != nil {
 				return nil, err
 			}

@@ -24,8 +24,8 @@ func (p *program) fsck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fsck",
 		Short: "Walk over all that is stored, and say what is wrong with it",
-		Long: `Walk over all that is stored, and say what is wrong with it: trees, counts, the headers of what is sealed, pieces that belong to
-nothing, accounts without a mailbox and mailboxes without an account. It needs no key, changes nothing, and repairs nothing.
+		Long: `Walk over all that is stored, and say what is wrong with it: logs, trees, counts, key slots, the headers of what is sealed,
+pieces that belong to nothing, accounts without a mailbox and mailboxes without an account. It needs no key, changes nothing, and repairs nothing.
 
 The daemon does it while it runs. When it is stopped, --data names its data folder.`,
 		Args: cobra.NoArgs,
@@ -52,16 +52,8 @@ The daemon does it while it runs. When it is stopped, --data names its data fold
 // check tells of problems as they are found.
 type check struct {
 	*program
-	json   bool
-	found  int
-	groups int
-}
-
-func (c *check) begin(group string) {
-	c.groups++
-	if !c.json {
-		fmt.Fprintln(c.stderr, "checking", group)
-	}
+	json  bool
+	found int
 }
 
 func (c *check) report(p fsck.Problem) {
@@ -76,12 +68,12 @@ func (c *check) report(p fsck.Problem) {
 func (c *check) end() error {
 	if c.found > 0 {
 		if !c.json {
-			fmt.Fprintf(c.stdout, "%d problems in %d groups; restore this node from a backup, or remove what is named\n", c.found, c.groups)
+			fmt.Fprintf(c.stdout, "%d problems; restore this node from a backup, or remove what is named\n", c.found)
 		}
 		return errSilent
 	}
 	if !c.json {
-		fmt.Fprintf(c.stdout, "%d groups are as they should be\n", c.groups)
+		fmt.Fprintln(c.stdout, "All that is stored is as it should be.")
 	}
 	return nil
 }
@@ -98,8 +90,6 @@ func (c *check) online(ctx context.Context, client *adminapi.Client) error {
 			return nil
 		case err != nil:
 			return err
-		case reply.Problem == "":
-			c.begin(reply.Group)
 		default:
 			c.report(fsck.Problem{Group: reply.Group, Where: reply.Where, What: reply.Problem})
 		}
@@ -123,5 +113,5 @@ func (c *check) offline(ctx context.Context, data string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return fsck.Check(store, c.begin, c.report)
+	return fsck.Check(store, c.report)
 }

@@ -3,12 +3,14 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -20,14 +22,40 @@ func (p *program) terminal() *os.File {
 	return nil
 }
 
+// interruptible waits for read, which waits for a person, unless ctx is done before.
+func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := read()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
 // askSecret asks for a password, which is not shown.
-func (p *program) askSecret(prompt string) ([]byte, error) {
+func (p *program) askSecret(ctx context.Context, prompt string) ([]byte, error) {
 	t := p.terminal()
 	if t == nil {
 		return nil, usage("there is no terminal to ask for the password; use --password-stdin")
 	}
+	fd := int(t.Fd())
+	show, err := hide(fd) // before the prompt: some type fast
+	if err != nil {
+		return nil, err
+	}
+	defer show()
 	fmt.Fprint(p.stderr, prompt)
-	b, err := term.ReadPassword(int(t.Fd()))
+	b, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 	fmt.Fprintln(p.stderr)
 	if err == nil && len(b) == 0 {
 		err = refused("the password is empty")
@@ -35,13 +63,27 @@ func (p *program) askSecret(prompt string) ([]byte, error) {
 	return b, err
 }
 
-// askNewSecret asks twice.
-func (p *program) askNewSecret(what string) ([]byte, error) {
-	first, err := p.askSecret("New password for " + what + ": ")
+// hide has the terminal not show what is typed.
+func hide(fd int) (show func(), err error) {
+	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return nil, err
 	}
-	second, err := p.askSecret("The same again: ")
+	silent := *was
+	silent.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &silent); err != nil {
+		return nil, err
+	}
+	return func() { unix.IoctlSetTermios(fd, unix.TCSETS, was) }, nil
+}
+
+// askNewSecret asks twice.
+func (p *program) askNewSecret(ctx context.Context, what string) ([]byte, error) {
+	first, err := p.askSecret(ctx, "New password for "+what+": ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := p.askSecret(ctx, "The same again: ")
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +116,12 @@ func (p *program) lines(n int) ([][]byte, error) {
 }
 
 // confirm has the person type what is about to be destroyed.
-func (p *program) confirm(warning, what string) error {
+func (p *program) confirm(ctx context.Context, warning, what string) error {
 	if p.terminal() == nil {
 		return refused("%s\nThere is no terminal to confirm it at; use --yes", warning)
 	}
 	fmt.Fprintf(p.stderr, "%s\nType %s to go on: ", warning, what)
-	line, err := bufio.NewReader(p.stdin).ReadString('\n')
+	line, err := interruptible(ctx, func() (string, error) { return bufio.NewReader(p.stdin).ReadString('\n') })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -31,7 +31,7 @@ func (p *program) unlock() *cobra.Command {
 			password = lines[0]
 		} else {
 			var err error
-			if password, err = p.askSecret("Password of " + args[0] + ": "); err != nil {
+			if password, err = p.askSecret(ctx, "Password of "+args[0]+": "); err != nil {
 				return err
 			}
 		}

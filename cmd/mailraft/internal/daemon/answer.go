@@ -28,12 +28,12 @@ func (d *Daemon) answerProxies(context.Context) error {
 	if d.node, err = nodeapi.NewServer(d.store, d.keyring, d.gate, d.log); err != nil {
 		return err
 	}
-	d.atEnd(func() error { d.node.Close(); return nil })
 	node, err := peercred.Listen(d.cfg.NodeSocket(), 0o660, int(gid), d.log, uid)
 	if err != nil {
 		return err
 	}
 	d.serveRPC(node, d.node.Register)
+	d.atEnd("change feed", func() error { d.node.Close(); return nil })
 	return nil
 }
 
@@ -58,7 +58,7 @@ func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar)) 
 			d.log.Error("socket", "address", l.Addr(), "error", err)
 		}
 	}()
-	d.atEnd(s.stop)
+	d.atEnd("socket "+l.Addr().String(), s.stop)
 }
 
 // stopTime is how long commands of the admin may take to end.

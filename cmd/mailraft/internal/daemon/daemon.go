@@ -42,7 +42,7 @@ type Daemon struct {
 	sockets  []*socket
 	children *supervise.Supervisor
 
-	closers []func() error // what ends each of them
+	closers []closer // what ends each of them
 }
 
 // Signals come from outside.
@@ -109,13 +109,23 @@ func (d *Daemon) start(ctx context.Context) error {
 	return nil
 }
 
-func (d *Daemon) atEnd(fn func() error) { d.closers = append(d.closers, fn) }
+// closer ends a part of the daemon.
+type closer struct {
+	what string
+	fn   func() error
+}
+
+func (d *Daemon) atEnd(what string, fn func() error) { d.closers = append(d.closers, closer{what, fn}) }
 
 // close ends the parts, the last one first.
 func (d *Daemon) close() error {
 	var errs []error
 	for i := len(d.closers) - 1; i >= 0; i-- {
-		errs = append(errs, d.closers[i]())
+		c, begun := d.closers[i], time.Now()
+		if err := c.fn(); err != nil {
+			errs = append(errs, fmt.Errorf("end of %s: %w", c.what, err))
+		}
+		d.log.Debug("ended", "part", c.what, "took", time.Since(begun))
 	}
 	return errors.Join(errs...)
 }
@@ -152,7 +162,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.atEnd(d.store.Close)
+	d.atEnd("store", d.store.Close)
 	// The store syncs what is in its folder; that the folder is there must survive as well.
 	for _, dir := range []string{d.cfg.Data, filepath.Dir(d.cfg.Data)} {
 		if err := durable.SyncDir(dir); err != nil {
@@ -163,8 +173,8 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	turns := max(1, min(runtime.NumCPU(), int(d.memoryLimit/4/(uint64(slot.DefaultParams.Memory)<<10))))
 	d.gate = slot.NewGate(turns)
 	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
-	d.atEnd(d.keyring.Close)
-	d.atEnd(d.lockRemoved())
+	d.atEnd("keyring", d.keyring.Close)
+	d.atEnd("subscription", d.lockRemoved())
 	return nil
 }
 
@@ -204,6 +214,6 @@ func (d *Daemon) listen(context.Context) (err error) {
 	if d.sockets, err = listen(d.cfg.Listeners()); err != nil {
 		return err
 	}
-	d.atEnd(func() error { closeSockets(d.sockets); return nil })
+	d.atEnd("sockets", func() error { closeSockets(d.sockets); return nil })
 	return nil
 }

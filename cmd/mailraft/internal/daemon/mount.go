@@ -42,11 +42,11 @@ func (d *Daemon) openMount(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.atEnd(d.mount.Unmount)
+	d.atEnd("mount", d.mount.Unmount)
 	if d.mountDir, err = openFolder(d.cfg.Mount); err != nil {
 		return err
 	}
-	d.atEnd(d.mountDir.Close)
+	d.atEnd("mount folder", d.mountDir.Close)
 	return nil
 }
 

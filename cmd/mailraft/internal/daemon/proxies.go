@@ -40,13 +40,13 @@ func (d *Daemon) startProxies(context.Context) error {
 	if d.runDir, err = openFolder(d.cfg.Run); err != nil {
 		return err
 	}
-	d.atEnd(d.runDir.Close)
+	d.atEnd("run folder", d.runDir.Close)
 	specs, err := d.proxySpecs()
 	if err != nil {
 		return err
 	}
 	d.children = supervise.Start(d.log, specs...)
-	d.atEnd(d.stopProxies)
+	d.atEnd("proxies", d.stopProxies)
 	return nil
 }
 

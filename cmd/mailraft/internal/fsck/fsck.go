@@ -1,16 +1,15 @@
-// Package fsck walks over all that a node has stored and says what cannot be right: in the mail trees, in what is sealed as far
-// as that shows without a key, and between the trees and the directory.
+// Package fsck walks over all that a node has stored and says what cannot be right: what the store finds itself, and what takes
+// an eye for keys and sealed content.
 package fsck
 
 import (
 	"errors"
 	"fmt"
-	"syscall"
 
 	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
 	"mailraft/raftstore/raftpb"
-	"mailraft/raftstore/tree"
 )
 
 // Problem is something that is wrong.
@@ -28,47 +27,25 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s: %s: %s", p.Group, p.Where, p.What)
 }
 
-// Check walks over the store, which may be in use, and reports what is wrong with it. begin is called for each group before it is
-// walked. An error means that the store cannot be read.
-func Check(store *raftstore.Store, begin func(group string), report func(Problem)) error {
-	var errs []error
-	for _, sh := range store.Shards() {
-		group := fmt.Sprintf("shard-%d", sh.ID())
-		begin(group)
-		err := tree.CheckContents(sh.View(), func(p tree.Problem) {
-			report(Problem{group, where(store, p), fmt.Sprintf("%s (key %x)", p.What, p.Key)})
-		}, func(_ *tree.Inode, first []byte) error { return seal.CheckHeader(first) })
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", group, err))
-		}
-	}
-	const group = "directory"
-	begin(group)
-	return errors.Join(append(errs, checkDirectory(store, func(where, what string) { report(Problem{group, where, what}) }))...)
-}
-
-// where names what the problem is about, for people.
-func where(store *raftstore.Store, p tree.Problem) string {
-	if p.Account == 0 {
-		return p.Path
-	}
-	name := fmt.Sprintf("account %d", p.Account)
-	if a, err := store.Directory().Account(p.Account); err == nil {
-		name = a.LocalPart + "@" + a.Domain
-	}
-	if p.Path != "" {
-		name += ", " + p.Path
-	}
-	return name
+// Check walks over the store, which may be in use, and reports what is wrong with it. An error means that the walk ended early.
+func Check(store *raftstore.Store, report func(Problem)) error {
+	return errors.Join(
+		store.Check(seal.CheckHeader, func(p raftstore.Problem) {
+			where := p.Account
+			if p.Path != "" {
+				where += ", " + p.Path
+			}
+			report(Problem{p.Group, where, p.What})
+		}),
+		checkKeys(store.Directory(), report),
+	)
 }
 
 // page is how many accounts are read at once.
 const page = 1000
 
-// checkDirectory looks whether each account is whole, and has its tree where the directory says; and whether each tree is an
-// account's.
-func checkDirectory(store *raftstore.Store, report func(where, what string)) error {
-	d := store.Directory()
+// checkKeys looks whether each account has a public key to seal to, and slots that a password could open.
+func checkKeys(d *raftstore.Directory, report func(Problem)) error {
 	domains, err := d.Domains()
 	if err != nil {
 		return err
@@ -81,8 +58,8 @@ func checkDirectory(store *raftstore.Store, report func(where, what string)) err
 			}
 			for _, a := range accounts {
 				after = a.LocalPart
-				if what := accountProblem(store, a); what != "" {
-					report(a.LocalPart+"@"+a.Domain, what)
+				for _, what := range keyProblems(a) {
+					report(Problem{"directory", a.LocalPart + "@" + a.Domain, what})
 				}
 			}
 			if len(accounts) < page {
@@ -90,48 +67,24 @@ func checkDirectory(store *raftstore.Store, report func(where, what string)) err
 			}
 		}
 	}
-	return checkOwners(store, report)
+	return nil
 }
 
-func accountProblem(store *raftstore.Store, a *raftpb.Account) string {
+func keyProblems(a *raftpb.Account) []string {
 	if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
-		return "" // being made or removed: the next start ends that
+		return nil // being made or removed: the next start ends that
 	}
+	var all []string
 	if _, err := seal.ParseRecipient(a.Recipient); err != nil {
-		return fmt.Sprintf("its public key: %v", err)
+		all = append(all, fmt.Sprintf("its public key: %v", err))
 	}
 	if len(a.Slots) == 0 {
-		return "it has no key slot: nothing opens its mail"
+		all = append(all, "it has no key slot: nothing opens its mail")
 	}
-	_, err := store.Directory().Usage(tree.Account(a.Number))
-	if err == nil || again(store, a) {
-		return ""
+	for _, s := range a.Slots {
+		if _, err := slot.Unmarshal(s.Record); err != nil {
+			all = append(all, fmt.Sprintf("its key slot %d: %v", s.Id, err))
+		}
 	}
-	return fmt.Sprintf("its mail tree in shard %d: %v", a.Shard, err)
-}
-
-// again says whether the account is another, or in another state, than when it was read.
-func again(store *raftstore.Store, a *raftpb.Account) bool {
-	now, err := store.Directory().Account(tree.Account(a.Number))
-	return err != nil || now.State != a.State
-}
-
-func checkOwners(store *raftstore.Store, report func(where, what string)) error {
-	var errs []error
-	for _, sh := range store.Shards() {
-		err := sh.View().Accounts(func(n tree.Account) bool {
-			a, err := store.Directory().Account(n)
-			switch {
-			case errors.Is(err, syscall.ENOENT):
-				report(fmt.Sprintf("account %d", n), fmt.Sprintf("has a mail tree in shard %d, but is not in the directory", sh.ID()))
-			case err != nil:
-				errs = append(errs, err)
-			case a.Shard != sh.ID() && a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE:
-				report(a.LocalPart+"@"+a.Domain, fmt.Sprintf("has a mail tree in shard %d, but its home is shard %d", sh.ID(), a.Shard))
-			}
-			return true
-		})
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return all
 }
