@@ -13,6 +13,7 @@ func TestStuffed(t *testing.T) {
 		".":                    "..\r\n.\r\n",
 		".\r\n.\r\n":           "..\r\n..\r\n.\r\n",
 		"a":                    "a\r\n.\r\n",
+		"a\n":                  "a\r\n.\r\n",
 		"a\n.\nb\r\n":          "a\n.\nb\r\n.\r\n",
 		"a\r\n.\r\n..b\r\nc\r": "a\r\n..\r\n...b\r\nc\r\r\n.\r\n",
 	} {

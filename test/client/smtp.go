@@ -158,7 +158,7 @@ func (s *SMTP) Deliver(from string, raw []byte, to ...string) (answers []Reply, 
 }
 
 // Stuffed is a message as DATA sends it: a dot that begins a line is doubled, and the end is marked (RFC 5321, 4.5.2). CRLF alone
-// ends a line; a final one is added where there is none.
+// ends a line, and all data has to end with one: a final bare LF is sent as CRLF, and what ends in neither gets one.
 func Stuffed(raw []byte) []byte {
 	b := make([]byte, 0, len(raw)+len(raw)/32+8)
 	if bytes.HasPrefix(raw, []byte(".")) {
@@ -175,7 +175,7 @@ func Stuffed(raw []byte) []byte {
 	}
 	b = append(b, raw...)
 	if len(b) > 0 && !bytes.HasSuffix(b, []byte("\r\n")) {
-		b = append(b, "\r\n"...)
+		b = append(bytes.TrimSuffix(b, []byte("\n")), "\r\n"...)
 	}
 	return append(b, ".\r\n"...)
 }
