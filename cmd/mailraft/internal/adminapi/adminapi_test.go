@@ -1,0 +1,344 @@
+package adminapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/peercred"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// world is a store with the service on a real socket, and a client of it.
+type world struct {
+	*Client
+	store *raftstore.Store
+	ring  *keyring.Keyring
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	store, err := raftstore.Open(within(t), raftstore.Config{Dir: filepath.Join(t.TempDir(), "store"), NodeID: "n1", Shards: 2, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	gate := slot.NewGate(2)
+	ring := keyring.New(keyring.Config{Gate: gate})
+	t.Cleanup(func() { ring.Close() })
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	listener, err := peercred.Listen(socket, 0o600, -1, log, uint32(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	NewServer(Node{Store: store, Keyring: ring, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	client, err := Dial(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	w := &world{client, store, ring}
+	if _, err := w.AddDomain(within(t), &adminpb.DomainRequest{Name: "example.org"}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// add adds accounts and answers each one's error.
+func (w *world) add(t *testing.T, requests ...*adminpb.AddAccountRequest) []string {
+	t.Helper()
+	stream, err := w.AddAccounts(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range requests {
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	var answers []string
+	for {
+		reply, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return answers
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers = append(answers, reply.Address+" "+reply.Error)
+	}
+}
+
+func account(address, password string) *adminpb.AddAccountRequest {
+	return &adminpb.AddAccountRequest{Address: address, Password: []byte(password), Key: "x25519", QuotaBytes: 1000}
+}
+
+func (w *world) wantCode(t *testing.T, what string, err error, want codes.Code) {
+	t.Helper()
+	if got := status.Code(err); got != want {
+		t.Errorf("%s: %v, want %v: %v", what, got, want, err)
+	}
+}
+
+func (w *world) unlock(t *testing.T, address, password string) error {
+	t.Helper()
+	_, err := w.Unlock(within(t), &adminpb.UnlockRequest{Address: address, Password: []byte(password), Seconds: 60})
+	return err
+}
+
+func TestOneBadAccountDoesNotKeepTheOthersFromBeingAdded(t *testing.T) {
+	w := newWorld(t)
+	got := w.add(t, account("a@example.org", "1"), account("b@nowhere.example", "2"), account("A@example.org", "3"), account("c@example.org", ""), account("d@example.org", "4"))
+	want := []string{
+		"a@example.org ",
+		"b@nowhere.example domain nowhere.example: no such domain",
+		"A@example.org account a@example.org: exists already",
+		"c@example.org the password is empty",
+		"d@example.org ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	for address, password := range map[string]string{"a@example.org": "1", "d@example.org": "4"} {
+		if err := w.unlock(t, address, password); err != nil {
+			t.Error(address, err)
+		}
+	}
+	a, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
+	if err != nil || a.Key != "x25519" || a.QuotaBytes != 1000 || !a.Unlocked {
+		t.Errorf("%v, %v", a, err)
+	}
+}
+
+func TestAPasswordChangeKeepsTheKey(t *testing.T) {
+	w := newWorld(t)
+	w.add(t, account("a@example.org", "old"))
+	before, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(old, new string, discard bool) error {
+		_, err := w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: "a@example.org", Old: []byte(old), New: []byte(new), Discard: discard, Key: "hybrid"})
+		return err
+	}
+	w.wantCode(t, "wrong old password", set("wrong", "new", false), codes.Unauthenticated)
+	w.wantCode(t, "no new password", set("old", "", false), codes.InvalidArgument)
+	w.wantCode(t, "change", set("old", "caf\u00e9", false), codes.OK)
+	w.wantCode(t, "old password", w.unlock(t, "a@example.org", "old"), codes.Unauthenticated)
+	w.wantCode(t, "new password, other bytes", w.unlock(t, "a@example.org", "cafe\u0301"), codes.OK)
+	after, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
+	if err != nil || after.Recipient != before.Recipient {
+		t.Error("another key after a change of the password:", err)
+	}
+
+	w.wantCode(t, "discard", set("", "third", true), codes.OK)
+	if _, ok := w.ring.Identity(uint64(after.Number)); ok {
+		t.Error("the old key is still in use")
+	}
+	w.wantCode(t, "third password", w.unlock(t, "a@example.org", "third"), codes.OK)
+	last, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
+	if err != nil || last.Recipient == before.Recipient || last.Key != "hybrid" {
+		t.Error("the key is the old one:", last, err)
+	}
+}
+
+func TestUnlockAndLock(t *testing.T) {
+	w := newWorld(t)
+	w.add(t, account("a@example.org", "secret"))
+	lock := func() bool {
+		reply, err := w.Lock(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.WasUnlocked
+	}
+	if lock() {
+		t.Error("a new account is unlocked")
+	}
+	w.wantCode(t, "wrong password", w.unlock(t, "a@example.org", "Secret"), codes.Unauthenticated)
+	w.wantCode(t, "nobody", w.unlock(t, "b@example.org", "secret"), codes.NotFound)
+	w.wantCode(t, "no address", w.unlock(t, "a", "secret"), codes.InvalidArgument)
+	_, err := w.Unlock(within(t), &adminpb.UnlockRequest{Address: "a@example.org", Password: []byte("secret"), Seconds: 1 << 40})
+	w.wantCode(t, "for ever", err, codes.InvalidArgument)
+	w.wantCode(t, "unlock", w.unlock(t, "a@example.org", "secret"), codes.OK)
+	if !lock() || lock() {
+		t.Error("lock")
+	}
+}
+
+func TestErrorsHaveNoErrnoInThem(t *testing.T) {
+	w := newWorld(t)
+	w.add(t, account("a@example.org", "secret"))
+	for _, c := range []struct {
+		err  error
+		code codes.Code
+		text string
+	}{
+		{second(w.AddDomain(within(t), &adminpb.DomainRequest{Name: "example.org"})), codes.AlreadyExists, "domain example.org: exists already"},
+		{second(w.RemoveDomain(within(t), &adminpb.DomainRequest{Name: "example.org"})), codes.FailedPrecondition, "domain example.org: domain still has accounts or aliases"},
+		{second(w.RemoveDomain(within(t), &adminpb.DomainRequest{Name: "example.net"})), codes.NotFound, "domain example.net: no such domain"},
+		{second(w.RemoveAccount(within(t), &adminpb.AccountRequest{Address: "b@example.org"})), codes.NotFound, "account b@example.org: no such account"},
+		{second(w.AddAlias(within(t), &adminpb.Alias{Address: "c@example.org", Targets: []string{"b@example.org"}})), codes.NotFound, "target of alias c@example.org: b@example.org: no such account"},
+		{second(w.RemoveAlias(within(t), &adminpb.AccountRequest{Address: "c@example.org"})), codes.NotFound, "alias c@example.org: no such alias"},
+		{second(w.SetQuota(within(t), &adminpb.SetQuotaRequest{Address: "b@example.org"})), codes.NotFound, "account b@example.org: no such account"},
+	} {
+		st := status.Convert(c.err)
+		if st.Code() != c.code || st.Message() != c.text {
+			t.Errorf("%v: %q, want %v: %q", st.Code(), st.Message(), c.code, c.text)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestSealedBytesOpenWithTheOwnersKeyAlone(t *testing.T) {
+	w := newWorld(t)
+	w.add(t, account("a@example.org", "secret"))
+	message := []byte(strings.Repeat("a line of the message\r\n", 50_000))
+	w.deliver(t, "a@example.org", "m", message)
+	read := func(path string) ([]byte, error) {
+		stream, err := w.ReadSealed(within(t), &adminpb.ReadSealedRequest{Path: path})
+		if err != nil {
+			return nil, err
+		}
+		var all []byte
+		for {
+			piece, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return all, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, piece.Data...)
+		}
+	}
+	sealed, err := read("example.org/a/cur/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.unlock(t, "a@example.org", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	a, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := w.ring.Identity(uint64(a.Number))
+	opened, err := seal.OpenBytes(sealed, int64(len(message)), id)
+	if err != nil || string(opened) != string(message) {
+		t.Error("not the message:", err)
+	}
+	for path, want := range map[string]codes.Code{
+		"example.org/a/cur/n": codes.NotFound, "example.org/a/cur/m/x": codes.NotFound, "example.org/b/cur/m": codes.NotFound,
+		"example.net/a/cur/m": codes.NotFound, "example.org/a/cur": codes.InvalidArgument, "example.org": codes.InvalidArgument,
+		"../../etc/passwd": codes.NotFound, "": codes.InvalidArgument,
+	} {
+		_, err := read(path)
+		w.wantCode(t, path, err, want)
+	}
+	stream, err := w.Check(within(t), &adminpb.Empty{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		reply, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("a sound store has a problem: %v", reply)
+	}
+}
+
+// deliver puts a message in the account's cur/.
+func (w *world) deliver(t *testing.T, address, name string, message []byte) {
+	t.Helper()
+	info, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := seal.ParseRecipient(info.Recipient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := seal.SealBytes(nil, message, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := tree.Account(info.Number)
+	sh, err := w.store.Shard(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.store.NewProposer()
+	ino, err := p.ReserveIno(within(t), sh, number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The quota of these accounts is small; the message is not what is tested of it.
+	if err := w.store.Directory().SetQuota(within(t), number, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	cur, err := sh.View().Lookup(tree.RootIno(number), "cur")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Propose(within(t), sh, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+		Parent: uint64(cur.Ino), Name: []byte(name), Inode: uint64(ino), Mode: syscall.S_IFREG | 0o600,
+		Content: &raftpb.Content{Id: uint64(ino), SealedSize: uint64(len(sealed)), Size: uint64(len(message)), Inline: sealed},
+	}}})
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDialSaysWhatToDo(t *testing.T) {
+	_, err := Dial(filepath.Join(t.TempDir(), "admin.sock"))
+	if !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "mailraft serve") {
+		t.Error(err)
+	}
+}
