@@ -51,7 +51,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	NewServer(Node{Store: store, Keyring: ring, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
+	NewServer(Node{Store: store, Keyring: ring, Gate: gate, Derived: func() {}, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {

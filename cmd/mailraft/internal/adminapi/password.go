@@ -72,6 +72,7 @@ func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte)
 	if err != nil {
 		return seal.Identity{}, 0, err
 	}
+	defer s.Derived()
 	normal := passwords.Normal(password)
 	defer clear(normal)
 	for i, sl := range slots {

@@ -18,6 +18,7 @@ type Node struct {
 	Store   *raftstore.Store
 	Keyring *keyring.Keyring
 	Gate    *slot.Gate // where derivations take turns
+	Derived func()     // called after each of them
 	// Status adds what only the daemon knows: names, sockets, proxies.
 	Status func(*adminpb.StatusReply)
 	Logger *slog.Logger

@@ -30,6 +30,7 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	if err != nil {
 		return nil, refusal(err)
 	}
+	defer s.Derived()
 	normal := passwords.Normal(req.Password)
 	defer clear(normal)
 	if _, err := s.Keyring.Unlock(ctx, uint64(a.Number), slots, normal, d); err != nil {

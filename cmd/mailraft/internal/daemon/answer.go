@@ -25,7 +25,9 @@ func (d *Daemon) answerProxies(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.node, err = nodeapi.NewServer(d.store, d.keyring, d.gate, d.log); err != nil {
+	if d.node, err = nodeapi.NewServer(nodeapi.Node{
+		Store: d.store, Keyring: d.keyring, Gate: d.gate, Derived: d.sweeper.derived, Logger: d.log,
+	}); err != nil {
 		return err
 	}
 	node, err := peercred.Listen(d.cfg.NodeSocket(), 0o660, int(gid), d.log, uid)
@@ -44,7 +46,7 @@ func (d *Daemon) answerAdmin(context.Context) error {
 		return err
 	}
 	d.serveRPC(admin, adminapi.NewServer(adminapi.Node{
-		Store: d.store, Keyring: d.keyring, Gate: d.gate, Status: d.fillStatus, Logger: d.log,
+		Store: d.store, Keyring: d.keyring, Gate: d.gate, Derived: d.sweeper.derived, Status: d.fillStatus, Logger: d.log,
 	}).Register)
 	return nil
 }

@@ -35,6 +35,7 @@ type Daemon struct {
 	store    *raftstore.Store
 	gate     *slot.Gate
 	keyring  *keyring.Keyring
+	sweeper  *sweeper
 	mount    *fs.FS
 	mountDir *os.File // to hand over
 	runDir   *os.File
@@ -175,6 +176,8 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
 	d.atEnd("keyring", d.keyring.Close)
 	d.atEnd("subscription", d.lockRemoved())
+	d.sweeper = newSweeper()
+	d.atEnd("sweeper", d.sweeper.stop)
 	return nil
 }
 

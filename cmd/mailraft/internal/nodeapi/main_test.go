@@ -46,7 +46,7 @@ func newWorld(t *testing.T, users ...uint32) *world {
 	w.gate = slot.NewGate(2)
 	w.ring = keyring.New(keyring.Config{Gate: w.gate})
 	t.Cleanup(func() { w.ring.Close() })
-	service, err := NewServer(w.store, w.ring, w.gate, log)
+	service, err := NewServer(Node{Store: w.store, Keyring: w.ring, Gate: w.gate, Derived: func() {}, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,24 +20,34 @@ import (
 	"mailraft/raftstore/tree"
 )
 
+// Node is what the service works on.
+type Node struct {
+	Store   *raftstore.Store
+	Keyring *keyring.Keyring
+	Gate    *slot.Gate // where the keyring's derivations take turns
+	Derived func()     // called after each check of a password
+	Logger  *slog.Logger
+}
+
 // Server answers the proxies.
 type Server struct {
 	nodepb.UnimplementedNodeServer
 
 	store   *raftstore.Store
 	keyring *keyring.Keyring
+	derived func()
 	decoy   *decoy
 	feed    *feed
 	log     *slog.Logger
 }
 
-// NewServer makes the service. gate is where the keyring's derivations take turns. Close ends it.
-func NewServer(store *raftstore.Store, ring *keyring.Keyring, gate *slot.Gate, log *slog.Logger) (*Server, error) {
-	d, err := newDecoy(gate)
+// NewServer makes the service. Close ends it.
+func NewServer(n Node) (*Server, error) {
+	d, err := newDecoy(n.Gate)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{store: store, keyring: ring, decoy: d, feed: newFeed(store), log: log}, nil
+	return &Server{store: n.Store, keyring: n.Keyring, derived: n.Derived, decoy: d, feed: newFeed(n.Store), log: n.Logger}, nil
 }
 
 // Close ends all watches.
@@ -119,6 +129,7 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 
 // unlock opens a session. An unknown user costs as much time as a wrong password, and has the same answer.
 func (s *Server) unlock(ctx context.Context, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
+	defer s.derived()
 	a, err := s.find(username)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, raftstore.ErrAddress) {
 		return nil, nil, s.decoy.try(ctx, password)
