@@ -331,6 +331,9 @@ func (c *commands) setAttr(cmd *raftpb.Command, a Account) {
 	}
 	if set%5 < 2 {
 		at := c.now - int64(set%2)
+		if in := c.m.inode(Ino(s.Inode)); in != nil && set%4 < 2 {
+			at = in.mtime // no change
+		}
 		s.Mtime = &at
 	}
 	if set%7 == 0 {

@@ -212,3 +212,26 @@ func TestSubscribe(t *testing.T) {
 		t.Fatal("event after cancel")
 	}
 }
+
+// cur, new and tmp stay what they are, and in the folder whose UIDs they have.
+func TestBoxesStay(t *testing.T) {
+	s := newScene(t)
+	defer s.close()
+	s.want(0, mkdir(sceneHome, ".G", MakeIno(1, 30)))
+	s.want(0, mkdir(MakeIno(1, 30), "new", MakeIno(1, 31)))
+	rename := func(from Ino, name string, to Ino, newName string) *raftpb.Command_Rename {
+		return &raftpb.Command_Rename{Rename: &raftpb.Rename{OldParent: uint64(from), OldName: []byte(name), NewParent: uint64(to), NewName: []byte(newName)}}
+	}
+	s.want(syscall.EXDEV, rename(sceneFolder, "cur", MakeIno(1, 30), "cur"))
+	s.want(syscall.EXDEV, rename(sceneFolder, "cur", sceneFolder, "new"))
+	s.want(syscall.EXDEV, rename(sceneFolder, "cur", scenePlain, "cur"))
+	s.want(syscall.EXDEV, rename(scenePlain, "sub", sceneFolder, "new"))
+	s.want(syscall.EXDEV, rename(sceneHome, "plain", sceneHome, ".H"))
+	s.want(syscall.EXDEV, rename(sceneHome, ".F", scenePlain, ".F"))
+	s.want(syscall.EXDEV, rename(scenePlain, "file", sceneTmp, "file"))
+	s.want(syscall.EBUSY, rename(sceneHome, "cur", sceneHome, "old"))
+	s.want(0, rename(sceneFolder, "cur", sceneFolder, "cur"))
+	s.want(0, rename(sceneHome, ".F", sceneHome, ".H"))
+	s.want(0, rename(scenePlain, "sub", sceneTmp, "sub"))
+	s.sound()
+}

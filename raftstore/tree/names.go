@@ -98,14 +98,15 @@ func (x *txn) newInode(i Ino, dir *loaded, name string, c *raftpb.Create) (*Inod
 	if len(c.Xattrs) > MaxXattrs {
 		return nil, syscall.ENOSPC
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Xattrs)) { // a map's own order differs from replica to replica
-		value := c.Xattrs[name]
-		if err := checkXattr(name, value); err != nil {
-			return nil, err
+	if len(c.Xattrs) > 0 {
+		in.Xattrs = uint32(len(c.Xattrs))
+		for _, name := range slices.Sorted(maps.Keys(c.Xattrs)) { // a map's own order differs from replica to replica
+			if err := checkXattr(name, c.Xattrs[name]); err != nil {
+				return nil, err
+			}
+			x.set(xattrKey(i, name), c.Xattrs[name])
 		}
-		x.set(xattrKey(i, name), value)
 	}
-	in.Xattrs = uint32(len(c.Xattrs))
 	return in, nil
 }
 
