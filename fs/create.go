@@ -30,7 +30,7 @@ func (m *mount) place(caller *fuse.InHeader, name string, mode uint32) (*newInod
 	if err != nil {
 		return nil, err
 	}
-	in, err := a.view.Inode(parent)
+	in, err := m.directory(a, parent)
 	if err != nil {
 		return nil, err
 	}

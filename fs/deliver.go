@@ -10,25 +10,41 @@ import (
 )
 
 // commitName gives a file that has names in a tmp/ a name outside of it: of a local file this is the delivery, one commit with
-// the sealed content in it; of one that was committed before, a link. replace is rename's semantics. Called with io.
-func (m *mount) commitName(f *file, parent tree.Ino, name string, replace bool) error {
+// the sealed content in it; of one that was committed before, a link. replace is rename's semantics. It answers the file's status.
+// Called with io.
+func (m *mount) commitName(f *file, parent tree.Ino, name string, replace bool) (tree.Stat, error) {
+	delivered, err := m.deliverOrLink(f, parent, name, replace)
+	if err != nil {
+		return tree.Stat{}, err
+	}
+	if !delivered {
+		return f.status()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := f.stat // as the commit made it: the store need not be asked
+	st.Nlink += f.names
+	return st, nil
+}
+
+func (m *mount) deliverOrLink(f *file, parent tree.Ino, name string, replace bool) (delivered bool, err error) {
 	if f.uncertain {
 		if err := m.settleDoubt(f); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if !f.local() {
 		err := m.linkCommitted(f, parent, name, replace)
 		if err != syscall.ENOENT {
-			return err
+			return false, err
 		}
 		// Its last committed name may have gone meanwhile: then it is delivered anew.
 		if _, gone := f.acct.view.Inode(f.ino); gone != syscall.ENOENT {
-			return err
+			return false, err
 		}
 		f.lost()
 	}
-	return m.deliver(f, parent, name, replace)
+	return true, m.deliver(f, parent, name, replace)
 }
 
 // linkCommitted adds a name to a committed file. It cannot replace another file by it in one commit: EXDEV.
@@ -78,14 +94,15 @@ func (m *mount) deliver(f *file, parent tree.Ino, name string, replace bool) err
 	cmd.Mode, cmd.Uid, cmd.Gid, cmd.Mtime = f.stat.Mode, f.stat.UID, f.stat.GID, f.stat.Mtime
 	cmd.Target, cmd.Xattrs = []byte(f.target), maps.Clone(f.xattrs)
 	f.mu.Unlock()
-	if err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_Create{Create: cmd}}); err != nil {
+	proposal := &raftpb.Command{Op: &raftpb.Command_Create{Create: cmd}}
+	if err := m.propose(f.acct, proposal); err != nil {
 		var errno syscall.Errno
 		f.uncertain = !errors.As(err, &errno) || errno == syscall.ETIMEDOUT || errno == syscall.EIO
 		return err
 	}
 	f.mu.Lock()
 	f.committed, f.gone = true, false
-	f.stat.Nlink = 1
+	f.stat.Nlink, f.stat.Ctime, f.stat.Atime = 1, proposal.Now, proposal.Now
 	f.mu.Unlock()
 	if !regular {
 		return nil

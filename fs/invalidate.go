@@ -124,6 +124,7 @@ func (v *invalidator) doubt() { v.doubted.Store(time.Now().Add(2 * time.Minute).
 // applied takes note of what a command changed. It is called by the goroutine that applies.
 func (v *invalidator) applied(ev *tree.Event) {
 	count(&v.all, ev.Account).Add(1)
+	v.mount.tmps.applied(ev.Changes)
 	if ev.Session == v.session {
 		if until := v.doubted.Load(); until == 0 || time.Now().UnixNano() > until {
 			return // the kernel knows: it asked for it

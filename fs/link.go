@@ -11,11 +11,8 @@ import (
 
 // Link implements fuse.RawFileSystem. Out of a tmp/ it is a delivery.
 func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	i, parent := tree.Ino(in.Oldnodeid), tree.Ino(in.NodeId)
-	if err := m.link(i, parent, name); err != nil {
-		return m.status("link", in.NodeId, err)
-	}
-	st, err := m.statInode(i)
+	i := tree.Ino(in.Oldnodeid)
+	st, err := m.link(i, tree.Ino(in.NodeId), name)
 	if err != nil {
 		return m.status("link", in.NodeId, err)
 	}
@@ -23,60 +20,69 @@ func (m *mount) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.
 	return fuse.OK
 }
 
-func (m *mount) link(i, parent tree.Ino, name string) error {
+// link gives an inode one more name, and answers its status.
+func (m *mount) link(i, parent tree.Ino, name string) (st tree.Stat, err error) {
 	if isVirtual(i) || isTop(i) || isTop(parent) {
-		return syscall.EPERM
+		return st, syscall.EPERM
 	}
 	if i.Account() != parent.Account() {
-		return syscall.EXDEV
+		return st, syscall.EXDEV
 	}
 	a, err := m.gate.of(i)
 	if err != nil {
-		return err
+		return st, err
 	}
 	role, err := m.gate.role(a, parent)
 	if err != nil {
-		return err
+		return st, err
 	}
 	f := m.files.get(i)
 	if f == nil {
 		if role == tree.RoleTmp {
-			return syscall.EXDEV
+			return st, syscall.EXDEV
 		}
 		return m.linkTree(a, i, parent, name)
 	}
 	defer m.put(f)
 	f.mu.Lock()
-	staged := f.names > 0
+	staged, local := f.names > 0, f.isLocal()
 	f.mu.Unlock()
 	switch {
-	case !staged && (f.local() || role == tree.RoleTmp):
-		if f.local() {
-			return syscall.ENOENT
-		}
-		return syscall.EXDEV
-	case !staged:
-		return m.linkTree(a, i, parent, name)
+	case staged && role == tree.RoleTmp:
+		return m.linkStaged(f, parent, name)
+	case staged:
+		f.io.Lock()
+		defer f.io.Unlock()
+		return m.commitName(f, parent, name, false)
+	case local:
+		return st, syscall.ENOENT // open, and without a name
 	case role == tree.RoleTmp:
-		if _, err := a.view.Lookup(parent, name); err == nil {
-			return syscall.EEXIST // a sub-directory
-		}
-		m.files.hold(f)
-		err := m.staged.add(parent, name, f)
-		if err != nil {
-			m.put(f)
-		}
-		return err
+		return st, syscall.EXDEV
 	}
-	f.io.Lock()
-	defer f.io.Unlock()
-	return m.commitName(f, parent, name, false)
+	return m.linkTree(a, i, parent, name)
 }
 
-func (m *mount) linkTree(a *account, i, parent tree.Ino, name string) error {
-	return m.propose(a, &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
+// linkStaged gives a file one more name in a tmp/.
+func (m *mount) linkStaged(f *file, parent tree.Ino, name string) (st tree.Stat, err error) {
+	if _, err := f.acct.view.Lookup(parent, name); err == nil {
+		return st, syscall.EEXIST // a sub-directory
+	}
+	m.files.hold(f)
+	if err := m.staged.add(parent, name, f); err != nil {
+		m.put(f)
+		return st, err
+	}
+	return f.status()
+}
+
+func (m *mount) linkTree(a *account, i, parent tree.Ino, name string) (st tree.Stat, err error) {
+	err = m.propose(a, &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
 		Inode: uint64(i), Parent: uint64(parent), Name: []byte(name),
 	}}})
+	if err != nil {
+		return st, err
+	}
+	return m.statInode(i)
 }
 
 // Unlink implements fuse.RawFileSystem.

@@ -40,6 +40,9 @@ func (m *mount) lookup(parent tree.Ino, name string, out *fuse.EntryOut) error {
 	if isReserved(name) {
 		return m.indexes.lookup(a, parent, name, out)
 	}
+	if m.tmps.get(parent) != nil {
+		return syscall.ENOENT
+	}
 	mark := m.inval.foreign(parent)
 	de, err := a.view.Lookup(parent, name)
 	if err == syscall.ENOENT {

@@ -63,6 +63,7 @@ type mount struct {
 	handles  handles
 	cached   cachedPages
 	removed  openDirs
+	tmps     tmpDirs
 	inval    *invalidator
 	since    int64 // nanoseconds: when it was mounted
 
@@ -136,6 +137,7 @@ func newMount(cfg Config) *mount {
 	m.indexes = newIndexes(m.gate)
 	m.cached.accounts = map[tree.Account]map[tree.Ino]struct{}{}
 	m.removed.m = map[tree.Ino]*countedDir{}
+	m.tmps.m = map[tree.Ino]*tree.Inode{}
 	m.inval = newInvalidator(m, m.proposer.Session())
 	return m
 }

@@ -95,7 +95,7 @@ func (m *mount) renameOut(f *file, r *renaming) error {
 			return nil // rename(2): two names of one file: nothing happens
 		}
 	}
-	err := m.commitName(f, r.to, r.name, r.flags&unix.RENAME_NOREPLACE == 0)
+	_, err := m.commitName(f, r.to, r.name, r.flags&unix.RENAME_NOREPLACE == 0)
 	f.io.Unlock()
 	if err != nil {
 		return err

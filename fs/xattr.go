@@ -17,7 +17,8 @@ import (
 // them away.
 const ownXattrs = "user.mailraft."
 
-// checkXattr says what becomes of a name that is not stored: EOPNOTSUPP for what is not served at all, as for POSIX ACLs.
+// checkXattr says what becomes of a name that is not stored: EOPNOTSUPP for what is not served at all, as for POSIX ACLs, and for
+// security.selinux, of which ls -l then asks once and not for every file.
 func checkXattr(name string) error {
 	if strings.HasPrefix(name, "user.") {
 		return nil
@@ -27,7 +28,7 @@ func checkXattr(name string) error {
 
 // GetXAttr implements fuse.RawFileSystem.
 func (m *mount) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
-	if strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "trusted.") {
+	if name == "security.capability" {
 		return 0, fuse.ENODATA // the kernel asks often
 	}
 	value, err := m.getXattr(tree.Ino(in.NodeId), name)
