@@ -63,22 +63,24 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, signals Sign
 	}
 	d := &Daemon{cfg: cfg, log: log, started: time.Now()}
 	err := d.start(ctx)
-	if err == nil && signals.Ready != nil {
+	if err == nil && ctx.Err() == nil && signals.Ready != nil {
 		err = signals.Ready()
 	}
-	if err == nil {
-		d.serve(ctx, signals.Reload)
+	if err == nil && ctx.Err() == nil {
+		err = d.serve(ctx, signals.Reload)
 	}
 	return errors.Join(err, d.close())
 }
 
 // serve waits for the end.
-func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}) {
+func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}) error {
 	for {
 		select {
 		case <-ctx.Done():
 			d.log.Info("stopping")
-			return
+			return nil
+		case <-d.mount.Ended():
+			return fmt.Errorf("somebody unmounted %s; start again to mount it", d.cfg.Mount)
 		case <-reload:
 			d.reload()
 		}
