@@ -303,7 +303,7 @@ func (k *storeKeeper) view(a tree.Account) (*tree.View, error) {
 }
 
 func (k *storeKeeper) check(report func(string)) error {
-	return k.Check(nil, func(p raftstore.Problem) { report(fmt.Sprint(p)) })
+	return k.Check(func([]byte) error { return nil }, func(p raftstore.Problem) { report(fmt.Sprint(p)) })
 }
 
 func (k *storeKeeper) close() error { return k.Close() }
