@@ -61,6 +61,9 @@ func (m *mount) statInode(i tree.Ino) (tree.Stat, error) {
 	if err != nil {
 		return tree.Stat{}, err
 	}
+	if in := m.tmps.get(i); in != nil {
+		return in.Stat, nil // asked for at every step of a delivery: the kernel forgets a directory's status with each change in it
+	}
 	in, err := a.view.Inode(i)
 	if err != nil {
 		if st, ok := m.removed.status(i); ok && err == syscall.ENOENT {

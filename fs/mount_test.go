@@ -3,6 +3,8 @@ package fs
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"mailraft/fs/keyring"
+	"mailraft/fs/staging"
+	"mailraft/raftstore"
 )
 
 // eventually waits until what comes by itself is so.
@@ -288,4 +295,56 @@ func TestUnmountInUse(t *testing.T) {
 	s.start()
 	s.do("unlock alice")
 	wantText(t, home+"/f", "written")
+}
+
+// A mount that nobody uses can be made and ended in the process itself: nothing of it stays behind.
+func TestUnmountLeavesNothingRunning(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(dir+"/mnt", 0o755))
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	store, err := raftstore.Open(t.Context(), raftstore.Config{Dir: dir + "/data", NodeID: "n1", Shards: 1, MinFree: 1, Logger: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	defer store.Close()
+	area, err := staging.NewArea(staging.Config{Dir: dir + "/staging"})
+	must(t, err)
+	keys := keyring.New(keyring.Config{})
+	defer keys.Close()
+	for range 2 {
+		m, err := Mount(Config{Mountpoint: dir + "/mnt", Store: store, Keys: keys, Staging: area, Logger: slog.New(slog.DiscardHandler)})
+		must(t, err)
+		must(t, m.Unmount())
+		<-m.Ended()
+		must(t, m.Unmount()) // again does nothing
+	}
+}
+
+// A large message goes through the server in pieces: it is never whole in its memory twice over.
+func TestLargeMessageTakesLittleMemory(t *testing.T) {
+	s := startServer(t, 1)
+	home := s.home("alice")
+	text := make([]byte, 50<<20)
+	rand.NewChaCha8([32]byte{}).Read(text) // does not compress
+	write(t, home+"/tmp/warm", string(text[:2<<20]))
+	must(t, os.Remove(home+"/tmp/warm"))
+	before := residentPeak(t, s.cmd.Process.Pid)
+	write(t, home+"/tmp/a", string(text))
+	must(t, os.Link(home+"/tmp/a", home+"/new/a"))
+	must(t, os.Remove(home+"/tmp/a"))
+	if grown := residentPeak(t, s.cmd.Process.Pid) - before; grown > 100<<10 {
+		t.Errorf("a message of 50 MiB took %d KiB", grown)
+	} else {
+		t.Logf("a message of 50 MiB took %d KiB", grown)
+	}
+}
+
+// residentPeak is the process's peak resident memory in KiB.
+func residentPeak(t testing.TB, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(t, err)
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	var n int
+	_, err = fmt.Sscan(rest, &n)
+	must(t, err)
+	return n
 }
