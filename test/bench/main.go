@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case driveArg:
+			end(drive(os.Stdin, os.Stdout))
+		case floorArg:
+			end(serveFloor(os.Args[2], os.Stdin, os.Stdout))
+		}
+	}
+	b := &bench{rounds: 5, turn: 1500 * time.Millisecond, out: os.Stdout}
+	run := flag.String("run", ".", "measure what matches the `regexp`")
+	quick := flag.Bool("quick", false, "fewer and shorter rounds, smaller folders")
+	list := flag.Bool("list", false, "list what there is to measure")
+	flag.StringVar(&b.program, "mailraft", "bin/mailraft", "the `program` to measure")
+	flag.StringVar(&b.base, "dir", "/var/tmp", "a `folder` on the disk to measure on, that every user can reach")
+	flag.BoolVar(&b.million, "million", false, "measure memory with 1,000,000 messages stored as well (some ten minutes)")
+	flag.Parse()
+	if *quick {
+		b.quick, b.rounds, b.turn = true, 3, 700*time.Millisecond
+	}
+	if *list {
+		for _, m := range measurements {
+			fmt.Printf("%-10s %s\n", m.name, m.what)
+		}
+		return
+	}
+	selected, err := regexp.Compile(*run)
+	if err == nil {
+		err = b.run(selected)
+	}
+	end(err)
+}
+
+func end(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// measurement is something to measure: what main's -run selects.
+type measurement struct {
+	name, what string
+	fn         func(*bench) error
+}
+
+var measurements = []measurement{
+	{"deliver", "deliveries on the mount, by link and by rename, 16 writers and 1", (*bench).deliveries},
+	{"smtp", "LMTP and SMTP, 16 connections, with the CPU that a message costs", (*bench).mail},
+	{"read", "open, read and close, cold and in the kernel's cache", (*bench).reads},
+	{"list", "a folder of many messages: ls -l, .mailraft-index", (*bench).lists},
+	{"access", "IMAP and POP3 on a folder of 10,000", (*bench).access},
+	{"accounts", "1,000 accounts from a file", (*bench).accounts},
+	{"idle", "what a daemon with nothing to do costs", (*bench).idle},
+	{"restart", "serving again after kill -9, with 1 GiB stored", (*bench).restart},
+	{"million", "memory with 1,000,000 messages stored (with -million)", (*bench).memory},
+}
+
+// bench is one run of this program.
+type bench struct {
+	program, base  string
+	quick, million bool
+	rounds         int
+	turn           time.Duration // how long one thing is measured in a round
+	out            *os.File
+
+	dir   string // all that this run makes
+	table table
+}
+
+func (b *bench) run(selected *regexp.Regexp) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("it mounts file systems: run it as root")
+	}
+	if b.program, err = filepath.Abs(b.program); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp(b.base, "mailraft-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := os.Chmod(b.dir, 0o755); err != nil {
+		return err
+	}
+	b.describe()
+	for _, m := range measurements {
+		if !selected.MatchString(m.name) || m.name == "million" && !b.million {
+			continue
+		}
+		start := time.Now()
+		if err := m.fn(b); err != nil {
+			b.table.add(row{what: m.name, note: "failed: " + err.Error()})
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", m.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: %s measured in %.0f s\n", time.Now().Format(time.TimeOnly), m.name, time.Since(start).Seconds())
+	}
+	return b.table.print(b.out)
+}
+
+// describe says on what is measured.
+func (b *bench) describe() {
+	var fs syscall.Statfs_t
+	kind := "?"
+	if syscall.Statfs(b.dir, &fs) == nil {
+		kind = fmt.Sprintf("%#x", fs.Type)
+		if name := map[int64]string{0xef53: "ext4", 0x01021994: "tmpfs", 0x9123683e: "btrfs", 0x58465342: "xfs"}[int64(fs.Type)]; name != "" {
+			kind = name
+		}
+	}
+	load, _ := os.ReadFile("/proc/loadavg")
+	fmt.Fprintf(b.out, "%s, disk: %s, load before: %s", machine(), kind, load)
+}
+
+func machine() string {
+	var u syscall.Utsname
+	syscall.Uname(&u)
+	release := make([]byte, 0, len(u.Release))
+	for _, c := range u.Release {
+		if c == 0 {
+			break
+		}
+		release = append(release, byte(c))
+	}
+	return fmt.Sprintf("%d processors, Linux %s", processors(), release)
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+// idle measures a daemon that nobody talks to.
+func (b *bench) idle() (err error) {
+	watch := 20 * time.Second
+	if b.quick {
+		watch = 5 * time.Second
+	}
+	d, err := b.daemon()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	if _, err := d.addAccounts(mailboxes); err != nil {
+		return err
+	}
+	time.Sleep(3 * time.Second) // what the start has left to do
+	before, err := tree(d.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	time.Sleep(watch)
+	after, err := tree(d.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	cpu := (after.cpu - before.cpu) / watch.Seconds() * 100
+	b.table.add(row{what: "idle daemon with 4 shards and proxies: CPU", target: "1 % of a core", figure: fmt.Sprintf("%.2f %%", cpu), met: reached(cpu < 1)})
+	b.table.add(row{what: "the same: memory", target: "200 MiB resident", figure: fmt.Sprintf("%.0f MiB", after.resident),
+		beside: fmt.Sprintf("shared pages counted in each process: %.0f MiB", after.rss), met: reached(after.resident < 200)})
+	return nil
+}
+
+// restart kills the daemon while mail comes in, with 1 GiB stored, and takes the time until it greets and its mount answers.
+func (b *bench) restart() (err error) {
+	octets, rounds := 1<<30, 3
+	if b.quick {
+		octets, rounds = 128<<20, 1
+	}
+	d, err := b.daemon()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	homes, err := d.addAccounts(mailboxes)
+	if err != nil {
+		return err
+	}
+	const size = 256 << 10
+	if _, err := b.drive(load{Kind: "deliver", Workers: 16, Count: octets * 4 / 3 / size, Size: size, Homes: homes, NoSync: true, Tag: "r"}); err != nil {
+		return err
+	}
+	var took []float64
+	for round := range rounds {
+		stormed := make(chan error, 1)
+		go func() {
+			_, err := b.drive(load{Kind: "deliver", Workers: 16, Seconds: 60, Size: 20 << 10, Homes: homes, NoSync: true, Tag: fmt.Sprint("k", round)})
+			stormed <- err
+		}()
+		time.Sleep(b.turn + time.Duration(rand.Int64N(int64(b.turn))))
+		if err := d.kill(); err != nil {
+			return err
+		}
+		<-stormed // it fails: its mount has gone
+		start := time.Now()
+		if err := d.start(); err != nil {
+			return err
+		}
+		took = append(took, time.Since(start).Seconds())
+	}
+	stored, err := diskUsage(d.data())
+	if err != nil {
+		return err
+	}
+	b.table.add(row{what: "serving again after kill -9 in a storm", target: "2 s with 1 GiB stored", figure: seconds(took),
+		beside: fmt.Sprintf("data folder: %.2f GiB", stored), met: reached(median(took) <= 2)})
+	return nil
+}
+
+// memory fills a store with 1,000,000 messages of 4 KiB, and looks what the daemon holds in memory.
+func (b *bench) memory() (err error) {
+	const count, size = 1_000_000, 4 << 10
+	d, err := b.daemon()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	homes, err := d.addAccounts(mailboxes)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	var marks []string
+	for part := range 4 {
+		l := load{Kind: "deliver", Workers: 16, Count: count / 4, Size: size, Homes: homes, NoSync: true, Tag: fmt.Sprint("p", part)}
+		if _, err := b.drive(l); err != nil {
+			return err
+		}
+		time.Sleep(5 * time.Second) // collections under way
+		u, err := tree(d.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		marks = append(marks, fmt.Sprintf("%.0f", u.resident))
+	}
+	if err := dropCaches(); err != nil {
+		return err
+	}
+	time.Sleep(10 * time.Second)
+	u, err := tree(d.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	b.table.add(row{what: "memory with 1,000,000 messages of 4 KiB", target: "grows with open files and sessions only", figure: fmt.Sprintf("%.0f MiB", u.resident),
+		beside: fmt.Sprintf("after each 250,000, with the kernel's cache: %v MiB; filled in %.0f s", marks, time.Since(start).Seconds()), met: open})
+	return nil
+}
+
+// diskUsage is what the files below dir occupy, in GiB.
+func diskUsage(dir string) (float64, error) {
+	var total float64
+	err := walkFiles(dir, func(fi os.FileInfo) { total += float64(fi.Size()) })
+	return total / (1 << 30), err
+}
