@@ -101,6 +101,7 @@ type gate struct {
 
 	mu       sync.RWMutex // held for a map operation
 	accounts map[tree.Account]*account
+	changes  uint64                 // calls of forget
 	roles    map[tree.Ino]tree.Role // of directories: they never change, and numbers are never used again
 }
 
@@ -122,7 +123,7 @@ func (g *gate) of(i tree.Ino) (*account, error) {
 
 func (g *gate) account(n tree.Account) (*account, error) {
 	g.mu.RLock()
-	a := g.accounts[n]
+	a, changes := g.accounts[n], g.changes
 	g.mu.RUnlock()
 	if a != nil {
 		return a, nil
@@ -144,7 +145,9 @@ func (g *gate) account(n tree.Account) (*account, error) {
 	if len(g.accounts) >= maxGate {
 		clear(g.accounts)
 	}
-	g.accounts[n] = a
+	if g.changes == changes { // else what was read may be older than what forget was called for
+		g.accounts[n] = a
+	}
 	return a, nil
 }
 
@@ -152,6 +155,7 @@ func (g *gate) account(n tree.Account) (*account, error) {
 func (g *gate) forget(n tree.Account) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.changes++
 	delete(g.accounts, n)
 }
 

@@ -22,6 +22,7 @@ import (
 	"mailraft/fs/staging"
 	"mailraft/raftstore"
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
 )
 
 // A Go process must not use a mount that it serves. So the tests are the users, and the server is this program again, in a process
@@ -211,18 +212,24 @@ func (p *serverProcess) addAccount(ctx context.Context, a raftstore.NewAccount) 
 		return err
 	}
 	a.Keys = func(uint32) (string, []*raftpb.Slot, error) {
-		id, err := seal.GenerateIdentity(seal.Hybrid)
-		if err != nil {
-			return "", nil, err
-		}
-		b, err := id.Encode()
-		if err != nil {
-			return "", nil, err
-		}
-		return id.Recipient().String(), nil, os.WriteFile(filepath.Join(p.dir, a.LocalPart+".key"), b, 0o600)
+		recipient, err := p.newKey(a.LocalPart)
+		return recipient, nil, err
 	}
 	_, err := d.AddAccounts(ctx, []raftstore.NewAccount{a})
 	return err
+}
+
+// newKey makes an account's key pair, and answers the public key.
+func (p *serverProcess) newKey(name string) (string, error) {
+	id, err := seal.GenerateIdentity(seal.Hybrid)
+	if err != nil {
+		return "", err
+	}
+	b, err := id.Encode()
+	if err != nil {
+		return "", err
+	}
+	return id.Recipient().String(), os.WriteFile(filepath.Join(p.dir, name+".key"), b, 0o600)
 }
 
 func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
@@ -249,6 +256,15 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		return "", p.sessions[name].Close()
 	case "add":
 		return "", p.addAccount(ctx, raftstore.NewAccount{LocalPart: name})
+	case "rekey":
+		a, err := d.FindAccount(name, "example.org")
+		if err != nil {
+			return "", err
+		}
+		return "", d.UpdateAccount(ctx, tree.Account(a.Number), func(a *raftpb.Account) (err error) {
+			a.Recipient, err = p.newKey(name)
+			return err
+		})
 	case "remove":
 		return "", d.RemoveAccount(ctx, name, "example.org")
 	case "mount": // another mount, to see it refused

@@ -166,6 +166,24 @@ func TestLockDropsOpenPlaintext(t *testing.T) {
 	wantErr(t, "read after the second lock", err, syscall.ENOKEY)
 }
 
+// Mail that comes after an account got another key pair is sealed to that one.
+func TestANewKeyIsUsedAtOnce(t *testing.T) {
+	s := startServer(t, 1)
+	home := s.home("alice")
+	write(t, home+"/tmp/a", "before")
+	must(t, os.Rename(home+"/tmp/a", home+"/new/a"))
+	s.do("rekey alice")
+	write(t, home+"/tmp/b", "after")
+	must(t, os.Rename(home+"/tmp/b", home+"/new/b"))
+	s.do("unlock alice")
+	if b, err := os.ReadFile(home + "/new/b"); string(b) != "after" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if b, err := os.ReadFile(home + "/new/a"); err == nil {
+		t.Errorf("sealed to the key before, and yet read: %q", b)
+	}
+}
+
 func TestIndex(t *testing.T) {
 	s := startServer(t, 1)
 	home := s.home("alice")

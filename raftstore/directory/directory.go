@@ -35,8 +35,8 @@ type Event struct {
 	DomainID  uint32
 	LocalPart string // "": the domain itself
 	Account   uint32
-	Added     bool // else removed, or changed
-	Removed   bool
+	Added     bool
+	Removed   bool // neither: the account's record changed, its keys perhaps
 }
 
 // Directory is the state machine.
@@ -296,16 +296,16 @@ func (d *Directory) updateAccount(b *pebble.Batch, a *raftpb.Account) error {
 	if old.LocalPart != a.LocalPart || old.Domain != a.Domain {
 		return syscall.EINVAL
 	}
-	active := raftpb.AccountState_ACCOUNT_STATE_ACTIVE
-	if (old.State == active) != (a.State == active) {
-		id, err := d.domain(b, a.Domain)
-		if err != nil {
-			return err
-		}
-		d.events = append(d.events, Event{
-			Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number, Added: a.State == active, Removed: a.State != active,
-		})
+	id, err := d.domain(b, a.Domain)
+	if err != nil {
+		return err
 	}
+	active := raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+	d.events = append(d.events, Event{
+		Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number,
+		Added:   old.State != active && a.State == active,
+		Removed: old.State == active && a.State != active,
+	})
 	a.Version++
 	return put(b, key(keyAccount, a.Number, ""), a)
 }
