@@ -246,6 +246,12 @@ func TestErrors(t *testing.T) {
 	}
 	write(t, home+"/.F/tmp/z", "z")
 	wantErr(t, "rmdir of a used tmp", unix.Rmdir(home+"/.F/tmp"), syscall.ENOTEMPTY)
+	must(t, os.Mkdir(home+"/.G", 0o700))
+	must(t, os.Mkdir(home+"/.G/tmp", 0o700))
+	if err := unix.Rename(home+"/.G/tmp", home+"/.F/tmp"); err == nil {
+		t.Error("a tmp/ that was used is replaced")
+	}
+	must(t, os.RemoveAll(home+"/.G"))
 	must(t, os.Remove(home+"/.F/tmp/z"))
 	must(t, os.RemoveAll(home+"/.F"))
 	var st unix.Statfs_t
