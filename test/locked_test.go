@@ -1,0 +1,216 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"mailraft/test/client"
+	"mailraft/test/message"
+	"mailraft/test/node"
+)
+
+// Without the password a mailbox can be listed and not read; and no line of any message, no password and no private key lies in
+// any octet that is stored.
+func TestLocked(t *testing.T) {
+	n := node.Start(t)
+	a := n.AddAccount("alice@example.org")
+	all := everything(t)
+	secrets := newNeedles()
+	secrets.add("the password", []byte(strings.TrimPrefix(a.Password, "secret ")))
+	secrets.add("a private key", []byte("AGE-SECRET-KEY-1"))
+	secrets.add("a private key", []byte("AGE-SECRET-KEY-PQ"))
+
+	// A message that is on its way, large enough to be spilled.
+	pending := message.Text(77, 24<<20)
+	secrets.addLines("the message on its way", pending)
+	halfway := beginDelivery(t, n, a, pending)
+
+	deliver(t, func() (*client.SMTP, error) { return client.DialLMTP(n.LMTP) }, 4, all, a.Address)
+	n.Unlock(a)
+	for _, path := range files(t, a.Home) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets.addLines(filepath.Base(path), b)
+	}
+	draft := filepath.Join(a.Home, "draft")
+	if err := os.WriteFile(draft, message.Text(78, 100_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secrets.addLines("the draft", message.Text(78, 100_000))
+	byIMAP(t, n, a, "INBOX").mustHave(all)
+	n.Lock(a)
+
+	t.Run("listed", func(t *testing.T) { listedNotRead(t, n, a) })
+	t.Run("search finds", func(t *testing.T) { findsPlanted(t, secrets) })
+	t.Run("running", func(t *testing.T) {
+		nothingIn(t, secrets, n.Data)
+		staged := false
+		for _, path := range nothingOpen(t, secrets, n, n.PID()) {
+			staged = staged || strings.HasPrefix(path, filepath.Join(n.Data, "staging")+"/")
+		}
+		if !staged {
+			t.Error("the message on its way is in no file: it should be larger")
+		}
+		for _, proxy := range []string{"smtp", "imap", "pop3"} {
+			nothingOpen(t, secrets, n, n.Proxy(proxy))
+		}
+	})
+	halfway.finish(t)
+	t.Run("killed", func(t *testing.T) {
+		n.Kill()
+		nothingIn(t, secrets, n.Data)
+		nothingIn(t, secrets, n.Run)
+		n.Start()
+		listedNotRead(t, n, a)
+	})
+	n.Stop()
+	nothingIn(t, secrets, n.Data)
+	nothingIn(t, secrets, n.Run)
+	nothingIn(t, secrets, n.Mount)
+}
+
+// half is a delivery of which half is sent.
+type half struct {
+	*client.SMTP
+	rest []byte
+}
+
+func beginDelivery(t *testing.T, n *node.Node, a node.Account, raw []byte) *half {
+	t.Helper()
+	s, err := client.DialSMTP(n.SMTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	for _, command := range []string{"MAIL FROM:<half@sender.example>", "RCPT TO:<" + a.Address + ">", "DATA"} {
+		if r, err := s.Command("%s", command); err != nil || r.Code() != "250" && r.Code() != "354" {
+			t.Fatalf("%s: %q, %v", command, r, err)
+		}
+	}
+	wire := client.Stuffed(raw)
+	if err := s.Send(wire[:len(wire)/2]); err != nil {
+		t.Fatal(err)
+	}
+	return &half{s, wire[len(wire)/2:]}
+}
+
+func (h *half) finish(t *testing.T) {
+	t.Helper()
+	if err := h.Send(h.rest); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := h.Reply(); err != nil || !r.OK() {
+		t.Fatalf("%q, %v", r, err)
+	}
+}
+
+// listedNotRead has the programs that people use look at a locked mailbox.
+func listedNotRead(t *testing.T, n *node.Node, a node.Account) {
+	t.Helper()
+	paths := files(t, a.Home)
+	if len(paths) == 0 {
+		t.Fatal("the mailbox is empty")
+	}
+	out, err := exec.Command("ls", "-lR", a.Home).CombinedOutput()
+	if err != nil {
+		t.Errorf("ls -lR: %v\n%.500s", err, out)
+	}
+	for _, path := range paths {
+		name := filepath.Base(path)
+		if !bytes.Contains(out, []byte(name)) {
+			t.Errorf("ls -lR does not list %s", name)
+		}
+		fi, err := os.Stat(path)
+		if err != nil || !strings.Contains(name, fmt.Sprintf(",S=%d", fi.Size())) {
+			t.Errorf("stat %s: %v, %v", name, fi, err)
+		}
+		if f, err := os.Open(path); !errors.Is(err, syscall.ENOKEY) {
+			t.Errorf("open %s: %v, want ENOKEY", name, err)
+			if err == nil {
+				f.Close()
+			}
+		}
+	}
+	if out, err := exec.Command("cat", paths[0]).CombinedOutput(); err == nil || !strings.Contains(string(out), "Required key not available") {
+		t.Errorf("cat: %v\n%.500s", err, out)
+	}
+	if answer := n.Try("", "cat", paths[0]); answer.Code == 0 || !strings.Contains(answer.Stderr, "unlock") || answer.Stdout != "" {
+		t.Errorf("mailraft cat: %+v", answer)
+	}
+	// Names can be changed, and messages removed, without a key.
+	renamed := paths[0] + "x"
+	if err := errors.Join(os.Rename(paths[0], renamed), os.Rename(renamed, paths[0])); err != nil {
+		t.Error(err)
+	}
+}
+
+// findsPlanted shows that the search finds what it looks for, wherever it begins.
+func findsPlanted(t *testing.T, secrets *needles) {
+	folder := t.TempDir()
+	random := rand.New(rand.NewPCG(1, 1))
+	junk := make([]byte, 3<<20)
+	for i := range junk {
+		junk[i] = byte(random.Uint32())
+	}
+	for planted := range secrets.names {
+		for _, at := range []int{0, 1, 1<<20 - 7, 1<<20 + 3, len(junk) - needleSize} {
+			b := bytes.Clone(junk)
+			copy(b[at:], planted[:])
+			path := filepath.Join(folder, "file")
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			finds, size := secrets.inFolder(t, folder)
+			if len(finds) != 1 || finds[0].offset != int64(at) || size != int64(len(junk)) {
+				t.Errorf("planted at %d, found: %v in %d octets", at, finds, size)
+			}
+		}
+		break // one will do
+	}
+	f, err := os.CreateTemp(folder, "open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for planted := range secrets.names {
+		if _, err := f.Write(planted[:]); err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if finds, _, _ := secrets.inOpenFiles(t, os.Getpid(), "/nowhere"); len(finds) != 1 {
+		t.Errorf("planted in a file without a name, found: %v", finds)
+	}
+}
+
+func nothingIn(t *testing.T, secrets *needles, folder string) {
+	t.Helper()
+	finds, size := secrets.inFolder(t, folder)
+	for _, f := range finds {
+		t.Error(f)
+	}
+	t.Logf("%d needles searched for in the %d octets of %s", len(secrets.names), size, filepath.Base(folder))
+}
+
+func nothingOpen(t *testing.T, secrets *needles, n *node.Node, pid int) []string {
+	t.Helper()
+	finds, files, size := secrets.inOpenFiles(t, pid, n.Mount)
+	for _, f := range finds {
+		t.Error(f)
+	}
+	t.Logf("%d needles searched for in %d open files of %d octets", len(secrets.names), len(files), size)
+	return files
+}
