@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X mailraft/cmd/mailraft/internal/version.release=$(VERSION)
 SOURCES := $(shell find cmd fs proxy raftstore -name '*.go' -not -name '*_test.go' 2>/dev/null)
 
 # What the tests need of Debian, beside Go: real clients, a C compiler for the race detector.
-PACKAGES := curl swaks isync fetchmail mutt age zstd netcat-openbsd gocryptfs gcc libc6-dev
+PACKAGES := curl swaks isync fetchmail mutt age zstd netcat-openbsd gocryptfs fuse gcc libc6-dev
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,7 +21,8 @@ demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each
 	@$(GO) run ./test/demo -mailraft bin/mailraft
 
 test: packages bin/mailraft ## run all tests, with the race detector, and the demo
-	$(GO) test -race -timeout 60m ./...
+	$(GO) test -race -timeout 30m ./...
+	$(GO) test -timeout 10m ./raftstore/tree
 	@$(MAKE) --no-print-directory demo
 
 check: ## gofmt, go vet, and staticcheck and govulncheck where they can run
