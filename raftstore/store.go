@@ -51,6 +51,9 @@ type Store struct {
 	done sync.WaitGroup
 }
 
+// leaderWait is how long Open waits for its groups, each of which has only to apply what its last checkpoint did not hold.
+const leaderWait = 2 * time.Minute
+
 // Open opens the store in cfg.Dir, or makes it when the folder is empty or missing. It returns once every group can be
 // written to. Errors name the folder and what is wrong with it: held by another process, not a data folder, of another
 // version, corrupt, not writable, full.
@@ -92,8 +95,10 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		}
 		s.shards = append(s.shards, sh)
 	}
+	within, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
 	for _, g := range s.groups() {
-		if err := g.WaitLeader(ctx); err != nil {
+		if err := g.WaitLeader(within); err != nil {
 			return nil, s.explain(err)
 		}
 	}
@@ -117,6 +122,8 @@ func (s *Store) explain(err error) error {
 		return fmt.Errorf("data folder %s: no space left on its disk; free some and start again: %w", s.cfg.Dir, err)
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("data folder %s is on a read-only file system; remount it writable: %w", s.cfg.Dir, err)
+	case errors.Is(err, group.ErrNotMember):
+		return fmt.Errorf("data folder %s belongs to another node; start it under that node's name: %w", s.cfg.Dir, err)
 	case errors.Is(err, group.ErrMissing):
 		return fmt.Errorf("data folder %s is not whole; put back what is missing, or restore this node from a replica or a backup: %w", s.cfg.Dir, err)
 	case errors.Is(err, pebble.ErrCorruption), errors.Is(err, tree.ErrCorrupt), strings.Contains(err.Error(), "corrupt"):

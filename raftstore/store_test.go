@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mailraft/raftstore/group"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -184,6 +185,9 @@ func TestFolderThatCannotBeOpened(t *testing.T) {
 		t.Errorf("second process: %v", err)
 	}
 	s.Close()
+	if _, err := Open(t.Context(), Config{Dir: whole, NodeID: "n2"}); !errors.Is(err, group.ErrNotMember) {
+		t.Errorf("another node's name: %v", err)
+	}
 	for name, c := range map[string]struct {
 		spoil func(dir string) error
 		want  string

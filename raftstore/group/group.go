@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -137,8 +138,18 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 			return fmt.Errorf("bootstrap group %s: %w", g.cfg.Name, err)
 		}
 	}
-	g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport)
-	return err
+	if g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport); err != nil {
+		return err
+	}
+	var members []string
+	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+		if s.ID == c.LocalID {
+			return nil
+		}
+		members = append(members, string(s.ID))
+	}
+	err = fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), c.LocalID, ErrNotMember)
+	return errors.Join(err, g.raft.Shutdown().Error())
 }
 
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
@@ -160,6 +171,9 @@ func (g *Group) Close() error {
 
 // ErrMissing says that a group that was made once is not on the disk any more.
 var ErrMissing = errors.New("group is missing")
+
+// ErrNotMember says that the replica on the disk belongs to another node.
+var ErrNotMember = errors.New("not this node's replica")
 
 // ErrNoLeader says that the group has no leader now, or that this node is not it.
 var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)
