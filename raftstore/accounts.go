@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,7 +44,8 @@ type Directory struct {
 	group *group.Group
 	state *directory.Directory
 
-	shardCache sync.Map // account number -> shard number; an account's shard does not change
+	shardCache sync.Map      // account number -> shard number; an account's shard does not change
+	nextShard  atomic.Uint32 // counts the accounts made, to spread them
 }
 
 // ReadIndex returns nil once reading shows everything that any node acknowledged before the call.
@@ -152,7 +154,9 @@ func (d *Directory) shardOf(n uint32) (uint32, error) {
 	if err != nil {
 		return 0, named(err, fmt.Sprint("account ", n), ErrNoSuchAccount)
 	}
-	d.shardCache.Store(n, a.Shard)
+	if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+		d.shardCache.Store(n, a.Shard)
+	}
 	return a.Shard, nil
 }
 
@@ -167,12 +171,13 @@ type NewAccount struct {
 }
 
 // AddAccounts makes accounts: all of them, or none and ErrNoSuchDomain, ErrExists, ErrAddress. They take mail when it returns.
-// They are spread over the shards by number.
+// They are spread over the shards.
 func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raftpb.Account, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
 	cmd := &raftpb.AddAccounts{}
+	shards := uint32(len(d.store.shards))
 	for _, n := range list {
 		local, domain := strings.ToLower(n.LocalPart), strings.ToLower(n.Domain)
 		if !validLocalPart(local) || !validDomain(domain) {
@@ -184,7 +189,7 @@ func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raft
 		if err := d.free(local, domain); err != nil {
 			return nil, err
 		}
-		cmd.Accounts = append(cmd.Accounts, &raftpb.Account{LocalPart: local, Domain: domain, QuotaBytes: n.QuotaBytes, QuotaFiles: n.QuotaFiles})
+		cmd.Accounts = append(cmd.Accounts, &raftpb.Account{LocalPart: local, Domain: domain, Shard: d.nextShard.Add(1)%shards + 1, QuotaBytes: n.QuotaBytes, QuotaFiles: n.QuotaFiles})
 	}
 	first, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_AddAccounts{AddAccounts: cmd}})
 	if err != nil {
@@ -196,7 +201,6 @@ func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raft
 		if err != nil {
 			return err
 		}
-		a.Shard = uint32(i+int(first))%uint32(len(d.store.shards)) + 1
 		if list[i].Keys != nil {
 			if a.Recipient, a.Slots, err = list[i].Keys(a.Number); err != nil {
 				return err
@@ -206,6 +210,9 @@ func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raft
 		return err
 	})
 	if err != nil {
+		// The caller's time may be what ran out; what was begun is taken back all the same, or else at the next start.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
 		for i := range list {
 			if a, aerr := d.state.Account(uint32(first) + uint32(i)); aerr == nil {
 				err = errors.Join(err, d.drop(ctx, a))
@@ -479,6 +486,9 @@ func (d *Directory) Resolve(address string) (list []*raftpb.Account, detail stri
 			}
 		}
 	}
+	if len(queue) > 0 {
+		return nil, "", fmt.Errorf("%s@%s stands for more than %d addresses: %w", local, domain, maxAliases, syscall.EIO)
+	}
 	if len(list) == 0 {
 		return nil, "", fmt.Errorf("%s@%s: %w", local, domain, ErrNoSuchAccount)
 	}
@@ -551,11 +561,12 @@ func validDomain(s string) bool {
 // reapOrphans drops, now and then, the pieces of large contents whose delivery never came to its end.
 func (s *Store) reapOrphans(ctx context.Context) {
 	defer s.done.Done()
-	const age, every, limit = time.Hour, 10 * time.Minute, 100
+	const age, every, limit = 24 * time.Hour, 10 * time.Minute, 100 // a delivery may wait long between close and link
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		for _, sh := range s.shards {
+		for i := 0; i < len(s.shards); i++ {
+			sh := s.shards[i]
 			r, err := s.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
 				Before: time.Now().Add(-age).UnixNano(), Limit: limit,
 			}}})
@@ -566,6 +577,7 @@ func (s *Store) reapOrphans(ctx context.Context) {
 				s.log.Warn("dropping contents that nobody names", "shard", sh.id, "error", err)
 			case r.Value > 0:
 				s.log.Info("dropped contents that nobody names", "shard", sh.id, "contents", r.Value)
+				i-- // there may be more
 			}
 		}
 		select {

@@ -81,7 +81,7 @@ func beginFormat(dir string, shards int) (int, error) {
 			return 0, fmt.Errorf("%s has no file %s, but is not empty (%s): %w; name an empty folder to make a new store", dir, formatFile, n, ErrFormat)
 		}
 	}
-	if err := durable.WriteFile(note, formatLine(shards)); err != nil {
+	if err := durable.WriteFile(note, formatLine(shards), 0o600); err != nil {
 		return 0, fmt.Errorf("make data folder: %w", err)
 	}
 	return shards, nil

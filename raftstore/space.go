@@ -19,6 +19,18 @@ type reading struct {
 	free uint64
 }
 
+// newSpace watches the disk of dir. minFree 0 is most, or an eighth of the disk if that is less.
+func newSpace(dir string, minFree, most uint64) (*space, error) {
+	if minFree == 0 {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(dir, &st); err != nil {
+			return nil, err
+		}
+		minFree = min(most, st.Blocks*uint64(st.Bsize)/8)
+	}
+	return &space{dir: dir, minFree: minFree}, nil
+}
+
 // fresh is how long a reading is good for: at 1 GB/s, 64 MiB last for longer.
 const fresh = 50 * time.Millisecond
 

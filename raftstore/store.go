@@ -28,7 +28,8 @@ type Config struct {
 	Shards int    // mail shards of a new store; 0: 4
 	UID    uint32 // owner of new accounts' homes
 	GID    uint32
-	// MinFree octets of the data folder's disk are left free: below, what adds data fails with ENOSPC. 0: 64 MiB.
+	// MinFree octets of the data folder's disk are left free: below, what adds data fails with ENOSPC. 0: as much as all groups may
+	// take at once for segments of the log, flushes and compactions (some 450 MiB with 4 shards), but an eighth of the disk at most.
 	MinFree uint64
 	// CacheSize is the octets of stored blocks kept in memory for all groups together. 0: 64 MiB.
 	CacheSize int64
@@ -51,6 +52,12 @@ type Store struct {
 	done sync.WaitGroup
 }
 
+// Octets of a segment of the log.
+const (
+	directorySegment = 4 << 20
+	shardSegment     = 32 << 20
+)
+
 // leaderWait is how long Open waits for its groups, each of which has only to apply what its last checkpoint did not hold.
 const leaderWait = 2 * time.Minute
 
@@ -61,18 +68,19 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if cfg.Shards == 0 {
 		cfg.Shards = 4
 	}
-	if cfg.MinFree == 0 {
-		cfg.MinFree = 64 << 20
-	}
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 64 << 20
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, space: &space{dir: cfg.Dir, minFree: cfg.MinFree}}
+	s := &Store{cfg: cfg, log: cfg.Logger}
 	var shards int
 	if s.lock, shards, s.fresh, err = openFolder(cfg.Dir, cfg.Shards); err != nil {
+		return nil, err
+	}
+	if s.space, err = newSpace(cfg.Dir, cfg.MinFree, uint64(shards+1)*(shardSegment+2*group.MemTableSize)+128<<20); err != nil {
+		s.lock.Close()
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.Background())
@@ -150,7 +158,7 @@ func (s *Store) group(name, dir string, segment int, newMachine func(*machine.St
 
 func (s *Store) openDirectory() error {
 	var m *directory.Directory
-	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), 4<<20, func(st *machine.Store) machine.Machine {
+	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), directorySegment, func(st *machine.Store) machine.Machine {
 		m = directory.New(st)
 		return m
 	})
@@ -164,7 +172,7 @@ func (s *Store) openDirectory() error {
 func (s *Store) openShard(id uint32) (*Shard, error) {
 	var m *tree.Tree
 	name := fmt.Sprintf("shard-%d", id)
-	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), 32<<20, func(st *machine.Store) machine.Machine {
+	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), shardSegment, func(st *machine.Store) machine.Machine {
 		m = tree.New(st)
 		return m
 	})

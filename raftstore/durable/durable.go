@@ -8,21 +8,21 @@ import (
 	"path/filepath"
 )
 
-// MkdirAll makes a folder with those above it, as os.MkdirAll does, with mode 0700; the names of those that were missing are on
-// disk when it returns.
+// MkdirAll makes a folder with those above it, as os.MkdirAll does, with mode 0700; its name, and those of the ones above that were
+// missing, are on disk when it returns.
 func MkdirAll(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	var missing []string
+	missing := []string{dir} // if it is there, a start that was cut short may have made it without syncing its name
 	for at := dir; ; at = filepath.Dir(at) {
 		if _, err := os.Stat(at); err == nil {
 			break
 		} else if !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		missing = append(missing, at)
+		missing = append(missing, filepath.Dir(at))
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -44,15 +44,15 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// WriteFile replaces a file, mode 0600; after a crash the old or the new one is there.
-func WriteFile(path string, b []byte) error {
+// WriteFile replaces a file; after a crash the old or the new one is there.
+func WriteFile(path string, b []byte, mode os.FileMode) error {
 	partial := path + ".new"
-	f, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return Rename(partial, path)

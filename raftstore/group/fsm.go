@@ -14,12 +14,16 @@ import (
 	"mailraft/raftstore/raftpb"
 )
 
-var appliedKey = []byte{machine.PrefixMeta, 'a'} // the index of the last applied command, 8 octets
+var (
+	appliedKey = []byte{machine.PrefixMeta, 'a'} // the index of the last applied command, 8 octets
+	flushedKey = []byte{machine.PrefixMeta, 's'} // the index of the last snapshot that was noted of this state, 8 octets
+)
 
 // fsm is the raft.FSM: it turns the entries that Raft has committed into one batch.
 type fsm struct {
 	g        *Group
 	requests *requests
+	flushed  uint64 // index of the last snapshot that was noted when the state was opened
 }
 
 func newFSM(g *Group) (*fsm, error) {
@@ -31,8 +35,11 @@ func newFSM(g *Group) (*fsm, error) {
 func (f *fsm) load() error {
 	h := f.g.store.Acquire()
 	defer h.Release()
-	applied, err := readApplied(h)
+	applied, err := readIndex(h, appliedKey)
 	if err != nil {
+		return err
+	}
+	if f.flushed, err = readIndex(h, flushedKey); err != nil {
 		return err
 	}
 	f.g.applied.Store(applied)
@@ -40,8 +47,8 @@ func (f *fsm) load() error {
 	return err
 }
 
-func readApplied(r pebble.Reader) (uint64, error) {
-	v, c, err := r.Get(appliedKey)
+func readIndex(r pebble.Reader, key []byte) (uint64, error) {
+	v, c, err := r.Get(key)
 	if err == pebble.ErrNotFound {
 		return 0, nil
 	}
@@ -50,7 +57,7 @@ func readApplied(r pebble.Reader) (uint64, error) {
 	}
 	defer c.Close()
 	if len(v) != 8 {
-		return 0, fmt.Errorf("applied index is %d octets long", len(v))
+		return 0, fmt.Errorf("stored record is corrupt: index %q is %d octets long", key, len(v))
 	}
 	return binary.BigEndian.Uint64(v), nil
 }
@@ -135,19 +142,28 @@ func (f *fsm) applyOne(b *pebble.Batch, index uint64, cmd *raftpb.Command) (mach
 }
 
 // Snapshot implements raft.FSM. The state is on disk already or will be: Persist flushes it.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return flusher{f.g}, nil }
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.g.Err(); err != nil { // Raft goes on counting entries that were not applied
+		return nil, err
+	}
+	return flusher{f.g}, nil
+}
 
 type flusher struct{ g *Group }
 
-// Persist has the state that was applied so far on disk; the sink takes no octets.
-func (s flusher) Persist(sink raft.SnapshotSink) error {
+// Persist has the state that was applied so far on disk, with the snapshot's index; the sink takes no octets.
+func (s flusher) Persist(to raft.SnapshotSink) error {
 	h := s.g.store.Acquire()
 	defer h.Release()
-	if err := h.Flush(); err != nil {
-		sink.Cancel()
+	err := h.Set(flushedKey, binary.BigEndian.AppendUint64(nil, to.(*sink).meta.Index), pebble.NoSync)
+	if err == nil {
+		err = h.Flush()
+	}
+	if err != nil {
+		to.Cancel()
 		return err
 	}
-	return sink.Close()
+	return to.Close()
 }
 
 // Release implements raft.FSMSnapshot.

@@ -96,6 +96,9 @@ func Open(cfg Config) (_ *Group, err error) {
 	}
 	hlog := raftLogger(g.log)
 	logDir := filepath.Join(cfg.Dir, "wal")
+	if err := recoverLog(logDir); err != nil {
+		return nil, fmt.Errorf("recover Raft log %w", err)
+	}
 	g.logFS = newLogFS()
 	g.wal, err = wal.Open(logDir, wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(hlog), wal.WithSegmentFiler(segment.NewFiler(logDir, g.logFS)))
 	if err != nil {
@@ -109,6 +112,23 @@ func Open(cfg Config) (_ *Group, err error) {
 	g.done.Add(1)
 	go g.runCheckpoints()
 	return g, nil
+}
+
+// matchLog makes sure that log and state are of one another: the state has what was dropped from the log, and nothing that the
+// log does not have.
+func (g *Group) matchLog() error {
+	last, err := g.wal.LastIndex()
+	if err != nil {
+		return err
+	}
+	applied, noted := g.applied.Load(), g.snapshots.noted()
+	switch sole := len(g.raft.GetConfiguration().Configuration().Servers) == 1; {
+	case sole && last < applied && noted < applied: // with more voters it may be a snapshot of another's, newer than the log here
+		return fmt.Errorf("group %s: %w: it ends at index %d, the state has applied %d", g.cfg.Name, ErrLogDamaged, last, applied)
+	case g.fsm.flushed < noted:
+		return fmt.Errorf("group %s: its state in %s is older than its log begins: %w", g.cfg.Name, g.cfg.Dir, ErrMissing)
+	}
+	return nil
 }
 
 func (g *Group) startRaft(hlog *hclogAdapter) error {
@@ -141,15 +161,23 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	if g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport); err != nil {
 		return err
 	}
+	err = errors.Join(g.checkMember(), g.matchLog())
+	if err != nil {
+		err = errors.Join(err, g.raft.Shutdown().Error())
+	}
+	return err
+}
+
+// checkMember makes sure that the replica on the disk is this node's.
+func (g *Group) checkMember() error {
 	var members []string
 	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
-		if s.ID == c.LocalID {
+		if s.ID == raft.ServerID(g.cfg.NodeID) {
 			return nil
 		}
 		members = append(members, string(s.ID))
 	}
-	err = fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), c.LocalID, ErrNotMember)
-	return errors.Join(err, g.raft.Shutdown().Error())
+	return fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), g.cfg.NodeID, ErrNotMember)
 }
 
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
@@ -175,6 +203,9 @@ var ErrMissing = errors.New("group is missing")
 // ErrNotMember says that the replica on the disk belongs to another node.
 var ErrNotMember = errors.New("not this node's replica")
 
+// ErrClosed says that the replica is being closed.
+var ErrClosed = fmt.Errorf("replica is closed: %w", syscall.EIO)
+
 // ErrNoLeader says that the group has no leader now, or that this node is not it.
 var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)
 
@@ -192,8 +223,8 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 		return machine.Result{}, err
 	}
 	data, err := proto.Marshal(cmd)
-	if err != nil {
-		return machine.Result{}, err
+	if err != nil { // a name that is not UTF-8
+		return machine.Result{}, errors.Join(err, syscall.EINVAL)
 	}
 	var timeout time.Duration
 	if deadline, ok := ctx.Deadline(); ok {
@@ -204,8 +235,14 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 		if broken := g.Err(); broken != nil {
 			return machine.Result{}, broken
 		}
+		if errors.Is(err, wal.ErrSealed) { // the next segment could not be made, and raft-wal does not try again
+			g.fail(err)
+			return machine.Result{}, g.Err()
+		}
 		switch {
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrRaftShutdown):
+		case errors.Is(err, raft.ErrRaftShutdown):
+			return machine.Result{}, ErrClosed
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 			return machine.Result{}, ErrNoLeader
 		case errors.Is(err, raft.ErrEnqueueTimeout):
 			return machine.Result{}, syscall.ETIMEDOUT
@@ -259,6 +296,8 @@ func (g *Group) WaitLeader(ctx context.Context) error {
 		select {
 		case <-g.raft.LeaderCh(): // tells one of those who wait; the others look again soon
 		case <-time.After(20 * time.Millisecond):
+		case <-g.stop:
+			return ErrClosed
 		case <-ctx.Done():
 			return fmt.Errorf("group %s: %w: %w", g.cfg.Name, ErrNoLeader, ctx.Err())
 		}

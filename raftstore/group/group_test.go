@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -341,6 +342,9 @@ func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
 	c.start(0)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, []byte("in the snapshot")))
+	if err := g.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
 	r, _, err := g.checkpointStream()
 	if err != nil {
 		t.Fatal(err)
@@ -382,6 +386,116 @@ func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(snaps, receivedFile)); !os.IsNotExist(err) {
 		t.Errorf("received file: %v", err)
+	}
+}
+
+// A crash after a batch filled its segment, before that was noted in the log's metadata: the log goes on in a new segment.
+func TestACrashAtTheEndOfASegment(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	dir := filepath.Join(c.dir, "n0", "wal")
+	data := bytes.Repeat([]byte("x"), 100<<10)
+	seq := uint64(0)
+	next := func() {
+		seq++
+		mustPropose(t, g, put(1, seq, seq, uint32(seq), data))
+	}
+	segments := func() int {
+		m, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(m)
+	}
+	// Metadata from before a segment was sealed, beside segments from after it.
+	meta, err := os.ReadFile(filepath.Join(dir, "wal-meta.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for segments() == 1 {
+		next()
+	}
+	c.stop(0)
+	if err := os.WriteFile(filepath.Join(dir, "wal-meta.db"), meta, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newest, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil || len(newest) < 2 {
+		t.Fatal(newest, err)
+	}
+	for _, path := range newest[1:] {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the new segment held is lost with it here, so the state must not know of it either.
+	if err := os.RemoveAll(filepath.Join(c.dir, "n0", firstState)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+	g = c.leader()
+	sealed := g.applied.Load()
+	if sealed < 9 {
+		t.Errorf("applied %d entries of the sealed segment", sealed)
+	}
+	seq += 100
+	next()
+	c.stop(0)
+	c.start(0)
+	g = c.leader()
+	if g.applied.Load() <= sealed {
+		t.Error("what came after is lost")
+	}
+}
+
+// A batch that was torn by a power cut, at any octet, is as if it had never been; one that is damaged before others is told.
+func TestATornBatch(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	for i := range 5 {
+		mustPropose(t, g, put(1, uint64(i+1), uint64(i+1), uint32(i), bytes.Repeat([]byte{byte(i)}, 300)))
+	}
+	c.stop(0)
+	dir := filepath.Join(c.dir, "n0", "wal")
+	paths, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil || len(paths) != 1 {
+		t.Fatal(paths, err)
+	}
+	whole, err := os.ReadFile(paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := readSegment(paths[0])
+	if err != nil || all.torn || all.entries < 5 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for at := all.end - 1; at > all.end-320; at -= 7 { // the last batch is longer
+		if err := os.WriteFile(paths[0], append(bytes.Clone(whole[:at]), make([]byte, int64(len(whole))-at)...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := recoverLog(dir); err != nil {
+			t.Fatalf("cut at %d of %d: %v", at, all.end, err)
+		}
+		b, err := readSegment(paths[0])
+		if err != nil || b.torn || b.entries != all.entries-1 {
+			t.Fatalf("cut at %d of %d: %+v, %v", at, all.end, b, err)
+		}
+	}
+	for at := int64(0); at < all.end-400; at += 53 {
+		bad := bytes.Clone(whole)
+		bad[at] ^= 0x10
+		if err := os.WriteFile(paths[0], bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := recoverLog(dir); errors.Is(err, ErrLogDamaged) {
+			continue
+		}
+		// The spare octets of a commit frame's head mean nothing, and no checksum has them.
+		if b, err := readSegment(paths[0]); err != nil || b.entries != all.entries {
+			t.Errorf("octet %d of %d turned: %v, %+v", at, all.end, err, b)
+		}
 	}
 }
 

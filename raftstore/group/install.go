@@ -81,7 +81,7 @@ func (g *Group) unpack(r io.Reader) (string, error) {
 	if err := errors.Join(readStream(r, dir), durable.SyncDir(dir)); err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := durable.WriteFile(filepath.Join(g.cfg.Dir, stateFile), []byte(filepath.Base(dir))); err != nil {
+	if err := durable.WriteFile(filepath.Join(g.cfg.Dir, stateFile), []byte(filepath.Base(dir)), 0o600); err != nil {
 		return "", err
 	}
 	return dir, g.snapshots.installed()

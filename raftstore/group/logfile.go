@@ -33,7 +33,7 @@ func (l *logFS) Create(dir, name string, size uint64) (types.WritableFile, error
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	spare := filepath.Join(dir, spareFile)
-	if fi, err := os.Stat(spare); err != nil || uint64(fi.Size()) != size {
+	if !isSpare(spare, size) {
 		if err := writeZeros(spare, size); err != nil {
 			return nil, err
 		}
@@ -56,6 +56,12 @@ func (l *logFS) Create(dir, name string, size uint64) (types.WritableFile, error
 	l.ready.Add(1)
 	go l.prepare(spare, size)
 	return &logFile{f}, nil
+}
+
+// isSpare tells whether the file is a segment made ready. After a crash it may be another name of a segment in use.
+func isSpare(path string, size uint64) bool {
+	fi, err := os.Stat(path)
+	return err == nil && uint64(fi.Size()) == size && fi.Sys().(*syscall.Stat_t).Nlink == 1
 }
 
 // prepare makes the next segment's file. When it can't, Create will try again and tell why.

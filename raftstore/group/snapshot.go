@@ -72,7 +72,7 @@ func writeNote(path string, meta *raft.SnapshotMeta) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(path, b)
+	return durable.WriteFile(path, b, 0o600)
 }
 
 // installed says that the received snapshot is the state now.
@@ -83,7 +83,22 @@ func (s *snapshotStore) installed() error {
 		return err
 	}
 	s.got = false
-	return errors.Join(os.Remove(filepath.Join(s.dir, receivedNote)), os.Remove(filepath.Join(s.dir, receivedFile)), durable.SyncDir(s.dir))
+	// The note goes first: while it is there, the file must be.
+	err := errors.Join(os.Remove(filepath.Join(s.dir, receivedNote)), durable.SyncDir(s.dir))
+	if err == nil {
+		err = os.Remove(filepath.Join(s.dir, receivedFile))
+	}
+	return err
+}
+
+// noted is the index of the last snapshot of this replica's own state; 0: there is none, or it is not installed yet.
+func (s *snapshotStore) noted() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil || s.got {
+		return 0
+	}
+	return s.last.Index
 }
 
 // Create implements raft.SnapshotStore.
@@ -143,7 +158,7 @@ func (k *sink) ID() string { return k.meta.ID }
 
 func (k *sink) Write(p []byte) (int, error) {
 	if k.f == nil {
-		f, err := os.OpenFile(filepath.Join(k.s.dir, receivedFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+		f, err := os.OpenFile(filepath.Join(k.s.dir, receivedFile+".new"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 		if err != nil {
 			return 0, err
 		}
@@ -161,7 +176,17 @@ func (k *sink) Close() error {
 		if err := errors.Join(k.w.Flush(), k.f.Sync(), k.f.Close()); err != nil {
 			return err
 		}
+		// One that came before and was not installed is given up, its note first.
 		name = receivedNote
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := durable.SyncDir(s.dir); err != nil {
+			return err
+		}
+		if err := durable.Rename(filepath.Join(s.dir, receivedFile+".new"), filepath.Join(s.dir, receivedFile)); err != nil {
+			return err
+		}
 	}
 	if err := writeNote(filepath.Join(s.dir, name), k.meta); err != nil {
 		return err
@@ -174,7 +199,7 @@ func (k *sink) Cancel() error {
 	if k.f == nil {
 		return nil
 	}
-	return errors.Join(k.f.Close(), os.Remove(filepath.Join(k.s.dir, receivedFile)))
+	return errors.Join(k.f.Close(), os.Remove(filepath.Join(k.s.dir, receivedFile+".new")))
 }
 
 // A stream is: "mailraft checkpoint 1\n"; for each file the length of its name (2 octets), its name, its size (8), its octets,

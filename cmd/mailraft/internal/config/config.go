@@ -51,7 +51,7 @@ func Default() *Config {
 		User:   "5000:5000",
 		Shards: 4,
 
-		MinFree:     256 << 20,
+		MinFree:     0,
 		LogLevel:    "info",
 		LogFormat:   "auto",
 		UnlockGrace: 30 * time.Second,

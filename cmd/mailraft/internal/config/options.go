@@ -28,7 +28,7 @@ func (c *Config) options() []option {
 		{"node", (*text)(&c.Node), "This node's name among the replicas. It is kept in the data folder and cannot be changed later."},
 		{"user", (*text)(&c.User), "Who the proxies run as and who owns the mail: user, user:group, or numbers, which need no entry in\n/etc/passwd."},
 		{"shards", (*count)(&c.Shards), "How many Raft groups share the mailboxes, decided when the data folder is made."},
-		{"min_free", &c.MinFree, "With less than this free on the disk of the data folder, nothing more is stored (ENOSPC, SMTP 452)."},
+		{"min_free", &c.MinFree, "With less than this free on the disk of the data folder, nothing more is stored (ENOSPC, SMTP 452). 0: what the store may need at once, 450 MiB with 4 shards, but an eighth of the disk at most."},
 		{"max_message", &c.MaxMessage, "The largest message that is taken, by SMTP, LMTP and IMAP APPEND."},
 		{"unlock_grace", (*duration)(&c.UnlockGrace), "How long an account stays unlocked after its last session ended."},
 		{"stop_timeout", (*duration)(&c.StopTimeout), "How long the proxies may take to finish their commands when the daemon stops."},

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"mailraft/cmd/mailraft/internal/config"
-	"mailraft/cmd/mailraft/internal/durable"
+	"mailraft/raftstore/durable"
 	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/supervise"

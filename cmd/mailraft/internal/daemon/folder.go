@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"mailraft/cmd/mailraft/internal/durable"
+	"mailraft/raftstore/durable"
 )
 
 // Folders, and a file, in the data folder.
@@ -41,11 +41,33 @@ func claim(data, node string) error {
 	name, err := NodeName(data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := unused(data); err != nil {
+			return err
+		}
 		return durable.WriteFile(filepath.Join(data, nodeFile), []byte(node+"\n"), 0o600)
 	case err != nil:
 		return err
 	case name != node:
 		return fmt.Errorf("node: the data folder %s is that of the node %q, not of %q; a node keeps its name", data, name, node)
+	}
+	return nil
+}
+
+// unused tells whether a folder that no node was started with may become a data folder: there is nothing in it but what a first
+// start that was cut short has left, or a new file system's lost+found.
+func unused(data string) error {
+	entries, err := os.ReadDir(data)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case storeFolder, tlsFolder, spillFolder, "lost+found":
+		default:
+			if !strings.HasPrefix(e.Name(), nodeFile) {
+				return fmt.Errorf("data: %s is no data folder, and is not empty (%s); name an empty folder", data, e.Name())
+			}
+		}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"mailraft/cmd/mailraft/internal/durable"
+	"mailraft/raftstore/durable"
 )
 
 // Pair is a certificate with its chain, and its private key, both in PEM.
