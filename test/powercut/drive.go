@@ -32,7 +32,7 @@ func ServeIfAsked() {
 	os.Exit(0)
 }
 
-// serve does what it is told, one word a line, and answers "ok" to each. It ends, unmounted, with its input.
+// serve does what it is told, a word and at most one number a line, and answers "ok" to each. It ends, unmounted, with its input.
 func serve(path string, in io.Reader, out io.Writer) error {
 	k := disk.New()
 	m, err := k.Mount(path)
@@ -41,16 +41,31 @@ func serve(path string, in io.Reader, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "ok")
 	lines := bufio.NewScanner(in)
+	var struck <-chan struct{}
 	for lines.Scan() {
-		var seed uint64
-		switch word, arg, _ := strings.Cut(lines.Text(), " "); word {
+		word, arg, _ := strings.Cut(lines.Text(), " ")
+		var number uint64
+		if arg != "" {
+			if _, err := fmt.Sscan(arg, &number); err != nil {
+				return err
+			}
+		}
+		answer := ""
+		switch word {
 		case "lose":
 			m.Cut(nil)
 		case "tear":
-			if _, err := fmt.Sscan(arg, &seed); err != nil {
-				return err
-			}
-			m.Cut(rand.New(rand.NewPCG(seed, seed)))
+			m.Cut(rand.New(rand.NewPCG(number, number)))
+		case "lose-at":
+			struck = m.AtSync(int(number), true, nil)
+		case "tear-at":
+			struck = m.AtSync(int(number), true, rand.New(rand.NewPCG(number, number)))
+		case "hang-at":
+			struck = m.AtSync(int(number), false, nil)
+		case "await":
+			<-struck
+		case "syncs":
+			answer = fmt.Sprint(" ", k.Syncs())
 		case "restore":
 			if err := m.Close(); err != nil {
 				return err
@@ -61,7 +76,7 @@ func serve(path string, in io.Reader, out io.Writer) error {
 		default:
 			return fmt.Errorf("no such order: %q", word)
 		}
-		fmt.Fprintln(out, "ok")
+		fmt.Fprintln(out, "ok"+answer)
 	}
 	return m.Close()
 }
@@ -96,22 +111,30 @@ func Start(path string) (*Drive, error) {
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
 	}
-	return d, d.answer()
+	_, err = d.answer()
+	return d, err
 }
 
-func (d *Drive) answer() error {
+// answer reads "ok" and what follows it.
+func (d *Drive) answer() (string, error) {
 	line, err := d.out.ReadString('\n')
-	if err != nil || line != "ok\n" {
-		return fmt.Errorf("disk at %s answered %q: %v", d.Path, line, err)
+	rest, ok := strings.CutPrefix(line, "ok")
+	if err != nil || !ok {
+		return "", fmt.Errorf("disk at %s answered %q: %v", d.Path, line, err)
 	}
-	return nil
+	return strings.TrimSpace(rest), nil
 }
 
 func (d *Drive) order(line string) error {
+	_, err := d.ask(line)
+	return err
+}
+
+func (d *Drive) ask(line string) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, err := fmt.Fprintln(d.in, line); err != nil {
-		return err
+		return "", err
 	}
 	return d.answer()
 }
@@ -121,6 +144,32 @@ func (d *Drive) Lose() error { return d.order("lose") }
 
 // Tear cuts the power as Lose does, but a part of what was not synced, drawn by the seed, came to the disk.
 func (d *Drive) Tear(seed uint64) error { return d.order(fmt.Sprint("tear ", seed)) }
+
+// When says what happens at a sync.
+type When string
+
+// Before the sync is done, the power is cut and what was not synced is lost, or a part of it comes through; or the disk hangs, as
+// if the power was cut, but loses nothing: that is the moment to kill who uses it.
+const (
+	LoseAt When = "lose-at"
+	TearAt When = "tear-at"
+	HangAt When = "hang-at"
+)
+
+// AtSync has it happen at the n-th sync from now. Await waits for it.
+func (d *Drive) AtSync(w When, n int) error { return d.order(fmt.Sprint(w, " ", n)) }
+
+// Await returns when what AtSync announced has happened.
+func (d *Drive) Await() error { return d.order("await") }
+
+// Syncs is how many syncs the disk has been asked for.
+func (d *Drive) Syncs() (n int, err error) {
+	s, err := d.ask("syncs")
+	if err == nil {
+		_, err = fmt.Sscan(s, &n)
+	}
+	return n, err
+}
 
 // Restore brings the disk up again with what was on it, at the same path.
 func (d *Drive) Restore() error { return d.order("restore") }

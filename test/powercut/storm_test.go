@@ -43,11 +43,38 @@ func survives(t *testing.T, kind string, most int) {
 				}
 				acked = append(acked, s.kill(t, d)...)
 			}
-			s := startStorm(t, d, kind, -1, acked)
-			if err := s.cmd.Wait(); err != nil {
-				t.Errorf("closing: %v\n%s", err, s.errors.String())
-			}
+			startStorm(t, d, kind, -1, acked).end(t)
 			t.Logf("%d messages acknowledged over %d cuts", len(acked), cuts/2)
+		})
+	}
+}
+
+// TestFirstStart cuts the power, or kills the program, at the syncs of its first start, one after the other. The next start has
+// to make of it what the first would have, and that has to last.
+func TestFirstStart(t *testing.T) {
+	d := start(t)
+	startStorm(t, d, "store", -1, nil).end(t)
+	all, err := d.Syncs()
+	must(t, err)
+	if all < 10 {
+		t.Fatalf("a whole start takes %d syncs", all)
+	}
+	step := max(1, all/40)
+	for _, when := range []When{LoseAt, TearAt, HangAt} {
+		t.Run(string(when), func(t *testing.T) {
+			for n := 1; n <= all-3; n += step { // the last few vary
+				d := start(t)
+				must(t, d.AtSync(when, n))
+				s := launchStorm(t, d, "store", -1, nil)
+				must(t, d.Await())
+				s.kill(t, d)
+				s = startStorm(t, d, "store", 0, nil)
+				line, err := s.line()
+				must(t, err)
+				must(t, d.Lose())
+				acked := append(s.kill(t, d), line)
+				startStorm(t, d, "store", -1, acked).end(t)
+			}
 		})
 	}
 }
@@ -62,6 +89,17 @@ type stormProcess struct {
 // startStorm starts the storm on the disk and waits until it has found all that was acknowledged.
 func startStorm(t *testing.T, d *Drive, kind string, round int, acked []string) *stormProcess {
 	t.Helper()
+	s := launchStorm(t, d, kind, round, acked)
+	line, err := s.line()
+	if want := fmt.Sprint("checked ", len(acked)); err != nil || line != want {
+		t.Fatalf("round %d: %q, %v, want %q\n%s", round, line, err, want, s.wait())
+	}
+	return s
+}
+
+// launchStorm starts the storm and does not wait.
+func launchStorm(t *testing.T, d *Drive, kind string, round int, acked []string) *stormProcess {
+	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
 	s := &stormProcess{cmd: exec.Command(exe)}
@@ -72,16 +110,20 @@ func startStorm(t *testing.T, d *Drive, kind string, round int, acked []string) 
 	must(t, err)
 	s.out = bufio.NewReader(out)
 	must(t, s.cmd.Start())
-	line, err := s.line()
-	if want := fmt.Sprint("checked ", len(acked)); err != nil || line != want {
-		t.Fatalf("round %d: %q, %v, want %q\n%s", round, line, err, want, s.wait())
-	}
 	return s
 }
 
 func (s *stormProcess) line() (string, error) {
 	line, err := s.out.ReadString('\n')
 	return strings.TrimSuffix(line, "\n"), err
+}
+
+// end waits for a process that ends by itself.
+func (s *stormProcess) end(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Wait(); err != nil {
+		t.Errorf("closing: %v\n%s", err, s.errors.String())
+	}
 }
 
 // wait ends the process and answers what it had to complain about.

@@ -158,7 +158,7 @@ func (m *Mount) ReleaseDir(in *fuse.ReleaseIn) {
 }
 
 func (m *Mount) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	if !m.begin() {
+	if !m.beginSync() {
 		return fuse.EIO
 	}
 	defer m.end()

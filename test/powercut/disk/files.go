@@ -74,11 +74,10 @@ func (m *Mount) Write(_ <-chan struct{}, in *fuse.WriteIn, p []byte) (uint32, fu
 }
 
 func (m *Mount) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	if !m.begin() {
+	if !m.beginSync() {
 		return fuse.EIO
 	}
 	defer m.end()
-	m.disk.syncs++
 	m.handles[in.Fh].data.sync()
 	return fuse.OK
 }

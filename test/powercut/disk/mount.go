@@ -22,6 +22,10 @@ type Mount struct {
 	handles map[uint64]*handle
 	handle  uint64 // the last one given
 
+	left   int           // syncs until struck, 0: it is not awaited
+	at     func()        // what happens then
+	struck chan struct{} // closed when it has happened
+
 	off  bool          // guarded by disk.mu: the power was cut
 	gone chan struct{} // closed when those who still wait get their error
 	once sync.Once
@@ -51,6 +55,7 @@ func (k *Disk) Mount(path string) (*Mount, error) {
 		path:          path,
 		nodes:         map[uint64]*node{fuse.FUSE_ROOT_ID: {inode: k.root, lookups: 1}},
 		handles:       map[uint64]*handle{},
+		struck:        make(chan struct{}),
 		gone:          make(chan struct{}),
 	}
 	server, err := fuse.NewServer(m, path, &fuse.MountOptions{
@@ -74,6 +79,26 @@ func (m *Mount) Cut(tear *rand.Rand) {
 	m.disk.lose(tear)
 }
 
+// AtSync has the power cut, as Cut does, when the n-th sync from now is asked for, and before it is done. When cut is false the
+// disk hangs from there on, but loses nothing: whoever uses it can be killed there. The channel is closed when that is so.
+func (m *Mount) AtSync(n int, cut bool, tear *rand.Rand) <-chan struct{} {
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
+	m.left, m.at = n, func() {
+		if cut {
+			m.disk.lose(tear)
+		}
+	}
+	return m.struck
+}
+
+// Syncs is how many syncs there have been.
+func (k *Disk) Syncs() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.syncs
+}
+
 // Close unmounts, after a cut or without one. Without one, nothing is lost. Files still open are dead.
 func (m *Mount) Close() error {
 	m.once.Do(func() { close(m.gone) })
@@ -93,6 +118,25 @@ func (m *Mount) begin() bool {
 	m.disk.mu.Unlock()
 	<-m.gone
 	return false
+}
+
+// beginSync is begin for a request that syncs.
+func (m *Mount) beginSync() bool {
+	if !m.begin() {
+		return false
+	}
+	m.disk.syncs++
+	if m.left > 0 {
+		if m.left--; m.left == 0 {
+			m.off = true
+			m.at()
+			close(m.struck)
+			m.end()
+			<-m.gone
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Mount) end() { m.disk.mu.Unlock() }
