@@ -62,7 +62,11 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	if size > tree.MaxContent {
 		return nil, syscall.EFBIG
 	}
-	key, err := f.acct.key()
+	acct, err := m.gate.account(f.acct.number) // its key may be another one than when the file was opened
+	if err != nil {
+		return nil, err
+	}
+	key, err := acct.key()
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +80,7 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	c := &content{id: id, size: uint64(size)}
 	p := pieces{m: m, acct: f.acct, id: id}
 	if b, ok := f.buf.Bytes(); ok {
-		sealed, err := f.acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key)
+		sealed, err := acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key)
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +219,7 @@ func (m *mount) flush(f *file) error {
 		return nil
 	}
 	f.mu.Lock()
-	gone, committed, names, mtime := f.gone, f.committed, f.names, f.stat.Mtime
+	gone, committed, names, size, mtime := f.gone, f.committed, f.names, f.stat.Size, f.stat.Mtime
 	f.mu.Unlock()
 	if !committed || gone {
 		if names == 0 { // nobody can name it any more
@@ -244,7 +248,9 @@ func (m *mount) flush(f *file) error {
 		}
 		f.mu.Lock()
 		f.dirty = true
+		f.stat.Size, f.stat.Mtime = size, mtime // others may have asked for the committed ones meanwhile
 		f.mu.Unlock()
+		m.inval.attributes(f.ino)
 		return err
 	}
 	m.inval.attributes(f.ino) // its times are the commit's now

@@ -97,17 +97,21 @@ func (f *file) open(id seal.Identity) error {
 	if f.reader != nil {
 		return nil
 	}
+	var r *seal.Reader
 	var err error
 	switch {
 	case f.sealed != nil && f.sealed.id != 0 && !f.sealed.pieces:
 		c := f.sealed
-		f.reader, err = seal.Open(bytes.NewReader(c.inline), int64(len(c.inline)), int64(c.size), id)
+		r, err = seal.Open(bytes.NewReader(c.inline), int64(len(c.inline)), int64(c.size), id)
 	case f.pin != nil && f.pin.id != 0:
 		var src io.ReaderAt = f.pin.at
 		if f.pin.at == nil {
 			src = bytes.NewReader(f.pin.inline)
 		}
-		f.reader, err = seal.Open(src, int64(f.pin.octets), int64(f.pin.size), id)
+		r, err = seal.Open(src, int64(f.pin.octets), int64(f.pin.size), id)
+	}
+	if err == nil {
+		f.reader = r
 	}
 	return err
 }

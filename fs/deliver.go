@@ -50,7 +50,10 @@ func (m *mount) deliverOrLink(f *file, parent tree.Ino, name string, replace boo
 // linkCommitted adds a name to a committed file. It cannot replace another file by it in one commit: EXDEV.
 func (m *mount) linkCommitted(f *file, parent tree.Ino, name string, replace bool) error {
 	if replace {
-		if de, err := f.acct.view.Lookup(parent, name); err == nil && de.Ino != f.ino {
+		switch de, err := f.acct.view.Lookup(parent, name); {
+		case err == nil && de.Ino == f.ino: // it has the name already: rename(2) does nothing
+			return nil
+		case err == nil:
 			return syscall.EXDEV
 		}
 	}
@@ -61,7 +64,7 @@ func (m *mount) linkCommitted(f *file, parent tree.Ino, name string, replace boo
 
 // settleDoubt finds out whether a delivery that got no answer was committed after all. Called with io.
 func (m *mount) settleDoubt(f *file) error {
-	if err := f.acct.shard.ReadIndex(m.time.context()); err != nil {
+	if err := f.acct.shard.Barrier(m.time.context()); err != nil {
 		return err
 	}
 	_, err := f.acct.view.Inode(f.ino)

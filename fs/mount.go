@@ -101,6 +101,9 @@ func Mount(cfg Config) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", path, err)
 	}
+	if err := keepDevices(); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount %s: %w", path, err), unix.Unmount(path, unix.MNT_DETACH))
+	}
 	fs := &FS{mount: m, server: server, path: path, ended: make(chan struct{})}
 	m.inval.start(server)
 	m.serving.Store(true)
@@ -116,6 +119,7 @@ func Mount(cfg Config) (*FS, error) {
 		m.inval.stop()
 		m.background.Wait()
 		m.end()
+		m.background.Wait() // for the contents that end gave up
 	}()
 	if err := server.WaitMount(); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount %s: %w", path, err), fs.Unmount())

@@ -266,3 +266,7 @@ func (sh *Shard) View() *tree.View { return sh.tree.View() }
 
 // ReadIndex returns nil once View shows everything that any node acknowledged before the call.
 func (sh *Shard) ReadIndex(ctx context.Context) error { return sh.group.ReadIndex(ctx) }
+
+// Barrier returns nil once everything is applied here that was proposed in this shard before the call and will ever be committed:
+// also what got no answer.
+func (sh *Shard) Barrier(ctx context.Context) error { return sh.group.Barrier(ctx) }

@@ -76,7 +76,10 @@ func Open(src io.ReaderAt, sealedSize, size int64, ids ...Identity) (*Reader, er
 		return nil, err
 	}
 	if frames(size) > 1 {
-		return r, r.readSeekTable(stream)
+		if err := r.readSeekTable(stream); err != nil {
+			return nil, err
+		}
+		return r, nil
 	}
 	if stream > int64(size)+maxFrameOverhead {
 		return nil, ErrSize

@@ -183,6 +183,9 @@ func (g *Group) checkMember() error {
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32
 
+// closeWait is how long Close waits for the state to be flushed.
+const closeWait = 10 * time.Second
+
 // Close flushes the state and ends the replica.
 func (g *Group) Close() error {
 	close(g.stop)
@@ -190,7 +193,14 @@ func (g *Group) Close() error {
 	g.done.Wait()
 	h := g.store.Acquire()
 	if g.Err() == nil {
-		err = errors.Join(err, h.Flush()) // so that the next start has nothing to apply again
+		// So that the next start has nothing to apply again. On a full disk it never ends, and nothing is lost without it.
+		if flushed, ferr := h.AsyncFlush(); ferr == nil {
+			select {
+			case <-flushed:
+			case <-time.After(closeWait):
+				g.log.Warn("closing without having flushed the state; the next start applies it again from the log")
+			}
+		}
 	}
 	err = errors.Join(err, h.Release(), g.wal.Close(), g.store.Close())
 	g.logFS.wait()
@@ -278,6 +288,18 @@ func (g *Group) ReadIndex(ctx context.Context) error {
 	// The barrier is an entry of its own. It also is what makes this true in a leader's first moments, before it has committed
 	// anything in its term.
 	return g.raft.Barrier(remaining(ctx)).Error()
+}
+
+// Barrier returns nil once everything is applied here that was proposed before and will ever be committed: also what got no answer.
+// ErrNoLeader when this node does not lead.
+func (g *Group) Barrier(ctx context.Context) error {
+	if err := g.Err(); err != nil {
+		return err
+	}
+	if err := g.raft.Barrier(remaining(ctx)).Error(); err != nil {
+		return errors.Join(ErrNoLeader, err)
+	}
+	return g.Err()
 }
 
 func remaining(ctx context.Context) time.Duration {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"os"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -77,8 +78,9 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.log.Error("state store: " + fmt.Sprintf(format, args...))
 }
 
-// Fatalf is called when going on would lose data: Pebble wants the process to end.
+// Fatalf is called when Pebble can't note which files make up the state: going on would lose data, and it does not return. The
+// program ends, and its next start goes on from the log.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	l.log.Error("state store can't go on: " + fmt.Sprintf(format, args...))
-	panic("state store: " + fmt.Sprintf(format, args...))
+	os.Exit(1)
 }

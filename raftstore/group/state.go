@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,6 +30,7 @@ func (g *Group) openState(dir string) (*pebble.DB, error) {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLogger{g.log},
 		FS:                          vfs.Default,
+		EventListener:               g.stateEvents(),
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -78,5 +80,34 @@ func (g *Group) runCheckpoints() {
 		default:
 			g.log.Error("checkpoint failed; the log grows until one succeeds", "error", err)
 		}
+	}
+}
+
+// stateEvents has Pebble tell of what went wrong behind the scenes, and keeps it from trying again at once, for ever. That an octet
+// on the disk has changed is the reader's to hear, who gets an error; Pebble's own listener would end the program.
+func (g *Group) stateEvents() *pebble.EventListener {
+	const first, most = 10 * time.Millisecond, 2 * time.Second
+	var pause atomic.Int64
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			wait := min(max(2*time.Duration(pause.Load()), first), most)
+			pause.Store(int64(wait))
+			g.log.Error("writing the state failed; it is tried again", "error", err, "in", wait)
+			select { // called with no lock held, by the goroutine that failed
+			case <-time.After(wait):
+			case <-g.stop:
+			}
+		},
+		FlushEnd:      func(i pebble.FlushInfo) { resetOn(i.Err, &pause) },
+		CompactionEnd: func(i pebble.CompactionInfo) { resetOn(i.Err, &pause) },
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			g.log.Error("the state on disk is damaged", "path", i.Path, "error", i.Details)
+		},
+	}
+}
+
+func resetOn(err error, pause *atomic.Int64) {
+	if err == nil {
+		pause.Store(0)
 	}
 }
