@@ -10,12 +10,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mailraft/test/node"
 )
 
 func TestMain(m *testing.M) {
 	ServeIfAsked()
 	stormIfAsked()
-	os.Exit(m.Run())
+	node.Main(m)
 }
 
 func start(t *testing.T) *Drive {

@@ -112,8 +112,8 @@ func storm(kind, dir string, round int, in io.Reader, out io.Writer) error {
 	return *failed.Load()
 }
 
-// message makes the content that belongs to a name: mostly some KiB, at times enough for several pieces.
-func message(name string) []byte {
+// content makes the content that belongs to a name: mostly some KiB, at times enough for several pieces.
+func content(name string) []byte {
 	h := fnv.New64a()
 	io.WriteString(h, name)
 	r := rand.New(rand.NewPCG(h.Sum64(), 1))
@@ -145,10 +145,10 @@ func deliver(ctx context.Context, k keeper, a tree.Account, name string) error {
 	if err != nil {
 		return err
 	}
-	data := message(name)
-	content := &raftpb.Content{Id: uint64(ino), SealedSize: uint64(len(data)), Size: uint64(len(data))}
+	data := content(name)
+	sealed := &raftpb.Content{Id: uint64(ino), SealedSize: uint64(len(data)), Size: uint64(len(data))}
 	if len(data) <= tree.MaxInline {
-		content.Inline = data
+		sealed.Inline = data
 	} else {
 		for i := 0; i*tree.MaxPiece < len(data); i++ {
 			piece := data[i*tree.MaxPiece : min((i+1)*tree.MaxPiece, len(data))]
@@ -161,7 +161,7 @@ func deliver(ctx context.Context, k keeper, a tree.Account, name string) error {
 		}
 	}
 	r, err := k.propose(ctx, a, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
-		Parent: uint64(dir.Ino), Name: []byte(name), Inode: uint64(ino), Mode: syscall.S_IFREG | 0o600, Content: content,
+		Parent: uint64(dir.Ino), Name: []byte(name), Inode: uint64(ino), Mode: syscall.S_IFREG | 0o600, Content: sealed,
 	}}})
 	return errors.Join(err, r.Err())
 }
@@ -235,7 +235,7 @@ func whole(v *tree.View, m tree.IndexEntry) error {
 	if err := errors.Join(err, c.Close()); err != nil {
 		return err
 	}
-	if string(got) != string(message(m.Name)) {
+	if string(got) != string(content(m.Name)) {
 		return errors.New("is not what was delivered")
 	}
 	return nil
