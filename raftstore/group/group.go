@@ -148,6 +148,15 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	if err != nil {
 		return err
 	}
+	if last, err := g.wal.LastIndex(); err != nil {
+		return err
+	} else if has && last == 0 && len(g.cfg.Bootstrap) > 0 && g.snapshots.last == nil {
+		// A bootstrap stores its term, and then the configuration. It was cut short between them: it begins again.
+		if err := g.wal.SetUint64([]byte("CurrentTerm"), 0); err != nil {
+			return err
+		}
+		has = false
+	}
 	switch {
 	case has:
 	case len(g.cfg.Bootstrap) == 0:
@@ -224,7 +233,8 @@ var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)
 var ErrUncertain = fmt.Errorf("leader lost while committing: %w", syscall.EIO)
 
 // Propose commits the command on a quorum and answers what applying it gave. Errors: ErrNoLeader (nothing was proposed),
-// ErrUncertain, context errors before it was proposed, and whatever broke this replica.
+// ErrUncertain, whatever broke this replica, and ETIMEDOUT or ErrClosed when the context or the replica ended first: then it may be
+// committed yet.
 func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
 	if err := g.Err(); err != nil {
 		return machine.Result{}, err
@@ -241,7 +251,7 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 		timeout = time.Until(deadline)
 	}
 	f := g.raft.Apply(data, timeout)
-	if err := f.Error(); err != nil {
+	if err := g.await(ctx, f); err != nil {
 		if broken := g.Err(); broken != nil {
 			return machine.Result{}, broken
 		}
@@ -250,8 +260,10 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 			return machine.Result{}, g.Err()
 		}
 		switch {
-		case errors.Is(err, raft.ErrRaftShutdown):
+		case errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, ErrClosed):
 			return machine.Result{}, ErrClosed
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+			return machine.Result{}, errors.Join(err, syscall.ETIMEDOUT)
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 			return machine.Result{}, ErrNoLeader
 		case errors.Is(err, raft.ErrEnqueueTimeout):
@@ -268,6 +280,23 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 		return machine.Result{}, r
 	}
 	return machine.Result{}, fmt.Errorf("group %s: entry was not applied: %w", g.cfg.Name, syscall.EIO)
+}
+
+// await waits for a proposal's end, which a disk that hangs can keep away, and a shutdown.
+func (g *Group) await(ctx context.Context, f raft.Future) error {
+	if ctx.Done() == nil {
+		return f.Error()
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-g.stop:
+		return ErrClosed
+	}
 }
 
 // ReadIndex waits until this replica's state shows everything that was acknowledged before the call.

@@ -41,7 +41,11 @@ var ErrLogDamaged = errors.New("log is corrupt")
 // On the way all checksums of the log are looked at, which raft-wal does for the last batch alone.
 func recoverLog(dir string) (err error) {
 	if _, err := os.Stat(filepath.Join(dir, "wal-meta.db")); errors.Is(err, os.ErrNotExist) {
-		return nil
+		segments, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+		if err == nil && len(segments) > 0 { // raft-wal would delete them
+			err = fmt.Errorf("%s has segments, but wal-meta.db is gone: %w", dir, ErrMissing)
+		}
+		return err
 	}
 	meta := &metadb.BoltMetaDB{}
 	state, err := meta.Load(dir)
@@ -60,7 +64,7 @@ func recoverLog(dir string) (err error) {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		if !tail {
-			if batches.torn || batches.indexStart == 0 {
+			if batches.indexStart == 0 {
 				return fmt.Errorf("%s: %w: batch at octet %d", path, ErrLogDamaged, batches.end)
 			}
 			continue
@@ -130,6 +134,9 @@ func readBatches(data []byte) (b batches) {
 				return b
 			}
 			b.end, b.entries, b.indexStart = at+frameHead, entries, indexStart
+			if b.indexStart > 0 {
+				return b // what a failed write may have left behind the seal is never read
+			}
 		default: // zeros, or what a torn batch left
 			b.torn = len(bytes.TrimRight(data[max(b.end, 0):], "\x00")) > 0
 			return b

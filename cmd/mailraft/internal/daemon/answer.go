@@ -52,7 +52,7 @@ func (d *Daemon) answerAdmin(context.Context) error {
 }
 
 func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar)) {
-	s := &rpcServer{grpc.NewServer(), make(chan struct{})}
+	s := &rpcServer{grpc.NewServer(grpc.WaitForHandlers(true)), make(chan struct{})}
 	register(s.grpc)
 	go func() {
 		defer close(s.done)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"mailraft/cmd/mailraft/internal/config"
-	"mailraft/raftstore/durable"
 	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/supervise"
@@ -21,6 +20,7 @@ import (
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
+	"mailraft/raftstore/durable"
 )
 
 // Daemon is a running node. Its parts are in the order in which they are started.

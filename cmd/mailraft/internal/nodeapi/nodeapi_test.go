@@ -36,7 +36,7 @@ func TestLookUp(t *testing.T) {
 	}{
 		{address: "alice@example.org", want: []proxy.Mailbox{alice}},
 		{address: "Alice+Lists@EXAMPLE.org", detail: "lists", want: []proxy.Mailbox{alice}},
-		{address: "all@example.org", want: []proxy.Mailbox{alice}}, // the other one takes nothing more
+		{address: "all@example.org", err: proxy.ErrOverQuota}, // one of them takes nothing more, so the sender keeps it
 		{address: "full@example.org", err: proxy.ErrOverQuota},
 		{address: "bob@example.org", err: proxy.ErrNoSuchUser},
 		{address: "../alice@example.org", err: proxy.ErrNoSuchUser},

@@ -3,6 +3,7 @@ package nodeapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path"
 	"syscall"
@@ -70,12 +71,11 @@ func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb
 	}
 	reply := &nodepb.LookUpReply{Detail: detail}
 	for _, a := range accounts {
-		if !s.full(a) {
-			reply.Mailboxes = append(reply.Mailboxes, mailbox(a))
+		// Of an alias, one member without room keeps the sender's copy waiting for all: a 250 says that all of them have it.
+		if s.full(a) {
+			return nil, status.Error(codes.ResourceExhausted, "over quota")
 		}
-	}
-	if len(reply.Mailboxes) == 0 {
-		return nil, status.Error(codes.ResourceExhausted, "over quota")
+		reply.Mailboxes = append(reply.Mailboxes, mailbox(a))
 	}
 	return reply, nil
 }
@@ -145,7 +145,15 @@ func (s *Server) unlock(ctx context.Context, username string, password []byte) (
 		return nil, nil, s.decoy.try(ctx, password)
 	}
 	session, err := s.keyring.Unlock(ctx, uint64(a.Number), slots, password, 0)
-	return a, session, err
+	if err != nil {
+		return nil, nil, err
+	}
+	// Mail that comes in is sealed to the public key of the directory's record: it must be this key's.
+	if id, ok := s.keyring.Identity(uint64(a.Number)); ok && id.Recipient().String() != a.Recipient {
+		session.Close()
+		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
+	}
+	return a, session, nil
 }
 
 func (s *Server) find(username string) (*raftpb.Account, error) {
