@@ -33,14 +33,14 @@ func tool(t *testing.T, name, debianPackage string) string {
 // run runs a program in a folder that is its home, and returns what it wrote to standard output. It has to succeed.
 func run(t *testing.T, home string, command ...string) []byte {
 	t.Helper()
-	out, errors, err := attempt(t, home, command...)
+	out, errors, err := tryRun(t, home, command...)
 	if err != nil {
 		t.Fatalf("%s: %v\n%s%s", strings.Join(command, " "), err, out, errors)
 	}
 	return out
 }
 
-func attempt(t *testing.T, home string, command ...string) (stdout, stderr []byte, err error) {
+func tryRun(t *testing.T, home string, command ...string) (stdout, stderr []byte, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clientTime)
 	defer cancel()
@@ -129,7 +129,7 @@ func TestCurl(t *testing.T) {
 	if out := ask(imap+"/INBOX", "--request", "SEARCH ALL"); strings.TrimSpace(string(out)) != "* SEARCH 1" {
 		t.Errorf("after the expunge: %s", out)
 	}
-	if _, _, err := attempt(t, home, curl, "--silent", "--user", a.Address+":wrong", imap+"/INBOX"); err == nil {
+	if _, _, err := tryRun(t, home, curl, "--silent", "--user", a.Address+":wrong", imap+"/INBOX"); err == nil {
 		t.Error("a wrong password lets curl in")
 	}
 }
@@ -153,7 +153,7 @@ func TestSwaks(t *testing.T) {
 	}
 	byIMAP(t, n, a, "INBOX").mustHave(all)
 	byPOP3(t, n, b).mustHave(all)
-	out, _, err := attempt(t, home, swaks, "--server", n.SMTP, "--from", "x@sender.example", "--to", "nobody@example.org")
+	out, _, err := tryRun(t, home, swaks, "--server", n.SMTP, "--from", "x@sender.example", "--to", "nobody@example.org")
 	if err == nil || !bytes.Contains(out, []byte("<** 550 5.1.1")) {
 		t.Errorf("to nobody: %v\n%s", err, out)
 	}

@@ -173,6 +173,14 @@ func (n *Node) Fsck() {
 	}
 }
 
+// FsckStopped checks the data folder of a daemon that does not run.
+func (n *Node) FsckStopped() {
+	n.t.Helper()
+	if a := n.Try("", "fsck", "--data", n.Data); a.Code != 0 {
+		n.t.Errorf("mailraft fsck --data: exit code %d\n%s%s", a.Code, a.Stdout, a.Stderr)
+	}
+}
+
 // PeakMemory is the most memory that a process ever had resident, in bytes (proc_pid_status(5), VmHWM).
 func (n *Node) PeakMemory(pid int) uint64 {
 	n.t.Helper()

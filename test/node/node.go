@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,6 +92,7 @@ func Start(t testing.TB, options ...Option) *Node {
 // process is one run of a daemon.
 type process struct {
 	pid     int
+	log     *os.File // where what the daemon and its children write to standard error is read
 	journal *journal
 	done    chan struct{} // closed when it has ended
 	err     error         // how, once done
@@ -138,7 +140,7 @@ func launch(command []string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{journal: newJournal(), done: make(chan struct{})}
+	p := &process{log: r, journal: newJournal(), done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -165,6 +167,32 @@ func launch(command []string) (*process, error) {
 		r.Close()
 	}()
 	return p, nil
+}
+
+// writers are the processes that have the log open, and what each waits for.
+func (p *process) writers() string {
+	pipe, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", p.log.Fd()))
+	if err != nil {
+		return err.Error()
+	}
+	var all []string
+	fds, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/fd/2")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err != nil || to != pipe {
+			continue
+		}
+		folder := filepath.Dir(filepath.Dir(fd))
+		command, _ := os.ReadFile(folder + "/cmdline")
+		state, _ := os.ReadFile(folder + "/stat")
+		all = append(all, fmt.Sprintf("%s: %q, stat %s", folder, command, state))
+		tasks, _ := filepath.Glob(folder + "/task/*")
+		for _, task := range tasks {
+			if stack, _ := os.ReadFile(task + "/stack"); bytes.Contains(stack, []byte("fuse")) {
+				all = append(all, string(stack))
+			}
+		}
+	}
+	return strings.Join(all, "\n")
 }
 
 // PID is the daemon's process number.
@@ -228,7 +256,7 @@ func (n *Node) gone() error {
 		return fmt.Errorf("the daemon did not end in %v; it wrote:\n%s", patience, p.journal.tail())
 	}
 	if !p.journal.awaitEnd(patience) {
-		return errors.New("the daemon is gone, but not its children")
+		return fmt.Errorf("the daemon is gone, but not its children: %s; it wrote:\n%s", p.writers(), p.journal.tail())
 	}
 	if all := p.journal.complaints(n.expected); len(all) > 0 {
 		return fmt.Errorf("in the daemon's log:\n%s", strings.Join(all, "\n"))
