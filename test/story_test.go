@@ -254,10 +254,17 @@ func byMount(t *testing.T, a node.Account) *mailbox {
 	return box
 }
 
-// oneText delivers a plain message and returns what is stored of it below the trace lines.
+// oneText delivers a plain message and returns it.
 func oneText(t *testing.T, n *node.Node, a node.Account, id int) []byte {
 	t.Helper()
 	raw := message.Text(uint64(id), 2000)
+	send(t, n, a, id, raw)
+	return raw
+}
+
+// send delivers one message.
+func send(t *testing.T, n *node.Node, a node.Account, id int, raw []byte) {
+	t.Helper()
 	s, err := client.DialLMTP(n.LMTP)
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +276,6 @@ func oneText(t *testing.T, n *node.Node, a node.Account, id int) []byte {
 	if err := s.Quit(); err != nil {
 		t.Fatal(err)
 	}
-	return raw
 }
 
 // texts joins responses for error messages and searches.
