@@ -166,8 +166,8 @@ func contents(t testing.TB, g *Group) map[string]string {
 
 func TestARequestIsAppliedOnce(t *testing.T) {
 	c := newCluster(t, 1)
-	g := c.start(0)
-	g = c.leader()
+	c.start(0)
+	g := c.leader()
 	if r := mustPropose(t, g, put(7, 1, 1, 5, nil)); r.Value != 1 {
 		t.Fatalf("first: %+v", r)
 	}
