@@ -79,6 +79,85 @@ func TestLocked(t *testing.T) {
 	nothingIn(t, secrets, n.Mount)
 }
 
+// A mailbox is readable while its owner is logged in, by whichever way, and for the grace after that.
+func TestUnlockedWhileLoggedIn(t *testing.T) {
+	n := node.Start(t, node.Flags("--unlock-grace", "100ms"))
+	a, b := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.org")
+	raw := oneText(t, n, a, 1)
+	oneText(t, n, b, 1)
+	path := files(t, a.Home)[0]
+	readable := func() bool {
+		b, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, syscall.ENOKEY) {
+			t.Fatal(err)
+		}
+		return err == nil && bytes.HasSuffix(b, raw)
+	}
+	first, second := logIn(t, n, a), logInPOP3(t, n, a)
+	if !readable() {
+		t.Error("not readable while its owner is logged in")
+	}
+	listedNotRead(t, n, b)
+	if err := first.Logout(); err != nil {
+		t.Fatal(err)
+	}
+	if !readable() {
+		t.Error("not readable while the second session lasts")
+	}
+	if err := second.Close(); err != nil { // without a goodbye
+		t.Fatal(err)
+	}
+	n.Eventually("locked after the last session", func() bool { return !readable() })
+
+	// The admin can end it, sessions and all.
+	c := logIn(t, n, a)
+	must(t, c, "SELECT INBOX")
+	n.Lock(a)
+	if readable() {
+		t.Error("readable after lock")
+	}
+	if _, err := c.Command("FETCH 1 BODY.PEEK[]"); err == nil {
+		t.Error("a session outlives the lock")
+	}
+	// And no wrong password begins it.
+	if err := tryLogIn(t, n, node.Account{Address: a.Address, Password: b.Password}); err == nil {
+		t.Error("another's password lets in")
+	}
+	if answer := n.Try("wrong\n", "unlock", a.Address, "--password-stdin"); answer.Code == 0 {
+		t.Errorf("a wrong password unlocks: %+v", answer)
+	}
+	if readable() {
+		t.Error("readable after wrong passwords")
+	}
+}
+
+// With a new password the mail that is there stays readable, and the old password is worth nothing.
+func TestNewPassword(t *testing.T) {
+	n := node.Start(t)
+	a := n.AddAccount("alice@example.org")
+	raw := oneText(t, n, a, 1)
+	changed := a
+	changed.Password = "another " + a.Password
+	n.AdminWith(a.Password+"\n"+changed.Password+"\n", "account", "passwd", a.Address, "--password-stdin")
+	if err := tryLogIn(t, n, a); err == nil {
+		t.Error("the old password lets in")
+	}
+	if box := byIMAP(t, n, changed, "INBOX"); !bytes.Equal(box.read[1], raw) {
+		t.Errorf("read with the new password: %d messages", len(box.read))
+	}
+}
+
+// tryLogIn tries to log in to IMAP.
+func tryLogIn(t *testing.T, n *node.Node, a node.Account) error {
+	t.Helper()
+	c, err := client.DialIMAP(n.IMAP, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.Login(a.Address, a.Password)
+}
+
 // half is a delivery of which half is sent.
 type half struct {
 	*client.SMTP

@@ -3,10 +3,12 @@ package client
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -97,4 +99,17 @@ func (c *conn) octets(n int) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := io.ReadFull(c.r, b)
 	return b, err
+}
+
+// Trust is a TLS configuration that trusts the certificates of a PEM file alone, for a server of that name.
+func Trust(file, name string) (*tls.Config, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate", file)
+	}
+	return &tls.Config{RootCAs: pool, ServerName: name}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,23 +178,6 @@ func (n *Node) FsckStopped() {
 	if a := n.Try("", "fsck", "--data", n.Data); a.Code != 0 {
 		n.t.Errorf("mailraft fsck --data: exit code %d\n%s%s", a.Code, a.Stdout, a.Stderr)
 	}
-}
-
-// PeakMemory is the most memory that a process ever had resident, in bytes (proc_pid_status(5), VmHWM).
-func (n *Node) PeakMemory(pid int) uint64 {
-	n.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		var kib uint64
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
-			return kib << 10
-		}
-	}
-	n.t.Fatalf("process %d has no VmHWM", pid)
-	return 0
 }
 
 // Eventually asks again and again until it is so. It is for what no event tells of; whatever has one is to be awaited instead.

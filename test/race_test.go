@@ -1,0 +1,35 @@
+//go:build race
+
+package test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"mailraft/test/message"
+	"mailraft/test/node"
+)
+
+// With the race detector in the tests, it is in the daemon and its proxies as well, in these: what it finds is in the log, and fails
+// the test.
+
+func TestRoundTripRacing(t *testing.T) {
+	roundTrip(t, node.Start(t, node.Racing()), message.Generated(50))
+}
+
+func TestStormRacing(t *testing.T) {
+	const messages, kills = 600, 3
+	n := node.Start(t, node.Racing())
+	s := newStorm(t, n, 3, messages)
+	random := rand.New(rand.NewPCG(3, 3))
+	s.begin(stormClients)
+	for kill := range kills {
+		s.awaitAcks(kill*messages/kills + random.IntN(messages/kills))
+		s.down(func() {
+			n.Kill()
+			n.Start()
+		})
+	}
+	s.end()
+	n.Fsck()
+}
