@@ -173,7 +173,7 @@ func TestStoppedWhileFull(t *testing.T) {
 	if d.panicked() {
 		t.Errorf("panic:\n%s", d.said())
 	}
-	if lines := strings.Count(d.said(), "\n"); lines > 1000 {
+	if lines := strings.Count(d.said(), "\n"); lines > 20_000 { // it was half a million when failed flushes were tried again at once
 		t.Errorf("it wrote %d lines of log", lines)
 	}
 	must(t, os.Remove(ballast))

@@ -251,6 +251,41 @@ func TestTornNames(t *testing.T) {
 	}
 }
 
+// TestForgottenSync runs a program that keeps a journal and acknowledges what it has written, and programs that forget one of
+// its syncs: those are found out by a cut, the other is not.
+func TestForgottenSync(t *testing.T) {
+	for _, c := range []struct {
+		forgets string
+		kept    int
+	}{{"nothing", 10}, {"the folder", 0}, {"the file", 0}, {"the file at the end", 9}} {
+		t.Run(c.forgets, func(t *testing.T) {
+			d := start(t)
+			f, err := os.OpenFile(filepath.Join(d.Path, "journal"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+			must(t, err)
+			if c.forgets != "the folder" {
+				do(t, d.Path, "fsync .")
+			}
+			for i := range 10 {
+				_, err := f.WriteString("acknowledged\n")
+				must(t, err)
+				if c.forgets != "the file" && (c.forgets != "the file at the end" || i < 9) {
+					must(t, f.Sync())
+				}
+			}
+			must(t, f.Close())
+			must(t, d.Lose())
+			must(t, d.Restore())
+			b, err := os.ReadFile(filepath.Join(d.Path, "journal"))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(b), "acknowledged\n"); n != c.kept {
+				t.Errorf("%d records are there, not %d", n, c.kept)
+			}
+		})
+	}
+}
+
 // TestCutHangs shows that nobody who uses the disk can acknowledge anything after the cut.
 func TestCutHangs(t *testing.T) {
 	d := start(t)
