@@ -229,7 +229,7 @@ func (m *mount) setSize(a *account, i tree.Ino, size uint64, in *fuse.SetAttrIn)
 	f.io.Lock()
 	defer f.io.Unlock()
 	if !f.local() {
-		if err := f.refresh(); err != nil {
+		if err := m.refresh(f); err != nil {
 			if err != syscall.ENOENT {
 				return err
 			}

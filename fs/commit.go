@@ -80,7 +80,8 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	c := &content{id: id, size: uint64(size)}
 	p := pieces{m: m, acct: f.acct, id: id}
 	if b, ok := f.buf.Bytes(); ok {
-		sealed, err := acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key)
+		owner, _ := m.gate.keys.Identity(uint64(acct.number))
+		sealed, err := acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key, owner)
 		if err != nil {
 			return nil, err
 		}

@@ -65,24 +65,31 @@ func (f *file) closeReader() {
 	}
 }
 
-// refresh has a clean committed file show what the shard holds now: ENOENT when it holds it no more. Called with io.
-func (f *file) refresh() error {
+// reread has a clean committed file show what the shard holds now, and answers its status there: ENOENT when it holds it no more.
+// Called with io.
+func (f *file) reread() (tree.Stat, error) {
 	in, err := f.acct.view.Inode(f.ino)
 	if err != nil {
-		return err
+		return tree.Stat{}, err
 	}
+	stored := in.Stat
 	f.overlay(&in.Stat)
 	if !in.IsRegular() || f.isDirty() || f.pin != nil && f.pin.id == in.Content {
-		return nil
+		return stored, nil
 	}
 	p, err := pinContent(f.acct.view, in)
 	if err != nil {
-		return err
+		return stored, err
 	}
+	f.show(p)
+	return stored, nil
+}
+
+// show has the file show a committed content. Called with io.
+func (f *file) show(p *pinned) {
 	f.unpin()
 	f.closeBuffer()
 	f.pin = p
-	return nil
 }
 
 func (f *file) closeBuffer() {

@@ -82,16 +82,22 @@ func (a *account) prepareHeader() {
 	}()
 }
 
-// sealBytes seals a message that is in memory, appended to dst, with the header that was prepared if there is one.
-func (a *account) sealBytes(dst, message []byte, key *seal.Recipient) ([]byte, error) {
+// sealBytes seals a message that is in memory, appended to dst, with the header that was prepared if there is one. owner is the
+// account's private key if it is unlocked: then reading what is sealed will cost it less.
+func (a *account) sealBytes(dst, message []byte, key *seal.Recipient, owner seal.Identity) ([]byte, error) {
+	var p *seal.Prepared
 	select {
-	case p := <-a.headers:
+	case p = <-a.headers:
 		a.preparing.Store(false)
 		a.prepareHeader()
-		return p.SealBytes(dst, message)
 	default:
-		return seal.SealBytes(dst, message, key)
+		var err error
+		if p, err = seal.Prepare(key); err != nil {
+			return nil, err
+		}
 	}
+	owner.Remember(p)
+	return p.SealBytes(dst, message)
 }
 
 // gate is what every request on an inode of an account passes: it knows whose it is, on which shard, and whether it is locked.

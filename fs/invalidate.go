@@ -214,7 +214,7 @@ func (m *mount) contentChanged(i tree.Ino) {
 	if f.local() {
 		return
 	}
-	if err := f.refresh(); err != nil {
+	if err := m.refresh(f); err != nil {
 		m.status("refresh", uint64(i), err)
 	}
 }

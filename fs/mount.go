@@ -62,6 +62,7 @@ type mount struct {
 	indexes  *indexes
 	handles  handles
 	cached   cachedPages
+	recent   *recentFiles
 	removed  openDirs
 	tmps     tmpDirs
 	inval    *invalidator
@@ -135,6 +136,7 @@ func newMount(cfg Config) *mount {
 		gate:     newGate(cfg.Store, cfg.Keys),
 		time:     &deadlines{limit: cfg.Timeout},
 		files:    newFiles(),
+		recent:   newRecentFiles(),
 		since:    time.Now().UnixNano(),
 	}
 	m.staged = newStaged(m.files)

@@ -39,7 +39,7 @@ func (m *mount) openContent(f *file, in *fuse.OpenIn) error {
 	f.io.Lock()
 	defer f.io.Unlock()
 	if !f.local() {
-		err := f.refresh()
+		err := m.refresh(f)
 		if err == syscall.ENOENT {
 			if st := f.lost(); st.Mode != 0 { // others have it open
 				err = nil

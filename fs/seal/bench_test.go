@@ -84,3 +84,32 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkOpenFirst opens messages of which nothing is known yet: the header's key is unwrapped.
+func BenchmarkOpenFirst(b *testing.B) {
+	for _, kind := range kinds {
+		b.Run(kind.String(), func(b *testing.B) {
+			id := identity(b, kind)
+			plaintext := message(8 << 10)
+			encoded, err := id.Encode()
+			if err != nil {
+				b.Fatal(err)
+			}
+			sealed := sealBytes(b, plaintext, id.Recipient())
+			for range b.N {
+				b.StopTimer()
+				again, err := seal.ParseIdentity(encoded)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if _, err := seal.OpenBytes(sealed, int64(len(plaintext)), again); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				again.Wipe()
+				b.StartTimer()
+			}
+		})
+	}
+}

@@ -9,6 +9,6 @@
 // anything, so opening trusts nothing but what the reader itself bounds: frames, sizes and tables that a [Writer] would not
 // have made are refused.
 //
-// The package does no cryptography of its own (it is all filippo.io/age), keeps no keys, and must never write plaintext
-// anywhere but to the caller.
+// The package leaves cryptography to filippo.io/age and golang.org/x/crypto; keeps no keys but those of an [Identity] that it was
+// given, with what that has opened; and must never write plaintext anywhere but to the caller.
 package seal

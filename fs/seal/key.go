@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -105,6 +106,7 @@ type secret struct {
 type ageKey struct {
 	identity age.Identity
 	encode   func() string
+	known    *knownKeys
 }
 
 // GenerateIdentity makes a new key pair from the system's randomness. Errors: ErrKey for an unknown kind.
@@ -146,14 +148,14 @@ func ParseIdentity(encoded []byte) (Identity, error) {
 func newHybrid(key *age.HybridIdentity) Identity {
 	public := key.Recipient()
 	s := &secret{kind: Hybrid, recipient: &Recipient{Hybrid, public.String(), public}}
-	s.key.Store(&ageKey{key, key.String})
+	s.key.Store(&ageKey{key, key.String, newKnownKeys()})
 	return Identity{s}
 }
 
 func newX25519(key *age.X25519Identity) Identity {
 	public := key.Recipient()
 	s := &secret{kind: X25519, recipient: &Recipient{X25519, public.String(), public}}
-	s.key.Store(&ageKey{key, key.String})
+	s.key.Store(&ageKey{key, key.String, newKnownKeys()})
 	return Identity{s}
 }
 
@@ -183,11 +185,21 @@ func (i Identity) Encode() ([]byte, error) {
 	return []byte(key.encode()), nil
 }
 
-// Wipe forgets the key in all copies of i; see [Identity] for what stays behind. Opens under way finish, later ones are
-// ErrWiped. Wiping again does nothing.
+// Wipe forgets the key in all copies of i, and the file keys that it has unwrapped; see [Identity] for what stays behind. Opens
+// under way finish, later ones are ErrWiped. Wiping again does nothing.
 func (i Identity) Wipe() {
-	if i.s != nil {
-		i.s.key.Store(nil)
+	if i.s == nil {
+		return
+	}
+	if key := i.s.key.Swap(nil); key != nil {
+		key.known.wipe()
+	}
+}
+
+// Remember has i open what p will seal without unwrapping its header's key first, if p is prepared for i's own public key.
+func (i Identity) Remember(p *Prepared) {
+	if key := i.load(); key != nil && p.to == i.s.recipient.text && p.age != nil {
+		key.known.remember(p.out.b[:len(p.out.b)-headerNonce], p.noted.key)
 	}
 }
 
@@ -207,16 +219,29 @@ func (i Identity) load() *ageKey {
 	return i.s.key.Load()
 }
 
-// ageIdentities returns the keys of ids. Errors: ErrWiped when none is left.
-func ageIdentities(ids []Identity) ([]age.Identity, error) {
-	keys := make([]age.Identity, 0, len(ids))
+// fileKeyOf returns the file key of a header, and remembers it. Errors: ErrWrongKey, ErrWiped when no key is left, ErrCorrupt.
+func fileKeyOf(header []byte, ids []Identity) (fileKey, error) {
+	err := ErrWiped
 	for _, id := range ids {
-		if key := id.load(); key != nil {
-			keys = append(keys, key.identity)
+		key := id.load()
+		if key == nil {
+			continue
 		}
+		if known, ok := key.known.find(header); ok {
+			return known, nil
+		}
+		b, derr := age.DecryptHeader(header, key.identity)
+		if derr == nil {
+			found := fileKey(b)
+			clear(b)
+			key.known.remember(header, found)
+			return found, nil
+		}
+		var mismatch *age.NoIdentityMatchError
+		if !errors.As(derr, &mismatch) {
+			return fileKey{}, corrupt("%w", derr)
+		}
+		err = ErrWrongKey
 	}
-	if len(keys) == 0 {
-		return nil, ErrWiped
-	}
-	return keys, nil
+	return fileKey{}, err
 }

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -49,10 +48,6 @@ func (s *source) fail(err error) error {
 		err, s.err = s.err, nil
 		return fmt.Errorf("read sealed content: %w", err)
 	}
-	var mismatch *age.NoIdentityMatchError
-	if errors.As(err, &mismatch) {
-		return ErrWrongKey
-	}
 	return corrupt("%w", err)
 }
 
@@ -66,12 +61,19 @@ func Open(src io.ReaderAt, sealedSize, size int64, ids ...Identity) (*Reader, er
 	if size < 0 || size > MaxSize {
 		return nil, ErrSize
 	}
-	keys, err := ageIdentities(ids)
+	r := &Reader{size: size, src: &source{r: src}}
+	begin, key, err := r.openHeader(sealedSize, ids)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{size: size, src: &source{r: src}}
-	stream, err := r.openStream(sealedSize, keys)
+	defer clear(key[:])
+	if frames(size) == 1 && isChunk(sealedSize-begin) {
+		if err := r.openSmall(begin, sealedSize, key); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	stream, err := r.openStream(sealedSize, key)
 	if err != nil {
 		return nil, err
 	}
@@ -110,20 +112,50 @@ func OpenBytes(sealed []byte, size int64, ids ...Identity) ([]byte, error) {
 	return data, nil
 }
 
-// openStream checks and opens the age file and returns the size of the compressed stream within.
-func (r *Reader) openStream(sealedSize int64, keys []age.Identity) (int64, error) {
+// openHeader checks the age header and returns its size, which is where the payload's nonce begins, and the file key.
+func (r *Reader) openHeader(sealedSize int64, ids []Identity) (int64, fileKey, error) {
 	var prefix [MaxHeader]byte
 	n := min(sealedSize, MaxHeader)
 	if n <= 0 {
-		return 0, corrupt("%d bytes", sealedSize)
+		return 0, fileKey{}, corrupt("%d bytes", sealedSize)
 	}
 	if got, err := r.src.ReadAt(prefix[:n], 0); int64(got) < n {
-		return 0, r.src.fail(fmt.Errorf("content ends early: %w", err))
+		return 0, fileKey{}, r.src.fail(fmt.Errorf("content ends early: %w", err))
 	}
-	if err := CheckHeader(prefix[:n]); err != nil {
-		return 0, err
+	_, size, err := parseHeader(prefix[:n])
+	if err != nil {
+		return 0, fileKey{}, err
 	}
-	plain, stream, err := age.DecryptReaderAt(r.src, sealedSize, keys...)
+	key, err := fileKeyOf(prefix[:size], ids)
+	return int64(size), key, err
+}
+
+// openSmall opens a message of one frame in a payload of one chunk, which lies from begin to end.
+func (r *Reader) openSmall(begin, end int64, key fileKey) error {
+	buf := getBuffer(int(end - begin))
+	defer putBuffer(buf)
+	*buf = (*buf)[:end-begin]
+	if n, err := r.src.ReadAt(*buf, begin); n < len(*buf) {
+		return r.src.fail(fmt.Errorf("content ends early: %w", err))
+	}
+	frame, err := openChunk(*buf, key)
+	if err != nil {
+		return err
+	}
+	if int64(len(frame)) > r.size+maxFrameOverhead {
+		return ErrSize
+	}
+	data, err := appendContent(make([]byte, 0, r.size), frame, int(r.size))
+	if err != nil {
+		return err
+	}
+	r.cache[0], r.src = cached{0, &data}, nil
+	return nil
+}
+
+// openStream opens the age file and returns the size of the compressed stream within.
+func (r *Reader) openStream(sealedSize int64, key fileKey) (int64, error) {
+	plain, stream, err := age.DecryptReaderAt(r.src, sealedSize, age.NewInjectedFileKeyIdentity(key[:]))
 	if err != nil {
 		return 0, r.src.fail(err)
 	}

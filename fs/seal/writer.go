@@ -33,9 +33,10 @@ func SealBytes(dst, plaintext []byte, r *Recipient) ([]byte, error) {
 // does not depend on the message; wrapping it is most of the work of sealing a small one. So it can be made in another
 // goroutine while the message is being written. One Prepared seals one message; it is not safe for concurrent use.
 type Prepared struct {
-	out  *output
-	age  io.WriteCloser
-	kind Kind
+	out   *output
+	age   io.WriteCloser
+	to    string // the public key
+	noted noted
 }
 
 // output is where age writes to: a slice first, and to when that is set.
@@ -54,12 +55,12 @@ func (o *output) Write(p []byte) (int, error) {
 
 // Prepare makes the header of one message that will be sealed to r.
 func Prepare(r *Recipient) (*Prepared, error) {
-	out := &output{b: make([]byte, 0, headerSize(r.kind))}
-	w, err := age.Encrypt(out, r.key)
-	if err != nil {
+	p := &Prepared{out: &output{b: make([]byte, 0, headerSize(r.kind))}, to: r.text, noted: noted{Recipient: r.key}}
+	var err error
+	if p.age, err = age.Encrypt(p.out, &p.noted); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return &Prepared{out, w, r.kind}, nil
+	return p, nil
 }
 
 // SealBytes is [SealBytes] with the header made before. Errors: ErrClosed when p was used before, ErrTooLarge.
@@ -82,7 +83,7 @@ func (p *Prepared) SealBytes(dst, plaintext []byte) ([]byte, error) {
 		return out.b, nil
 	}
 	w := p.age
-	p.age = nil
+	p.age, p.noted.key = nil, fileKey{}
 	buf := getBuffer(len(plaintext) + maxFrameOverhead)
 	defer putBuffer(buf)
 	*buf = appendFrame(*buf, plaintext)
@@ -127,7 +128,7 @@ func (p *Prepared) NewWriter(dst io.Writer) (*Writer, error) {
 		return nil, ErrClosed
 	}
 	w := p.age
-	p.age = nil
+	p.age, p.noted.key = nil, fileKey{}
 	if _, err := dst.Write(p.out.b); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
