@@ -96,7 +96,7 @@ func (p *program) welcome(ctx context.Context, cfg *config.Config) error {
 	if err != nil && status.Code(err) != codes.AlreadyExists {
 		return err
 	}
-	password, err := firstAccount(ctx, c)
+	password, err := p.firstAccount(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -107,13 +107,20 @@ func (p *program) welcome(ctx context.Context, cfg *config.Config) error {
 	return p.instructions(s, password)
 }
 
-// firstAccount makes the account and returns its password; "" when it was there.
-func firstAccount(ctx context.Context, c *adminapi.Client) (string, error) {
+// firstAccount makes the account and returns its password; "" when it was there. The password is printed before the account is
+// made, and no account is made when it cannot be: nothing that goes wrong then leaves one whose password nobody was told.
+func (p *program) firstAccount(ctx context.Context, c *adminapi.Client) (string, error) {
 	_, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: quickAccount})
+	if err == nil {
+		return "", p.introduce("with the password that was printed when it was made, at the first start")
+	}
 	if status.Code(err) != codes.NotFound {
 		return "", err
 	}
 	password := passwords.Random()
+	if err := p.introduce("its password, kept nowhere else: " + password); err != nil {
+		return "", err
+	}
 	stream, err := c.AddAccounts(ctx)
 	if err != nil {
 		return "", err
@@ -134,6 +141,17 @@ func firstAccount(ctx context.Context, c *adminapi.Client) (string, error) {
 	return password, nil
 }
 
+// introduce prints that the node runs, and whose it is.
+func (p *program) introduce(password string) error {
+	_, err := fmt.Fprintf(p.stdout, `
+Mailraft is running. Stop it with Ctrl-C; started again, it has its mail.
+
+  account  %s
+           %s
+`, quickAccount, password)
+	return err
+}
+
 // instructions prints the commands to try.
 func (p *program) instructions(s *adminpb.StatusReply, password string) error {
 	at := map[string]string{}
@@ -142,41 +160,35 @@ func (p *program) instructions(s *adminpb.StatusReply, password string) error {
 			at[l.Protocol] = l.Address
 		}
 	}
-	shown, known := password, "its password, kept nowhere else: "+password
 	if password == "" {
-		shown, known = "PASSWORD", "with the password that was printed when it was made, at the first start"
+		password = "PASSWORD"
 	}
 	mailbox := filepath.Join(shortPath(s.Mount), quickDomain, "alice")
-	user := fmt.Sprintf("-u '%s:%s'", quickAccount, shown)
+	user := fmt.Sprintf("-u '%s:%s'", quickAccount, password)
 	_, err := fmt.Fprintf(p.stdout, `
-Mailraft is running. Stop it with Ctrl-C; started again, it has its mail.
-
-  account  %[1]s
-           %[2]s
-
-Send it a message:
+Send it a message, from another terminal (of Debian: apt-get install curl swaks netcat-openbsd; curl alone will do):
   printf 'From: bob@example.org\r\nSubject: Hello\r\n\r\nA first message.\r\n' |
-    curl -sS smtp://%[3]s --mail-from bob@example.org --mail-rcpt %[1]s -T -
-  swaks --server %[3]s --to %[1]s --body 'or so'
-  printf 'LHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<%[1]s>\r\nDATA\r\n\r\nor so, by LMTP\r\n.\r\nQUIT\r\n' | nc -N %[4]s
+    curl -sS smtp://%[2]s --mail-from bob@example.org --mail-rcpt %[1]s -T -
+  swaks --server %[2]s --to %[1]s --body 'or so'
+  printf 'LHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<%[1]s>\r\nDATA\r\n\r\nor so, by LMTP\r\n.\r\nQUIT\r\n' | nc -N %[3]s
 
 It lies under the mount, and nobody can read it:
-  ls -l %[8]s/new
-  cat %[8]s/new/*
+  ls -l %[7]s/new
+  cat %[7]s/new/*
 
 Unlock the account, then its owner's programs can (and root's, on this machine):
-  %[9]s -c %[10]s unlock %[1]s
-  cat %[8]s/new/*
-  %[9]s -c %[10]s lock %[1]s
+  %[8]s -c %[9]s unlock %[1]s
+  cat %[7]s/new/*
+  %[8]s -c %[9]s lock %[1]s
 
 Read it by IMAP and by POP3, where logging in unlocks it:
-  curl -sSk %[7]s 'imaps://%[5]s/INBOX;MAILINDEX=1'
-  curl -sSk %[7]s 'pop3s://%[6]s/1'
+  curl -sSk %[6]s 'imaps://%[4]s/INBOX;MAILINDEX=1'
+  curl -sSk %[6]s 'pop3s://%[5]s/1'
 
 How it is:
-  %[9]s -c %[10]s status
+  %[8]s -c %[9]s status
 
-`, quickAccount, known, at["smtp"], spaced(at["lmtp"]), at["imaps"], at["pop3s"], user, mailbox, shortPath(os.Args[0]), shortPath(p.configFile))
+`, quickAccount, at["smtp"], spaced(at["lmtp"]), at["imaps"], at["pop3s"], user, mailbox, shortPath(os.Args[0]), shortPath(p.configFile))
 	return err
 }
 
