@@ -42,7 +42,7 @@ func Run(protocol string) error {
 	if err := harden.Process(); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP) // from a terminal they are meant for the daemon
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP) // sent to all processes of this program, they are meant for the daemon
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 

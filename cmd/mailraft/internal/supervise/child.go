@@ -115,13 +115,14 @@ func (c *child) once() error {
 func (c *child) command(pipe *os.File) *exec.Cmd {
 	cmd := &exec.Cmd{
 		// Also where the child's user may not reach the program's folder, and where its file has been replaced meanwhile.
-		Path:        "/proc/self/exe",
-		Args:        c.spec.Args,
-		Env:         append([]string{}, c.spec.Env...),
-		Dir:         "/",
-		Stderr:      os.Stderr,
-		ExtraFiles:  append([]*os.File{pipe}, c.spec.Files...),
-		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+		Path:       "/proc/self/exe",
+		Args:       c.spec.Args,
+		Env:        append([]string{}, c.spec.Env...),
+		Dir:        "/",
+		Stderr:     os.Stderr,
+		ExtraFiles: append([]*os.File{pipe}, c.spec.Files...),
+		// In a session of its own: what is typed at the daemon's terminal (Ctrl-C) is meant for the daemon.
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
 	}
 	if int(c.spec.UID) != os.Geteuid() || int(c.spec.GID) != os.Getegid() {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.spec.UID, Gid: c.spec.GID}
