@@ -24,13 +24,14 @@ func (p *program) account() *cobra.Command {
 }
 
 func (p *program) accountRemove() *cobra.Command {
-	var yes bool
+	var yes, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "remove ADDRESS",
 		Short: "Remove an account with all its mail",
 		Args:  cobra.ExactArgs(1),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	jsonFlag(cmd, &asJSON, "an object with the address")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
 		if err != nil {
@@ -45,10 +46,14 @@ func (p *program) accountRemove() *cobra.Command {
 		if _, err := c.RemoveAccount(ctx, &adminpb.AccountRequest{Address: a.Address}); err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "removed account %s\n", a.Address)
-		return nil
+		return p.tell(asJSON, addressLine{a.Address}, "removed account %s\n", a.Address)
 	})
 	return cmd
+}
+
+// addressLine is, in JSON, an account of which there is no more to tell.
+type addressLine struct {
+	Address string `json:"address"`
 }
 
 // accountLine is an account in JSON.
@@ -181,7 +186,7 @@ func parseLimit(s string) (uint64, error) {
 }
 
 func (p *program) accountPasswd() *cobra.Command {
-	var fromStdin, discard, yes bool
+	var fromStdin, discard, yes, asJSON bool
 	var key string
 	cmd := &cobra.Command{
 		Use:   "passwd ADDRESS",
@@ -198,6 +203,7 @@ key pair under the new password, with which new mail can be read; what was store
 	flags.BoolVar(&discard, "discard-mail-key", false, "without the old password: a new key pair; all mail that is stored becomes unreadable for ever")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	flags.StringVar(&key, "key", "", "kind of the new key pair, with --discard-mail-key: hybrid or x25519 (default hybrid)")
+	jsonFlag(cmd, &asJSON, "an object with the address")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
 		if err != nil {
@@ -224,8 +230,7 @@ key pair under the new password, with which new mail can be read; what was store
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "changed the password of %s\n", a.Address)
-		return nil
+		return p.tell(asJSON, addressLine{a.Address}, "changed the password of %s\n", a.Address)
 	})
 	return cmd
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -15,36 +14,53 @@ import (
 
 func (p *program) alias() *cobra.Command {
 	cmd := &cobra.Command{Use: "alias", Short: "Addresses that stand for others"}
-	cmd.AddCommand(
-		&cobra.Command{
-			Use:   "add ADDRESS TARGET...",
-			Short: "Deliver mail for an address to accounts, or to other aliases",
-			Args:  cobra.MinimumNArgs(2),
-			RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
-				if _, err := c.AddAlias(ctx, &adminpb.Alias{Address: args[0], Targets: args[1:]}); err != nil {
+	cmd.AddCommand(p.aliasAdd(), p.aliasRemove(), p.aliasList())
+	return cmd
+}
+
+func (p *program) aliasAdd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "add ADDRESS TARGET...",
+		Short: "Deliver mail for an address to accounts, or to other aliases",
+		Args:  cobra.MinimumNArgs(2),
+		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+			if _, err := c.AddAlias(ctx, &adminpb.Alias{Address: args[0], Targets: args[1:]}); err != nil {
+				return err
+			}
+			return p.tell(asJSON, aliasLine{args[0], args[1:]}, "added alias %s for %s\n", args[0], strings.Join(args[1:], ", "))
+		}),
+	}
+	jsonFlag(cmd, &asJSON, "the alias as an object")
+	return cmd
+}
+
+func (p *program) aliasRemove() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "remove ADDRESS...",
+		Short: "Remove aliases",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+			for _, address := range args {
+				if _, err := c.RemoveAlias(ctx, &adminpb.AccountRequest{Address: address}); err != nil {
 					return err
 				}
-				fmt.Fprintf(p.stdout, "added alias %s for %s\n", args[0], strings.Join(args[1:], ", "))
-				return nil
-			}),
-		},
-		&cobra.Command{
-			Use:   "remove ADDRESS...",
-			Short: "Remove aliases",
-			Args:  cobra.MinimumNArgs(1),
-			RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
-				for _, address := range args {
-					if _, err := c.RemoveAlias(ctx, &adminpb.AccountRequest{Address: address}); err != nil {
-						return err
-					}
-					fmt.Fprintf(p.stdout, "removed alias %s\n", address)
+				if err := p.tell(asJSON, aliasLine{Alias: address}, "removed alias %s\n", address); err != nil {
+					return err
 				}
-				return nil
-			}),
-		},
-		p.aliasList(),
-	)
+			}
+			return nil
+		}),
+	}
+	jsonFlag(cmd, &asJSON, "an object a line, for each that was removed")
 	return cmd
+}
+
+// aliasLine is an alias in JSON; one that was removed has no targets.
+type aliasLine struct {
+	Alias   string   `json:"alias"`
+	Targets []string `json:"targets,omitempty"`
 }
 
 func (p *program) aliasList() *cobra.Command {
@@ -68,7 +84,7 @@ func (p *program) aliasList() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					err = p.jsonLine(map[string]any{"alias": a.Address, "targets": a.Targets})
+					err = p.jsonLine(aliasLine{a.Address, a.Targets})
 				} else {
 					t.row(a.Address, strings.Join(a.Targets, ", "))
 				}

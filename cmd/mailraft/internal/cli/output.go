@@ -24,6 +24,15 @@ func (p *program) jsonLine(v any) error {
 	return enc.Encode(v)
 }
 
+// tell tells what was done: an object to scripts, a line to people.
+func (p *program) tell(asJSON bool, object any, format string, args ...any) error {
+	if asJSON {
+		return p.jsonLine(object)
+	}
+	_, err := fmt.Fprintf(p.stdout, format, args...)
+	return err
+}
+
 // table is text in columns.
 type table struct{ w *tabwriter.Writer }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +12,7 @@ import (
 
 func (p *program) unlock() *cobra.Command {
 	var d time.Duration
-	var fromStdin bool
+	var fromStdin, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "unlock ADDRESS",
 		Short: "Make an account's mail readable under the mount for some time",
@@ -21,6 +20,7 @@ func (p *program) unlock() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&d, "for", 10*time.Minute, "how long, at most a day")
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from a line of standard input")
+	jsonFlag(cmd, &asJSON, "an object; seconds is how long")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		var password []byte
 		if fromStdin {
@@ -39,18 +39,24 @@ func (p *program) unlock() *cobra.Command {
 		if d < time.Second {
 			return usage("--for %v: at least a second", d)
 		}
-		_, err := c.Unlock(ctx, &adminpb.UnlockRequest{Address: args[0], Password: password, Seconds: int64(d / time.Second)})
-		if err != nil {
+		seconds := int64(d / time.Second)
+		if _, err := c.Unlock(ctx, &adminpb.UnlockRequest{Address: args[0], Password: password, Seconds: seconds}); err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "%s is unlocked for %v (lock it again with: mailraft lock %s)\n", args[0], d, args[0])
-		return nil
+		return p.tell(asJSON, unlockLine{args[0], seconds}, "%s is unlocked for %v (lock it again with: mailraft lock %s)\n", args[0], d, args[0])
 	})
 	return cmd
 }
 
+// unlockLine is an unlocked account in JSON.
+type unlockLine struct {
+	Address string `json:"address"`
+	Seconds int64  `json:"seconds"`
+}
+
 func (p *program) lock() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "lock ADDRESS",
 		Short: "Forget an account's key now, and end its sessions",
 		Args:  cobra.ExactArgs(1),
@@ -59,12 +65,19 @@ func (p *program) lock() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			words := "%s was locked already\n"
 			if reply.WasUnlocked {
-				fmt.Fprintf(p.stdout, "%s is locked\n", args[0])
-			} else {
-				fmt.Fprintf(p.stdout, "%s was locked already\n", args[0])
+				words = "%s is locked\n"
 			}
-			return nil
+			return p.tell(asJSON, lockLine{args[0], reply.WasUnlocked}, words, args[0])
 		}),
 	}
+	jsonFlag(cmd, &asJSON, "an object")
+	return cmd
+}
+
+// lockLine is a locked account in JSON.
+type lockLine struct {
+	Address     string `json:"address"`
+	WasUnlocked bool   `json:"was_unlocked"`
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -10,13 +9,24 @@ import (
 )
 
 func (p *program) version() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.stdout, "mailraft %s (%s, %s/%s)\n", version.String(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			v := versionObject{version.String(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
+			return p.tell(asJSON, v, "mailraft %s (%s, %s/%s)\n", v.Version, v.Go, v.OS, v.Arch)
 		},
 	}
+	jsonFlag(cmd, &asJSON, "an object")
+	return cmd
+}
+
+// versionObject is the version in JSON.
+type versionObject struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
 }
