@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X mailraft/cmd/mailraft/internal/version.release=$(VERSION)
 SOURCES := $(shell find cmd fs proxy raftstore -name '*.go' -not -name '*_test.go' 2>/dev/null)
 
 # What the tests need of Debian, beside Go: real clients, a C compiler for the race detector.
-PACKAGES := curl swaks isync fetchmail mutt age zstd netcat-openbsd gocryptfs fuse gcc libc6-dev
+PACKAGES := curl swaks isync fetchmail mutt age zstd netcat-openbsd bash-completion gocryptfs fuse gcc libc6-dev
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20

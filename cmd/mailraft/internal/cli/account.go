@@ -26,9 +26,10 @@ func (p *program) account() *cobra.Command {
 func (p *program) accountRemove() *cobra.Command {
 	var yes, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "remove ADDRESS",
-		Short: "Remove an account with all its mail",
-		Args:  cobra.ExactArgs(1),
+		Use:               "remove ADDRESS",
+		Short:             "Remove an account with all its mail",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: p.complete(accounts, nil),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	jsonFlag(cmd, &asJSON, "an object with the address")
@@ -81,9 +82,10 @@ func lineOf(a *adminpb.Account) accountLine {
 func (p *program) accountList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list [DOMAIN]",
-		Short: "List the accounts, of one domain or of all",
-		Args:  cobra.MaximumNArgs(1),
+		Use:               "list [DOMAIN]",
+		Short:             "List the accounts, of one domain or of all",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: p.complete(domains, nil),
 		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 			stream, err := c.ListAccounts(ctx, &adminpb.ListAccountsRequest{Domain: first(args)})
 			if err != nil {
@@ -127,9 +129,10 @@ func (p *program) accountQuota() *cobra.Command {
 	var files uint64
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "quota ADDRESS [SIZE|none]",
-		Short: "Show or set how much an account may store",
-		Args:  cobra.RangeArgs(1, 2),
+		Use:               "quota ADDRESS [SIZE|none]",
+		Short:             "Show or set how much an account may store",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: p.complete(accounts, nil),
 	}
 	cmd.Flags().Uint64Var(&files, "files", 0, "how many files it may store; 0: any number")
 	jsonFlag(cmd, &asJSON, "the account as an object")
@@ -196,13 +199,15 @@ the new one. The mail itself is not touched.
 
 Nobody has a copy of that key, the admin neither. When the old password is lost, so is the mail: --discard-mail-key makes a new
 key pair under the new password, with which new mail can be read; what was stored before can never be read again.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: p.complete(accounts, nil),
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&fromStdin, "password-stdin", false, "read the old and the new password (with --discard-mail-key only the new) from standard input, a line each")
 	flags.BoolVar(&discard, "discard-mail-key", false, "without the old password: a new key pair; all mail that is stored becomes unreadable for ever")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	flags.StringVar(&key, "key", "", "kind of the new key pair, with --discard-mail-key: hybrid or x25519 (default hybrid)")
+	completeFlag(cmd, keyKinds, "key")
 	jsonFlag(cmd, &asJSON, "an object with the address")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})

@@ -30,6 +30,9 @@ The password is asked for, or read from standard input (--password-stdin, a line
 with a random password, printed once, where there is none; a quota such as 500M or none; "#" begins a comment line. "-" is
 standard input. Accounts that cannot be added do not keep the others from it; the exit code is then 1.`
 
+// keyKinds are the kinds of key pairs that an account can have.
+var keyKinds = oneOf("hybrid", "x25519")
+
 // addition is what account add was told.
 type addition struct {
 	from, key, quota  string
@@ -41,9 +44,10 @@ type addition struct {
 func (p *program) accountAdd() *cobra.Command {
 	var o addition
 	cmd := &cobra.Command{
-		Use:   "add {ADDRESS... | --from FILE}",
-		Short: "Add accounts",
-		Long:  addHelp,
+		Use:               "add {ADDRESS... | --from FILE}",
+		Short:             "Add accounts",
+		Long:              addHelp,
+		ValidArgsFunction: p.complete(newAddresses),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) > 0) == (o.from != "") {
 				return errors.New("give addresses, or --from a file")
@@ -58,6 +62,8 @@ func (p *program) accountAdd() *cobra.Command {
 	flags.Uint64Var(&o.files, "quota-files", 0, "how many files may be stored; 0: any number")
 	flags.BoolVar(&o.random, "random", false, "make up a password and print it, once")
 	flags.BoolVar(&o.fromStdin, "password-stdin", false, "read passwords from standard input, a line each")
+	completeFlag(cmd, completeFiles, "from")
+	completeFlag(cmd, keyKinds, "key")
 	jsonFlag(cmd, &o.json, "an object a line: address, password if it was made up, error if there was one")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		accounts, err := p.newAccounts(ctx, &o, args)

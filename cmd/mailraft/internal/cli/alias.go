@@ -21,9 +21,10 @@ func (p *program) alias() *cobra.Command {
 func (p *program) aliasAdd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "add ADDRESS TARGET...",
-		Short: "Deliver mail for an address to accounts, or to other aliases",
-		Args:  cobra.MinimumNArgs(2),
+		Use:               "add ADDRESS TARGET...",
+		Short:             "Deliver mail for an address to accounts, or to other aliases",
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: p.complete(newAddresses, targets),
 		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 			if _, err := c.AddAlias(ctx, &adminpb.Alias{Address: args[0], Targets: args[1:]}); err != nil {
 				return err
@@ -38,9 +39,10 @@ func (p *program) aliasAdd() *cobra.Command {
 func (p *program) aliasRemove() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "remove ADDRESS...",
-		Short: "Remove aliases",
-		Args:  cobra.MinimumNArgs(1),
+		Use:               "remove ADDRESS...",
+		Short:             "Remove aliases",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: p.complete(aliases),
 		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 			for _, address := range args {
 				if _, err := c.RemoveAlias(ctx, &adminpb.AccountRequest{Address: address}); err != nil {
@@ -66,9 +68,10 @@ type aliasLine struct {
 func (p *program) aliasList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list [DOMAIN]",
-		Short: "List the aliases, of one domain or of all",
-		Args:  cobra.MaximumNArgs(1),
+		Use:               "list [DOMAIN]",
+		Short:             "List the aliases, of one domain or of all",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: p.complete(domains, nil),
 		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 			stream, err := c.ListAliases(ctx, &adminpb.ListAliasesRequest{Domain: first(args)})
 			if err != nil {

@@ -25,7 +25,8 @@ func (p *program) cat() *cobra.Command {
 
 Messages can be read while their account is unlocked. With --sealed the bytes are written as they are stored, for which no key is
 needed: an age file, with a zstd stream in it ("age -d -i KEY | zstd -d" gives the message).`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeFiles,
 	}
 	cmd.Flags().BoolVar(&sealed, "sealed", false, "as stored: encrypted")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {

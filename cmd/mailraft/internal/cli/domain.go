@@ -40,9 +40,10 @@ func (p *program) domainAdd() *cobra.Command {
 func (p *program) domainRemove() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "remove NAME...",
-		Short: "Take no more mail for domains that have neither accounts nor aliases",
-		Args:  cobra.MinimumNArgs(1),
+		Use:               "remove NAME...",
+		Short:             "Take no more mail for domains that have neither accounts nor aliases",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: p.complete(domains),
 		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, names []string) error {
 			for _, name := range names {
 				if _, err := c.RemoveDomain(ctx, &adminpb.DomainRequest{Name: name}); err != nil {

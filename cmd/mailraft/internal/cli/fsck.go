@@ -31,6 +31,7 @@ The daemon does it while it runs. When it is stopped, --data names its data fold
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the data `folder` of a daemon that does not run")
+	completeFlag(cmd, completeFolders, "data")
 	jsonFlag(cmd, &c.json, "an object a line for each problem: group, where, problem")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if data != "" {

@@ -35,13 +35,13 @@ SIGINT (Ctrl-C) stops it; started again, it has its mail.`
 
 func (p *program) quickstart() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "quickstart DIR",
-		Short: "Run a node to try things with, in a folder of its own",
-		Long:  quickHelp,
-		Args:  cobra.ExactArgs(1),
+		Use:               "quickstart DIR",
+		Short:             "Run a node to try things with, in a folder of its own",
+		Long:              quickHelp,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: once(completeFolders),
 	}
-	config.AddFlags(cmd.Flags())
-	cmd.Flags().SortFlags = false
+	configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		dir, err := filepath.Abs(args[0])
 		if err != nil {

@@ -60,6 +60,7 @@ func (p *program) root() *cobra.Command {
 		p.serve(), p.quickstart(), p.config(), p.proxy(), p.domain(), p.account(), p.alias(), p.unlock(), p.lock(), p.status(),
 		p.cat(), p.fsck(), p.version(),
 	)
+	completions(root)
 	namedArguments(root)
 	return root
 }

@@ -29,8 +29,7 @@ func (p *program) serve() *cobra.Command {
 		Long:  serveHelp,
 		Args:  cobra.NoArgs,
 	}
-	config.AddFlags(cmd.Flags())
-	cmd.Flags().SortFlags = false
+	configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(config.Sources{File: p.configFile, Flags: cmd.Flags()})
 		if err != nil {

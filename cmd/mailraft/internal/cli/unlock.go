@@ -14,9 +14,10 @@ func (p *program) unlock() *cobra.Command {
 	var d time.Duration
 	var fromStdin, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "unlock ADDRESS",
-		Short: "Make an account's mail readable under the mount for some time",
-		Args:  cobra.ExactArgs(1),
+		Use:               "unlock ADDRESS",
+		Short:             "Make an account's mail readable under the mount for some time",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: p.complete(accounts, nil),
 	}
 	cmd.Flags().DurationVar(&d, "for", 10*time.Minute, "how long, at most a day")
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from a line of standard input")
@@ -57,9 +58,10 @@ type unlockLine struct {
 func (p *program) lock() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "lock ADDRESS",
-		Short: "Forget an account's key now, and end its sessions",
-		Args:  cobra.ExactArgs(1),
+		Use:               "lock ADDRESS",
+		Short:             "Forget an account's key now, and end its sessions",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: p.complete(unlockedAccounts, nil),
 		RunE: p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 			reply, err := c.Lock(ctx, &adminpb.AccountRequest{Address: args[0]})
 			if err != nil {
