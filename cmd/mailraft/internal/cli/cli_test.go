@@ -65,6 +65,24 @@ func TestExitCodesAndWords(t *testing.T) {
 	}
 }
 
+// TestFsckMakesNoStore checks a data folder whose store is gone.
+func TestFsckMakesNoStore(t *testing.T) {
+	data := t.TempDir()
+	store := filepath.Join(data, "store")
+	if err := os.WriteFile(filepath.Join(data, "node"), []byte("n1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(store, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, "", "fsck", "--data", data); r.code != exitNotFound.code || !strings.Contains(r.stderr, store) {
+		t.Errorf("%+v", r)
+	}
+	if left, err := os.ReadDir(store); err != nil || len(left) > 0 {
+		t.Errorf("fsck made %v, %v", left, err)
+	}
+}
+
 func TestEveryExitCodeIsInTheHelp(t *testing.T) {
 	help := run(t, "", "--help").stdout
 	for i, e := range exits {

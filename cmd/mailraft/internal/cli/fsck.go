@@ -25,9 +25,13 @@ func (p *program) fsck() *cobra.Command {
 		Use:   "fsck",
 		Short: "Walk over all that is stored, and say what is wrong with it",
 		Long: `Walk over all that is stored, and say what is wrong with it: logs, trees, counts, key slots, the headers of what is sealed,
-pieces that belong to nothing, accounts without a mailbox and mailboxes without an account. It needs no key, changes nothing, and repairs nothing.
+pieces that belong to nothing, accounts without a mailbox and mailboxes without an account. It needs no key, and repairs nothing of
+what it finds.
 
-The daemon does it while it runs. When it is stopped, --data names its data folder.`,
+The daemon does it while it runs. When it is stopped, --data names its data folder. The store is then opened as at every start of
+the daemon, which writes to it: the torn end that a crash left of a log is cleared, what was committed and not yet applied is
+applied, accounts that were half made or half removed are dropped, and so are contents that no message has named for a day. To have
+nothing changed, check a copy of the folder.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the data `folder` of a daemon that does not run")
@@ -97,11 +101,14 @@ func (c *check) online(ctx context.Context, client *adminapi.Client) error {
 	}
 }
 
+// storeFile is in every store that has been made (docs/format.md).
+const storeFile = "FORMAT"
+
 // offline opens the store itself. That also does what every start does: it ends what a crash cut short.
 func (c *check) offline(ctx context.Context, data string) (err error) {
 	node, err := daemon.NodeName(data)
 	if err == nil {
-		_, err = os.Stat(daemon.StoreFolder(data))
+		_, err = os.Stat(filepath.Join(daemon.StoreFolder(data), storeFile)) // where it is missing, opening makes a new store
 	}
 	if err != nil {
 		return fmt.Errorf("%s is not the data folder of a node: %w", filepath.Clean(data), err)
