@@ -1,11 +1,8 @@
 package imap
 
-import (
-	"bytes"
-	"strconv"
-)
+import "bytes"
 
-// args reads the arguments of a command that this layer answers itself. The command is whole (frame), its literals in place.
+// args reads the arguments of a command that this layer answers itself. The command is whole, and its literals are quoted (frame).
 type args []byte
 
 // commandArgs returns what follows a command's name.
@@ -33,15 +30,10 @@ func (a *args) space() bool {
 	return true
 }
 
-// astring takes an atom, a quoted string or a literal (RFC 9051, 9: astring).
+// astring takes an atom or a quoted string (RFC 9051, 9: astring).
 func (a *args) astring() (string, bool) {
-	switch {
-	case len(*a) == 0:
-		return "", false
-	case (*a)[0] == '"':
+	if len(*a) > 0 && (*a)[0] == '"' {
 		return a.quoted()
-	case (*a)[0] == '{':
-		return a.literal()
 	}
 	i := bytes.IndexAny(*a, "(){ %*\"\\\r\n")
 	if i <= 0 {
@@ -72,19 +64,4 @@ func (a *args) quoted() (string, bool) {
 		}
 	}
 	return "", false
-}
-
-func (a *args) literal() (string, bool) {
-	i := bytes.IndexByte(*a, '\n')
-	if i < 0 {
-		return "", false
-	}
-	digits, _, _ := bytes.Cut(bytes.Trim((*a)[:i], "{}\r"), []byte("+"))
-	n, err := strconv.Atoi(string(bytes.TrimRight(digits, "}")))
-	if err != nil || n < 0 || n > len(*a)-i-1 {
-		return "", false
-	}
-	s := string((*a)[i+1 : i+1+n])
-	*a = (*a)[i+1+n:]
-	return s, true
 }

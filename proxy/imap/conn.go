@@ -49,7 +49,6 @@ type command struct {
 	name      string // upper case, "UID FETCH" for those with UID
 	invited   bool   // the library wrote a continuation request
 	muteInvit bool   // do not pass that on: the client does not wait for it
-	answered  bool   // the library wrote its tagged answer
 }
 
 const (
@@ -155,7 +154,6 @@ func (c *conn) edit(p []byte) []byte {
 			break
 		}
 		rest = rest[1:]
-		c.answered = true
 		if bytes.Equal(rest, libraryBug) {
 			// Our session never gives the library an error that is not in IMAP's terms, so this is its parser's own.
 			c.bad++

@@ -13,14 +13,14 @@ import (
 
 // frame cuts what a client sends into commands (RFC 9051, 2.2.1 and 4.3).
 //
-// The library gets a command only when all of it is there and within the limits, with the literals in it turned into
-// non-synchronizing ones. Only the message of an APPEND streams. So the library never sees half a command, a literal that it
-// would refuse, or the rest of a refused literal, which it would take for the next commands.
+// The library gets a command only when all of it is there and within the limits, in one line: the literals in it are turned into
+// quoted strings, for when the library does not like a command it takes what stands behind a literal's announcement for the next
+// one. Only the message of an APPEND streams. So the library never sees half a command, a literal that it would refuse, or the
+// rest of a refused one.
 type frame struct {
 	conn    *conn
-	cmd     []byte   // the command being gathered
-	pending []byte   // of it, not handed to the library yet
-	pieces  [][]byte // what follows pending: each begins with a literal
+	cmd     []byte // the command being gathered
+	pending []byte // of it, not handed to the library yet
 
 	broken  error  // of reading; nothing comes after it
 	offered upload // the message of an APPEND that the library has not asked for yet
@@ -45,9 +45,7 @@ func (c *conn) Read(p []byte) (n int, err error) {
 
 func (c *conn) read(p []byte) (int, error) {
 	if len(c.pending) == 0 && c.message == 0 {
-		if len(c.pieces) > 0 && !c.isAnswered() {
-			c.pending, c.pieces = c.pieces[0], c.pieces[1:]
-		} else if err := c.advance(); err != nil {
+		if err := c.advance(); err != nil {
 			return 0, err
 		}
 	}
@@ -59,17 +57,8 @@ func (c *conn) read(p []byte) (int, error) {
 	return c.readMessage(p)
 }
 
-// isAnswered says whether the library is done with the command. When it did not like what stands before a literal, it has not
-// read the rest, and would take that for the next commands.
-func (c *conn) isAnswered() bool {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	return c.answered
-}
-
 // advance finds out what the library is waiting for: the message it asked for, the line that ends its IDLE, or a command.
 func (c *conn) advance() error {
-	c.pieces = nil
 	c.wmu.Lock()
 	invited, name := c.invited, c.command.name
 	c.invited = false
@@ -147,30 +136,13 @@ func (c *conn) nextCommand(timeout time.Duration) error {
 			return err
 		}
 		if c.cmd != nil && !c.intercept() {
-			c.pieces = pieces(c.cmd)
-			c.pending, c.pieces = c.pieces[0], c.pieces[1:]
+			c.pending = c.cmd
 			return nil
 		}
 		if err := c.checkBad(); err != nil {
 			return err
 		}
 	}
-}
-
-// pieces cuts a command in front of its literals.
-func pieces(cmd []byte) [][]byte {
-	var out [][]byte
-	start, line := 0, 0
-	for line < len(cmd) {
-		end := line + bytes.IndexByte(cmd[line:], '\n') + 1
-		size, _, _, ok := literal(cmd[line:end])
-		if !ok || end == len(cmd) {
-			break
-		}
-		out = append(out, cmd[start:end])
-		start, line = end, end+int(size)
-	}
-	return append(out, cmd[start:])
 }
 
 // checkBad ends connections of clients that only talk nonsense.
@@ -252,13 +224,16 @@ func (c *conn) gather(timeout time.Duration) error {
 			if err := c.flush(); err != nil {
 				return err
 			}
-			cmd = append(cmd[:start+marker], fmt.Sprintf("{%d+}\r\n", size)...)
 		}
-		end := len(cmd) + int(size)
-		cmd = append(cmd, make([]byte, size)...)
-		if _, err := io.ReadFull(c.br, cmd[end-int(size):end]); err != nil {
+		octets := make([]byte, size)
+		if _, err := io.ReadFull(c.br, octets); err != nil {
 			return unexpected(err)
 		}
+		if bytes.ContainsAny(octets, "\x00\r\n") {
+			c.answer("BAD [CLIENTBUG] NUL or a line end in a literal") // nothing here has, or is looked up by, any of these
+			return c.discardCommand(nil)
+		}
+		cmd = appendQuoted(cmd[:start+marker], octets)
 	}
 	if c.command.tag == "" || c.command.name == "" {
 		c.answer("BAD [CLIENTBUG] Not a command")
@@ -266,6 +241,18 @@ func (c *conn) gather(timeout time.Duration) error {
 	}
 	c.cmd = cmd
 	return nil
+}
+
+// appendQuoted appends a string in quotes (RFC 9051, 9: quoted).
+func appendQuoted(cmd, octets []byte) []byte {
+	cmd = append(cmd, '"')
+	for _, ch := range octets {
+		if ch == '"' || ch == '\\' {
+			cmd = append(cmd, '\\')
+		}
+		cmd = append(cmd, ch)
+	}
+	return append(cmd, '"')
 }
 
 // begin notes the command under way.

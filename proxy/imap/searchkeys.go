@@ -41,7 +41,7 @@ func withoutSmaller(cmd []byte) []byte {
 		switch {
 		case skip > 0:
 			skip--
-		case strings.EqualFold(word, "SMALLER") && written[0] != '"' && written[0] != '{':
+		case strings.EqualFold(word, "SMALLER") && written[0] != '"':
 			after := rest
 			number, ok := "", after.space()
 			if ok {
