@@ -84,11 +84,8 @@ func (c *conn) advance() error {
 		}
 		c.pending = line
 		return unexpected(err)
-	case offered.nonSync: // refused, but sent all the same
-		if err := c.discard(offered.size); err != nil {
-			return err
-		}
-		if err := c.discardCommand(nil); err != nil {
+	default: // its message may be refused, but sent all the same
+		if err := c.discardLiteral(offered.size, offered.nonSync); err != nil {
 			return err
 		}
 	}
@@ -198,6 +195,10 @@ func (c *conn) gather(timeout time.Duration) error {
 		if c.command.tag == "" {
 			break // no command at all: its literal is none
 		}
+		if c.session == nil && c.command.name == "LOGIN" && !c.mayLogIn() {
+			c.answer(privacyRequired) // before the client sends what nobody else may read
+			return c.discardLiteral(size, nonSync)
+		}
 		if c.command.name == "APPEND" && isMessageLiteral(cmd) {
 			// The library has to ask for it, so that it can refuse: its request is passed on to clients that wait for it.
 			cmd = append(cmd[:start+marker], fmt.Sprintf("{%d}\r\n", size)...)
@@ -209,13 +210,7 @@ func (c *conn) gather(timeout time.Duration) error {
 		}
 		if size > int64(c.server.cfg.MaxLiteral) || int64(len(cmd))+size > int64(limit) {
 			c.answer(fmt.Sprintf("NO [TOOBIG] Literals are limited to %d bytes here", c.server.cfg.MaxLiteral)) // RFC 7888, 4
-			if !nonSync {
-				return nil
-			}
-			if err := c.discard(size); err != nil {
-				return err
-			}
-			return c.discardCommand(nil)
+			return c.discardLiteral(size, nonSync)
 		}
 		if !nonSync {
 			if err := c.writef("+ OK"); err != nil {
@@ -388,6 +383,17 @@ func (c *conn) discardCommand(start []byte) error {
 		}
 		tail = tail[:0]
 	}
+}
+
+// discardLiteral reads a refused literal away, and what is left of its command. A client that waits to be asked for it sends neither.
+func (c *conn) discardLiteral(size int64, nonSync bool) error {
+	if !nonSync {
+		return nil
+	}
+	if err := c.discard(size); err != nil {
+		return err
+	}
+	return c.discardCommand(nil)
 }
 
 // discard reads n bytes away.

@@ -86,13 +86,7 @@ func (c *conn) refuse(status string) error {
 	}
 	offered := c.offered
 	c.offered = upload{}
-	if !offered.nonSync {
-		return nil
-	}
-	if err := c.discard(offered.size); err != nil {
-		return err
-	}
-	return c.discardCommand(nil)
+	return c.discardLiteral(offered.size, offered.nonSync)
 }
 
 // answerAnywhere answers the commands that are valid in all states and that this layer answers itself.
@@ -141,11 +135,14 @@ func (c *conn) handleStartTLS(arguments args) error {
 	return c.startTLS()
 }
 
+// privacyRequired is the answer to passwords that must not cross the connection (RFC 5530).
+const privacyRequired = "NO [PRIVACYREQUIRED] TLS is required to log in"
+
 // handleLogin does LOGIN and AUTHENTICATE (RFC 9051, 6.2.3 and 6.2.2). A login that fails is answered, and its error is
 // proxy.ErrAuthentication.
 func (c *conn) handleLogin(name string, arguments args, deadline time.Time) error {
 	if !c.mayLogIn() {
-		return c.answer("NO [PRIVACYREQUIRED] TLS is required to log in") // RFC 5530
+		return c.answer(privacyRequired)
 	}
 	credentials := proxy.Credentials{Protocol: "imap", Remote: c.raw.RemoteAddr(), TLS: c.tls != nil}
 	if name == "LOGIN" {

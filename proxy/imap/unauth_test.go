@@ -135,6 +135,9 @@ func TestNoPasswordsInPlainText(t *testing.T) {
 		}
 		c.fails(`LOGIN `+testUser+` "`+testPassword+`"`, "NO [PRIVACYREQUIRED]")
 		c.fails("AUTHENTICATE PLAIN "+plain("", testUser, testPassword), "NO [PRIVACYREQUIRED]")
+		c.fails("LOGIN {5}", "NO [PRIVACYREQUIRED]") // not asked to go on
+		c.fails("LOGIN {5+}\r\nalice {6+}\r\nsecret", "NO [PRIVACYREQUIRED]")
+		c.ok("NOOP")
 	}
 }
 
