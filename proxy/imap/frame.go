@@ -25,15 +25,17 @@ type frame struct {
 	broken  error  // of reading; nothing comes after it
 	offered upload // the message of an APPEND that the library has not asked for yet
 	message int64  // bytes of the message that the library is reading still to come
+	tail    string // what ends the command behind that message
 }
 
 // upload is a message that stands at the end of an APPEND command.
 type upload struct {
 	size    int64
 	nonSync bool // the client sends it without being asked
+	tail    string
 }
 
-var errBadTail = errors.New("imap: APPEND goes on behind its message")
+var errBadTail = errors.New("imap: APPEND does not end behind its message")
 
 // Read gives the library its next bytes: of one command at most.
 func (c *conn) Read(p []byte) (n int, err error) {
@@ -68,7 +70,7 @@ func (c *conn) advance() error {
 	c.offered = upload{}
 	switch {
 	case invited && name == "APPEND":
-		c.message = offered.size
+		c.message, c.tail = offered.size, offered.tail
 		if offered.size == 0 {
 			return c.readTail()
 		}
@@ -111,14 +113,15 @@ func (c *conn) readMessage(p []byte) (int, error) {
 	return n, nil
 }
 
-// readTail reads what follows an APPEND's message: the end of the line, or ")" and it (RFC 6855, 4). MULTIAPPEND is not offered.
+// readTail reads what follows an APPEND's message: the end of the line, and before it ")" when there was "UTF8 (" (RFC 6855, 4).
+// MULTIAPPEND is not offered.
 func (c *conn) readTail() error {
 	line, err := c.readLine(nil, 1024)
 	if err != nil && err != errTooLong {
 		return err
 	}
-	if rest := strings.TrimRight(string(line), "\r\n"); err == errTooLong || rest != "" && rest != ")" {
-		c.answer("BAD [CLIENTBUG] Only one message an APPEND")
+	if err == errTooLong || strings.TrimRight(string(line), "\r\n") != c.tail {
+		c.answer("BAD [CLIENTBUG] APPEND has one message, and ends behind it")
 		c.end("", "Protocol error")
 		return errBadTail
 	}
@@ -203,6 +206,9 @@ func (c *conn) gather(timeout time.Duration) error {
 			// The library has to ask for it, so that it can refuse: its request is passed on to clients that wait for it.
 			cmd = append(cmd[:start+marker], fmt.Sprintf("{%d}\r\n", size)...)
 			c.offered = upload{size: size, nonSync: nonSync}
+			if bytes.HasSuffix(line[:marker], []byte("(~")) {
+				c.offered.tail = ")"
+			}
 			c.wmu.Lock()
 			c.muteInvit = nonSync
 			c.wmu.Unlock()

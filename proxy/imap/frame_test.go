@@ -79,12 +79,19 @@ func TestFraming(t *testing.T) {
 // A message with more behind it is not stored, nor is one whose end never comes.
 func TestUploadCutOff(t *testing.T) {
 	w := newWorld(t)
+	for _, malformed := range []string{
+		"a APPEND INBOX {10+}\r\n0123456789 {10+}\r\n0123456789\r\n",
+		"a APPEND INBOX {5+}\r\nhello)\r\n",
+		"a APPEND INBOX UTF8 (~{5+}\r\nhello\r\n",
+		"a APPEND INBOX UTF8 (~{5+}\r\nhello))\r\n",
+	} {
+		c := w.login()
+		c.send(malformed)
+		c.want("a BAD")
+		c.want("* BYE")
+		c.closed()
+	}
 	c := w.login()
-	c.send("a APPEND INBOX {10+}\r\n0123456789 {10+}\r\n0123456789\r\n")
-	c.want("a BAD")
-	c.want("* BYE")
-	c.conn.Close()
-	c = w.login()
 	c.send("a APPEND INBOX {10+}\r\n01234")
 	c.conn.Close()
 	c = w.login()

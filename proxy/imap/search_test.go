@@ -113,15 +113,15 @@ func TestSearch(t *testing.T) {
 
 func TestWithoutSmaller(t *testing.T) {
 	for in, want := range map[string]string{
-		"a SEARCH SMALLER 10":                          "a SEARCH NOT LARGER 9",
-		"a UID SEARCH (smaller 1) SEEN":                "a UID SEARCH (NOT LARGER 0) SEEN",
-		"a SEARCH SMALLER 0":                           "a SEARCH NOT ALL",
-		"a SEARCH SUBJECT SMALLER 5":                   "a SEARCH SUBJECT SMALLER 5",
-		"a SEARCH HEADER SMALLER SMALLER SMALLER 5":    "a SEARCH HEADER SMALLER SMALLER NOT LARGER 4",
-		`a SEARCH SUBJECT "SMALLER 5" SMALLER 3`:       `a SEARCH SUBJECT "SMALLER 5" NOT LARGER 2`,
-		"a SEARCH SMALLER x":                           "a SEARCH SMALLER x",
-		"a SEARCH SMALLER":                             "a SEARCH SMALLER",
-		"a SEARCH OR SMALLER 5 SMALLER 6":              "a SEARCH OR NOT LARGER 4 NOT LARGER 5",
+		"a SEARCH SMALLER 10":                       "a SEARCH NOT LARGER 9",
+		"a UID SEARCH (smaller 1) SEEN":             "a UID SEARCH (NOT LARGER 0) SEEN",
+		"a SEARCH SMALLER 0":                        "a SEARCH NOT ALL",
+		"a SEARCH SUBJECT SMALLER 5":                "a SEARCH SUBJECT SMALLER 5",
+		"a SEARCH HEADER SMALLER SMALLER SMALLER 5": "a SEARCH HEADER SMALLER SMALLER NOT LARGER 4",
+		`a SEARCH SUBJECT "SMALLER 5" SMALLER 3`:    `a SEARCH SUBJECT "SMALLER 5" NOT LARGER 2`,
+		"a SEARCH SMALLER x":                        "a SEARCH SMALLER x",
+		"a SEARCH SMALLER":                          "a SEARCH SMALLER",
+		"a SEARCH OR SMALLER 5 SMALLER 6":           "a SEARCH OR NOT LARGER 4 NOT LARGER 5",
 	} {
 		if got := string(withoutSmaller([]byte(in + "\r\n"))); got != want+"\r\n" {
 			t.Errorf("%s\n got %q\nwant %q", in, got, want)
