@@ -26,7 +26,10 @@ func (s *session) Copy(set imap.NumSet, name string) (*imap.CopyData, error) {
 		return nil, err
 	}
 	for _, i := range s.view.resolve(set) {
-		err := t.add(i, linkFile)
+		err := s.over()
+		if err == nil {
+			err = t.add(i, linkFile)
+		}
 		if errors.Is(err, errGone) {
 			if err = missing(set); err == nil {
 				continue
@@ -58,6 +61,9 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, name string) e
 	var failure error
 	incomplete := false
 	for _, i := range v.resolve(set) {
+		if failure = s.over(); failure != nil {
+			break
+		}
 		err := t.add(i, moveFile)
 		if errors.Is(err, errGone) {
 			incomplete = true

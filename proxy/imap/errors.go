@@ -71,11 +71,19 @@ func (s *session) failed(operation string, err error) error {
 			return no(a.code, a.text)
 		}
 	}
-	if s.ctx.Err() != nil {
-		return no(imap.ResponseCodeUnavailable, "Session has ended")
+	if err := s.over(); err != nil {
+		return err
 	}
 	s.log.Error("unexpected failure", "operation", operation, "err", errno(err))
 	return no(imap.ResponseCodeServerBug, "Internal error, see the server's log")
+}
+
+// over is the error of a session that has ended, nil while it has not. Whatever goes over many messages asks it at each.
+func (s *session) over() error {
+	if s.ctx.Err() != nil {
+		return no(imap.ResponseCodeUnavailable, "Session has ended")
+	}
+	return nil
 }
 
 // errno returns the cause of a file operation's error without the path, which has folder and message names in it.

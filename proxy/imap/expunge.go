@@ -39,6 +39,9 @@ func (s *session) Expunge(w *imapserver.ExpungeWriter, uids *imap.UIDSet) error 
 		if m := &v.messages[i]; m.gone || m.flags&deleted == 0 || uids != nil && !among[i] {
 			continue
 		}
+		if failure = s.over(); failure != nil {
+			break
+		}
 		err := s.onFile(i, func(m *message) error {
 			if m.flags&deleted == 0 {
 				return nil // undeleted just now

@@ -14,14 +14,17 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.view
+	if len(options.BodySection)+len(options.BinarySection)+len(options.BinarySectionSize) > maxSections {
+		return no(imap.ResponseCodeLimit, "Too many sections in one FETCH")
+	}
 	needsFile := options.Envelope || options.BodyStructure != nil || len(options.BodySection) > 0 ||
 		len(options.BinarySection) > 0 || len(options.BinarySectionSize) > 0
 	marksSeen := !v.readOnly && (slices.ContainsFunc(options.BodySection, func(i *imap.FetchItemBodySection) bool { return !i.Peek }) ||
 		slices.ContainsFunc(options.BinarySection, func(i *imap.FetchItemBinarySection) bool { return !i.Peek }))
 	incomplete := false
 	for _, i := range v.resolve(set) {
-		if err := s.ctx.Err(); err != nil {
-			return no(imap.ResponseCodeUnavailable, "Session has ended")
+		if err := s.over(); err != nil {
+			return err
 		}
 		if v.messages[i].gone {
 			incomplete = true
@@ -64,7 +67,7 @@ func (s *session) fetchOne(w *imapserver.FetchWriter, i int, c *content, options
 	m := &s.view.messages[i]
 	var answer fetched
 	if c != nil {
-		if err := answer.prepare(c, options); err != nil {
+		if err := answer.prepare(c, options, s.over); err != nil {
 			return s.failed("read message", err)
 		}
 	}
@@ -103,7 +106,13 @@ type fetched struct {
 	sizes     []int64
 }
 
-func (f *fetched) prepare(c *content, options *imap.FetchOptions) error {
+const (
+	maxSections = 100     // of a message in one FETCH
+	maxChosen   = 4 << 20 // bytes of chosen header fields among these: they are in memory all together
+)
+
+// prepare finds out what there is to write; it stops when over says so.
+func (f *fetched) prepare(c *content, options *imap.FetchOptions, over func() error) error {
 	if options.BodyStructure != nil {
 		tree, err := c.parts()
 		if err != nil {
@@ -118,14 +127,21 @@ func (f *fetched) prepare(c *content, options *imap.FetchOptions) error {
 		}
 		f.envelope = envelope(head)
 	}
+	chosen := 0
 	for _, item := range options.BodySection {
 		section, err := c.bodySection(item)
 		if err != nil {
 			return err
 		}
+		if chosen += len(section.fields); chosen > maxChosen {
+			return no(imap.ResponseCodeLimit, "Too many header fields in one FETCH")
+		}
 		f.sections = append(f.sections, section)
 	}
 	for _, item := range options.BinarySection {
+		if err := over(); err != nil { // each reads the message
+			return err
+		}
 		r, err := c.binary(item.Part)
 		if err != nil {
 			return err
@@ -137,6 +153,9 @@ func (f *fetched) prepare(c *content, options *imap.FetchOptions) error {
 		f.binaries = append(f.binaries, size)
 	}
 	for _, item := range options.BinarySectionSize {
+		if err := over(); err != nil {
+			return err
+		}
 		r, err := c.binary(item.Part)
 		if err != nil {
 			return err

@@ -78,9 +78,11 @@ func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, 
 		return w.WriteList(&imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: delimiter})
 	}
 	full := make([]string, len(patterns))
+	length := 0
 	for i, pattern := range patterns {
-		if full[i] = ref + pattern; len(full[i]) > maxPattern {
-			return no(imap.ResponseCodeLimit, "Pattern is too long")
+		full[i] = ref + pattern
+		if length += len(full[i]); length > maxPattern {
+			return no(imap.ResponseCodeLimit, "Patterns are too long")
 		}
 	}
 	all, err := s.mailboxes()
@@ -94,6 +96,9 @@ func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, 
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		if err := s.over(); err != nil {
+			return err
+		}
 		m := all[name]
 		if !matchesAny(full, name) {
 			continue

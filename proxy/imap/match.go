@@ -2,7 +2,7 @@ package imap
 
 import "strings"
 
-// maxPattern bounds a LIST pattern, in bytes; no mailbox name is longer.
+// maxPattern bounds the patterns of a LIST together, in bytes; no mailbox name is longer.
 const maxPattern = 1024
 
 // matches says whether a mailbox name matches a LIST pattern: "*" stands for anything, "%" for anything within a level (RFC 9051,

@@ -3,6 +3,7 @@ package imap
 import (
 	"errors"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -15,14 +16,17 @@ func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.view
+	if searchKeys(criteria) > maxSearchKeys {
+		return nil, no(imap.ResponseCodeLimit, "Too many search keys")
+	}
 	q := v.compile(criteria)
 	var seqs imap.SeqSet
 	var uids, all imap.UIDSet
 	data := &imap.SearchData{}
 	var first, last imap.UID
 	for i := range v.told {
-		if s.ctx.Err() != nil {
-			return nil, no(imap.ResponseCodeUnavailable, "Session has ended")
+		if err := s.over(); err != nil {
+			return nil, err
 		}
 		if v.messages[i].gone {
 			continue
@@ -85,9 +89,24 @@ func saved(all imap.UIDSet, first, last imap.UID, command string) imap.UIDSet {
 	return out
 }
 
+// maxSearchKeys bounds what is asked of each message of a folder in one SEARCH.
+const maxSearchKeys = 1000
+
+// searchKeys counts the keys of a search.
+func searchKeys(c *imap.SearchCriteria) int {
+	n := 1 + len(c.SeqNum) + len(c.UID) + len(c.Flag) + len(c.NotFlag) + len(c.Header) + len(c.Body) + len(c.Text)
+	for i := range c.Not {
+		n += searchKeys(&c.Not[i])
+	}
+	for i := range c.Or {
+		n += searchKeys(&c.Or[i][0]) + searchKeys(&c.Or[i][1])
+	}
+	return n
+}
+
 // query is a search with all that can be prepared prepared.
 type query struct {
-	among           [][]bool // sets of places, all of which must have the message
+	among           [][]span // sets of places, all of which must have the message
 	has, lacks      flagSet
 	recent, old     bool
 	since, before   time.Time
@@ -107,10 +126,10 @@ func (v *view) compile(c *imap.SearchCriteria) *query {
 		larger: c.Larger, smaller: c.Smaller,
 	}
 	for _, set := range c.SeqNum {
-		q.among = append(q.among, v.places(set))
+		q.among = append(q.among, v.spans(set))
 	}
 	for _, set := range c.UID {
-		q.among = append(q.among, v.places(set))
+		q.among = append(q.among, v.spans(set))
 	}
 	for _, flag := range c.Flag {
 		if strings.EqualFold(string(flag), string(flagRecent)) {
@@ -146,12 +165,10 @@ func (v *view) compile(c *imap.SearchCriteria) *query {
 	return q
 }
 
-func (v *view) places(set imap.NumSet) []bool {
-	in := make([]bool, v.told)
-	for _, i := range v.resolve(set) {
-		in[i] = true
-	}
-	return in
+// holds says whether a place is in one of the spans.
+func holds(spans []span, place int) bool {
+	i := sort.Search(len(spans), func(i int) bool { return spans[i].to > place })
+	return i < len(spans) && spans[i].from <= place
 }
 
 func (v *view) flagBit(flag imap.Flag) (flagSet, bool) {
@@ -173,8 +190,8 @@ func (q *query) matches(t *searched) (bool, error) {
 	if q.impossible || m.flags&q.has != q.has || m.flags&q.lacks != 0 || q.recent && !m.recent || q.old && m.recent {
 		return false, nil
 	}
-	for _, in := range q.among {
-		if !in[t.place] {
+	for _, spans := range q.among {
+		if !holds(spans, t.place) {
 			return false, nil
 		}
 	}

@@ -29,6 +29,9 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 	_, byUID := set.(imap.UIDSet)
 	incomplete := false
 	for _, i := range v.resolve(set) {
+		if err := s.over(); err != nil {
+			return err
+		}
 		old := v.messages[i].flags
 		want := old
 		switch change.Op {

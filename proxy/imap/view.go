@@ -147,17 +147,31 @@ func (v *view) setKeywords(k keywords) {
 // resolve returns the places of the messages that a set names, ascending. Only what the client knows of can be named. Numbers
 // without a message are passed over.
 func (v *view) resolve(set imap.NumSet) []int {
+	var places []int
+	for _, span := range v.spans(set) {
+		for i := span.from; i < span.to; i++ {
+			places = append(places, i)
+		}
+	}
+	return places
+}
+
+// span is a range of places, [from, to).
+type span struct{ from, to int }
+
+// spans are the places that resolve returns, ascending and apart from each other: as many as the set has ranges, at most.
+func (v *view) spans(set imap.NumSet) []span {
 	if imap.IsSearchRes(set) {
 		set = v.found
 	}
-	var places []int
+	var spans []span
 	known := v.messages[:v.told]
-	add := func(from, to int) { // [from, to)
-		if n := len(places); n > 0 && from <= places[n-1] {
-			from = places[n-1] + 1 // ranges ascend, but "*" may fall into one before
+	add := func(from, to int) {
+		if n := len(spans); n > 0 {
+			from = max(from, spans[n-1].to) // ranges ascend, but "*" may fall into one before
 		}
-		for i := from; i < to; i++ {
-			places = append(places, i)
+		if from < to {
+			spans = append(spans, span{from, to})
 		}
 	}
 	n := uint32(len(known))
@@ -180,7 +194,7 @@ func (v *view) resolve(set imap.NumSet) []int {
 			add(from, to)
 		}
 	}
-	return places
+	return spans
 }
 
 // ends returns the ends of a range in which 0 stands for "*", the largest number there is; they may be in either order (RFC 9051,
