@@ -146,7 +146,7 @@ func (d *Delivery) Close() error {
 }
 
 // Commit makes the message visible and safe, and returns its path. After an error it is removed, except that an error of the
-// link itself (EIO, ETIMEDOUT) leaves open whether the message went in.
+// link itself that stays (EIO, ETIMEDOUT) leaves open whether the message went in.
 func (d *Delivery) Commit(o Options) (path string, err error) {
 	defer d.Abort()
 	flags, err := normalFlags(o.Flags)
@@ -193,21 +193,30 @@ func (d *Delivery) finalPath(flags string, recent bool) string {
 	return string(b)
 }
 
-// link links once, whatever signals arrive: a link that was interrupted may have been made, and then a second one finds the
-// name, which is ours alone, taken.
+// link links once, whatever signals arrive and whatever the mount knows: a link that was interrupted, or got no answer from its shard
+// (EIO, ETIMEDOUT), may have been made, and then a second one finds the name taken by the very file. The mount settles the doubt
+// before it answers that. When it cannot, it is left open.
 func link(from, to string) error {
-	interrupted := false
+	inDoubt, again := false, true
 	for {
 		err := unix.Link(from, to)
 		switch {
-		case err == nil, err == unix.EEXIST && interrupted:
+		case err == nil, err == unix.EEXIST && inDoubt && isLinked(from, to):
 			return nil
 		case err == unix.EINTR:
-			interrupted = true
+			inDoubt = true
+		case (err == unix.EIO || err == unix.ETIMEDOUT) && again:
+			inDoubt, again = true, false
 		default:
 			return &os.LinkError{Op: "link", Old: from, New: to, Err: err}
 		}
 	}
+}
+
+// isLinked says whether both names are one file's.
+func isLinked(from, to string) bool {
+	var a, b unix.Stat_t
+	return unix.Lstat(from, &a) == nil && unix.Lstat(to, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // Abort removes the tmp file. It does nothing after Commit or another Abort.
