@@ -40,7 +40,7 @@ func (s *session) Copy(set imap.NumSet, name string) (*imap.CopyData, error) {
 			return nil, s.failed("copy message", err)
 		}
 	}
-	return t.result()
+	return t.result(), nil
 }
 
 // Move renames messages into another folder (RFC 6851). Each one is moved or not, none is ever in both or in neither.
@@ -72,11 +72,7 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, name string) e
 			break
 		}
 	}
-	data, err := t.result()
-	if err != nil {
-		return err
-	}
-	if data != nil { // RFC 6851, 4.3: untagged, before the EXPUNGEs
+	if data := t.result(); data != nil { // RFC 6851, 4.3: untagged, before the EXPUNGEs
 		if err := w.WriteCopyData(data); err != nil {
 			return err
 		}
@@ -152,27 +148,29 @@ func (t *transfers) undo() {
 	}
 }
 
-// result finds the UIDs that the messages got (RFC 4315, 3). It is nil when nothing was transferred.
-func (t *transfers) result() (*imap.CopyData, error) {
+// result finds the UIDs that the messages got (RFC 4315, 3). It is nil when nothing was transferred, or when they cannot be told: what
+// was done stays done, and COPYUID is optional.
+func (t *transfers) result() *imap.CopyData {
 	if len(t.names) == 0 {
-		return nil, nil
+		return nil
 	}
 	uids, x, err := t.session.uidsOf(t.dest.folder, t.since)
 	if err != nil {
-		return nil, t.session.failed("read index", err)
+		t.session.failed("read index", err)
+		return nil
 	}
 	data := &imap.CopyData{UIDValidity: x.UIDValidity}
 	last := uint32(0)
 	for n, i := range t.sources {
 		uid, ok := uids[key(t.names[n])]
 		if !ok || uid < last {
-			return nil, nil // moved on by somebody else already: COPYUID is optional, and must not lie
+			return nil // moved on by somebody else already: it must not lie
 		}
 		last = uid
 		data.SourceUIDs.AddNum(imap.UID(t.session.view.messages[i].UID))
 		data.DestUIDs.AddNum(imap.UID(uid))
 	}
-	return data, nil
+	return data
 }
 
 // uidsOf returns the UIDs of the messages that came into a folder after a MODSEQ, by key.

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -49,6 +50,30 @@ func TestCopyUndone(t *testing.T) {
 	c.fails("COPY 1:2 Other", "NO [EXPUNGEISSUED]")
 	if names := w.names(".Other"); len(names) != 0 {
 		t.Errorf("left behind: %q", names)
+	}
+}
+
+// What is copied or moved is answered so, even when nobody can tell its UIDs.
+func TestCopyWithoutUIDs(t *testing.T) {
+	w := newWorld(t)
+	w.mkdir(".Other")
+	w.deliver("", testMessage(1), "S")
+	w.deliver("", testMessage(2), "S")
+	c := w.selected("INBOX")
+	w.keeper.failWith(func(dir string, since uint64) error {
+		if strings.HasSuffix(dir, ".Other") && since != unchanged {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if got, answer := c.do("COPY 1 Other"); !strings.HasPrefix(answer, "OK COPY") || len(got) > 0 {
+		t.Errorf("COPY: %q %s", got, answer)
+	}
+	if got, answer := c.do("MOVE 1:2 Other"); !strings.HasPrefix(answer, "OK MOVE") || len(got) != 2 {
+		t.Errorf("MOVE: %q %s", got, answer)
+	}
+	if names := w.names(".Other"); len(names) != 3 {
+		t.Errorf("in the other folder: %v", names)
 	}
 }
 

@@ -16,6 +16,14 @@ type keeper struct {
 	mu      sync.Mutex
 	folders map[string]*keptFolder
 	next    uint32 // UIDVALIDITY
+	fail    func(dir string, since uint64) error
+}
+
+// failWith makes read ask fail first.
+func (k *keeper) failWith(fail func(dir string, since uint64) error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fail = fail
 }
 
 type keptFolder struct {
@@ -31,6 +39,11 @@ func newKeeper() *keeper { return &keeper{folders: make(map[string]*keptFolder),
 func (k *keeper) read(dir string, since uint64) (*maildir.Index, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.fail != nil {
+		if err := k.fail(dir, since); err != nil {
+			return nil, err
+		}
+	}
 	found, err := scan(dir)
 	if err != nil {
 		delete(k.folders, dir)
