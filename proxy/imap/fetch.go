@@ -42,7 +42,7 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 		}
 		tellFlags := options.Flags
 		if marksSeen && v.messages[i].flags&seen == 0 {
-			if err := s.setFlags(i, v.messages[i].flags|seen); err == nil {
+			if err := s.markSeen(i); err == nil {
 				tellFlags = true // RFC 9051, 6.4.5: tell of the change
 			} else if !errors.Is(err, errGone) {
 				s.failed("mark as seen", err) // reading goes on: over quota, or read-only storage

@@ -34,6 +34,25 @@ func TestStore(t *testing.T) {
 	c.fails(`STORE 1 +X (\Seen)`, "BAD")
 }
 
+// Reading a message takes none of the flags away that it got meanwhile.
+func TestMarkSeenKeepsFlags(t *testing.T) {
+	w := newWorld(t)
+	path := w.deliver("", testMessage(1), "R")
+	w.selected("INBOX")
+	s := w.onlySession()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.Rename(path, path+"F"); err != nil { // written by somebody else behind the back of the view
+		t.Fatal(err)
+	}
+	if err := s.markSeen(0); err != nil {
+		t.Fatal(err)
+	}
+	if names := w.names(""); len(names) != 1 || !strings.HasSuffix(names[0], ":2,FRS") {
+		t.Errorf("files: %v", names)
+	}
+}
+
 func TestKeywords(t *testing.T) {
 	w := newWorld(t)
 	w.deliver("", testMessage(1), "")

@@ -209,6 +209,20 @@ func (w *world) mkdir(folder string) {
 	}
 }
 
+// onlySession returns the one session that there is.
+func (w *world) onlySession() *session {
+	w.t.Helper()
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	if len(w.server.conns) != 1 {
+		w.t.Fatalf("%d connections", len(w.server.conns))
+	}
+	for c := range w.server.conns {
+		return c.session
+	}
+	return nil
+}
+
 // names lists the files of a folder's cur and new.
 func (w *world) names(folder string) []string {
 	var names []string

@@ -84,10 +84,8 @@ func (s *session) changeFlags(i int, op imap.StoreFlagsOp, bits flagSet) error {
 	})
 }
 
-// setFlags gives a message these flags.
-func (s *session) setFlags(i int, set flagSet) error {
-	return s.rename(i, func(flagSet) flagSet { return set })
-}
+// markSeen notes that a message was read.
+func (s *session) markSeen(i int) error { return s.changeFlags(i, imap.StoreFlagsAdd, seen) }
 
 // rename renames a message's file to have the flags that change makes of those it has.
 func (s *session) rename(i int, change func(now flagSet) flagSet) error {
