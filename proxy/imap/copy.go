@@ -193,14 +193,16 @@ func (s *session) transfer(v *view, m *message, dest *view, put func(from, to st
 }
 
 // place puts a message's file into another folder's cur/ under a name of its own, and returns that. Flags stay; keywords get the
-// letters that they have there, those that find none are left behind (RFC 9051, 6.4.7: SHOULD be preserved).
+// letters that they have there. When one of them finds none, those that are new there are left behind (RFC 9051, 6.4.7: SHOULD be
+// preserved).
 func (s *session) place(v *view, m *message, dest *view, put func(from, to string) error) (string, error) {
 	set := m.flags &^ keywordBits
 	if words := v.keywords.list(m.flags & keywordBits); len(words) > 0 {
 		bits, err := s.flagBits(dest.dir, &dest.keywords, words, true)
-		if err == nil {
-			set |= bits
+		if err != nil {
+			bits, _ = s.flagBits(dest.dir, &dest.keywords, words, false)
 		}
+		set |= bits
 	}
 	name := withFlags(copyName(m), "", set)
 	return name, put(v.dir+"/"+m.Name, dest.dir+"/"+name)

@@ -97,6 +97,26 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
+// Of a message's keywords, one that finds no letter where it goes does not cost it the others.
+func TestCopyToFullKeywords(t *testing.T) {
+	w := newWorld(t)
+	w.deliver("", testMessage(1), "Sab")
+	w.mkdir(".Other")
+	var all strings.Builder
+	for n := range 25 {
+		fmt.Fprintf(&all, "%d k%d\n", n, n)
+	}
+	for path, text := range map[string]string{"/dovecot-keywords": "0 New\n1 $Label1\n", "/.Other/dovecot-keywords": all.String() + "25 $Label1\n"} {
+		if err := writeFile(w.home+path, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.selected("INBOX").ok("COPY 1 Other")
+	if names := w.names(".Other"); len(names) != 1 || !strings.HasSuffix(names[0], ":2,Sz") {
+		t.Errorf("copied: %v", names)
+	}
+}
+
 // Letters of other software survive our renames.
 func TestForeignFlagLetters(t *testing.T) {
 	w := newWorld(t)
