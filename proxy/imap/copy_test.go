@@ -267,6 +267,17 @@ func TestMailboxDeletedUnderUs(t *testing.T) {
 	c.do("NOOP")
 	c.want("* BYE")
 	c.closed()
+	for _, command := range []string{"FETCH 1 BODY[]", "STORE 1 +FLAGS \\Seen", "COPY 1 INBOX", "MOVE 1 INBOX", "SEARCH TEXT x", "EXPUNGE"} {
+		w.mkdir(".Other")
+		w.deliver(".Other", testMessage(1), "")
+		c := w.selected("Other")
+		d.ok("DELETE Other")
+		if _, answer := c.do(command); !strings.HasPrefix(answer, "NO [NONEXISTENT] Selected") && command != "EXPUNGE" {
+			t.Errorf("%s: %s", command, answer)
+		}
+		c.want("* BYE Selected mailbox was deleted")
+		c.closed()
+	}
 	d.ok("CREATE Mine")
 	d.ok("SELECT Mine")
 	d.fails("DELETE Mine", "NO [INUSE]")

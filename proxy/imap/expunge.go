@@ -21,8 +21,7 @@ func (s *session) Expunge(w *imapserver.ExpungeWriter, uids *imap.UIDSet) error 
 		return errReadOnly
 	}
 	if err := s.refresh(); err != nil { // somebody may have undeleted one
-		if errors.Is(err, errMailboxGone) {
-			s.conn.endSoon("Selected mailbox was deleted")
+		if err == errMailboxGone {
 			return nil
 		}
 		return s.failed("read index", err)

@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"errors"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -26,8 +25,7 @@ func (s *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 // poll takes in changes, and tells of them. Called with mu held.
 func (s *session) poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	if s.stale.Load() || !s.watching.Load() {
-		if err := s.refresh(); errors.Is(err, errMailboxGone) {
-			s.conn.endSoon("Selected mailbox was deleted")
+		if err := s.refresh(); err == errMailboxGone {
 			return nil
 		} else if err != nil {
 			s.failed("read index", err) // for the log; the view stays as it is, and the next poll tries again

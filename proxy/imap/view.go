@@ -48,21 +48,20 @@ func newMessage(m maildir.Message) message {
 }
 
 // errMailboxGone ends sessions whose selected mailbox was deleted or replaced: IMAP has no other way to tell.
-var errMailboxGone = errors.New("imap: selected mailbox is gone")
+var errMailboxGone = no(imap.ResponseCodeNonExistent, "Selected mailbox was deleted")
 
-// refresh takes in what has changed in the folder.
+// refresh takes in what has changed in the folder. When that is gone, the connection ends behind the command under way.
 func (s *session) refresh() error {
 	v := s.view
 	s.stale.Store(false)
 	x, err := s.server.readIndex(v.dir, v.modSeq)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && x.UIDValidity != v.uidValidity:
+		s.conn.endSoon("Selected mailbox was deleted")
 		return errMailboxGone
-	} else if err != nil {
+	case err != nil:
 		s.stale.Store(true)
 		return err
-	}
-	if x.UIDValidity != v.uidValidity {
-		return errMailboxGone
 	}
 	v.apply(x)
 	return nil
