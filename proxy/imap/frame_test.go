@@ -55,6 +55,7 @@ func TestFraming(t *testing.T) {
 		{"bad search", "a SEARCH XYZZY\r\n", "a BAD"},
 		{"deep search", "a SEARCH " + strings.Repeat("NOT ", 10_000) + "ALL\r\n", "a NO [LIMIT]"},
 		{"deep parentheses", "a SEARCH " + strings.Repeat("(", 20_000) + "\r\n", "a BAD"},
+		{"rewritten to more than fits", "a SEARCH" + strings.Repeat(" SMALLER 9", 4900) + "\r\n", "a BAD [LIMIT]"},
 		{"DONE without IDLE", "DONE\r\n", "DONE BAD"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -77,6 +77,7 @@ func TestSearch(t *testing.T) {
 		"CHARSET UTF-8 SUBJECT {6+}\r\näpfel": "4",
 		"CHARSET UTF-8 BODY {7+}\r\ngrüße":    "3",
 		"UID 1,3 NOT 3":                       "1",
+		"UID * SMALLER 1 LARGER 0":            "",
 	} {
 		got := c.ok("SEARCH " + query)
 		if len(got) != 1 || got[0] != strings.TrimSpace("* SEARCH "+want) {
@@ -121,6 +122,13 @@ func TestWithoutSmaller(t *testing.T) {
 		`a SEARCH SUBJECT "SMALLER 5" SMALLER 3`:    `a SEARCH SUBJECT "SMALLER 5" NOT LARGER 2`,
 		"a SEARCH SMALLER x":                        "a SEARCH SMALLER x",
 		"a SEARCH SMALLER":                          "a SEARCH SMALLER",
+		"a UID SEARCH UID * SMALLER 1 LARGER 0":     "a UID SEARCH UID * NOT LARGER 0 LARGER 0",
+		"a UID SEARCH UID 1:* SMALLER 1":            "a UID SEARCH UID 1:* NOT LARGER 0",
+		"a SEARCH UID *,1:2,* SMALLER 1":            "a SEARCH UID *,1:2,* NOT LARGER 0",
+		`a SEARCH KEYWORD \Seen SMALLER 1`:          `a SEARCH KEYWORD \Seen NOT LARGER 0`,
+		"a SEARCH (* SMALLER 1)":                    "a SEARCH (* NOT LARGER 0)",
+		"a SEARCH SMALLER 1*":                       "a SEARCH SMALLER 1*",
+		`a SEARCH SUBJECT "a" SMALLER "5"`:          `a SEARCH SUBJECT "a" NOT LARGER 4`,
 		"a SEARCH OR SMALLER 5 SMALLER 6":           "a SEARCH OR NOT LARGER 4 NOT LARGER 5",
 	} {
 		if got := string(withoutSmaller([]byte(in + "\r\n"))); got != want+"\r\n" {

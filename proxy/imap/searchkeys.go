@@ -12,6 +12,21 @@ var searchArguments = map[string]int{
 	"SINCE": 1, "BEFORE": 1, "ON": 1, "SENTSINCE": 1, "SENTBEFORE": 1, "SENTON": 1, "LARGER": 1, "HEADER": 2,
 }
 
+// searchWord takes what stands up to the next space or parenthesis, a quoted string, which may hold these, or a set of numbers with
+// "*" in it among others. written is the word as it stands there.
+func (a *args) searchWord() (word string, written args) {
+	before := *a
+	if word, ok := a.astring(); ok && (before[0] == '"' || a.end() || strings.IndexByte(" ()\r\n", (*a)[0]) >= 0) {
+		return word, before[:len(before)-len(*a)]
+	}
+	n := bytes.IndexAny(before, " ()\r\n")
+	if n < 0 {
+		n = len(before)
+	}
+	*a = before[n:]
+	return string(before[:n]), before[:n]
+}
+
 // withoutSmaller rewrites "SMALLER n" in a SEARCH command as "NOT LARGER n-1". The library forgets a SMALLER when a LARGER or a
 // date follows it.
 func withoutSmaller(cmd []byte) []byte {
@@ -30,24 +45,16 @@ func withoutSmaller(cmd []byte) []byte {
 			rest = rest[1:]
 			continue
 		}
-		before := rest
-		word, ok := rest.astring()
-		if !ok { // something like *, { or \: as it is
-			out = append(out, rest[0])
-			rest = rest[1:]
-			continue
-		}
-		written := before[:len(before)-len(rest)]
+		word, written := rest.searchWord()
 		switch {
 		case skip > 0:
 			skip--
 		case strings.EqualFold(word, "SMALLER") && written[0] != '"':
-			after := rest
-			number, ok := "", after.space()
-			if ok {
-				number, ok = after.astring()
+			after, number := rest, ""
+			if after.space() {
+				number, _ = after.searchWord()
 			}
-			if n, err := strconv.ParseInt(number, 10, 64); ok && err == nil && n >= 0 {
+			if n, err := strconv.ParseInt(number, 10, 64); err == nil && n >= 0 {
 				written = []byte("NOT ALL")
 				if n > 0 {
 					written = []byte("NOT LARGER " + strconv.FormatInt(n-1, 10))

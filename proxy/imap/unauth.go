@@ -271,7 +271,10 @@ func (c *conn) intercept() bool {
 		c.answer("BAD [CLIENTBUG] Logged in already")
 	case "SEARCH", "UID SEARCH":
 		c.cmd = withoutSmaller(c.cmd)
-		return false
+		if len(c.cmd) <= libraryMaxCommand {
+			return false
+		}
+		c.answer("BAD [LIMIT] Command line is too long")
 	default:
 		return false
 	}
