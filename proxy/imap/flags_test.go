@@ -97,6 +97,19 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
+// A keyword that came with new mail from another session can be searched for.
+func TestSearchForNewKeyword(t *testing.T) {
+	w := newWorld(t)
+	w.deliver("", testMessage(1), "")
+	c, other := w.selected("INBOX"), w.login()
+	other.ok("APPEND INBOX (Fresh) {3+}\r\nabc")
+	c.gives("NOOP", "* 2 EXISTS")
+	c.gives("SEARCH NOT (NOT KEYWORD fresh)", "* SEARCH 2")
+	other.ok("APPEND INBOX (Fresher) {3+}\r\nabc")
+	c.gives("NOOP", "* 3 EXISTS")
+	c.gives("SEARCH UNKEYWORD Fresher", "* SEARCH 1 2")
+}
+
 // Of a message's keywords, one that finds no letter where it goes does not cost it the others.
 func TestCopyToFullKeywords(t *testing.T) {
 	w := newWorld(t)

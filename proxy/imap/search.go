@@ -19,7 +19,15 @@ func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria,
 	if searchKeys(criteria) > maxSearchKeys {
 		return nil, no(imap.ResponseCodeLimit, "Too many search keys")
 	}
-	q := v.compile(criteria)
+	q, known := v.compile(criteria)
+	if !known { // perhaps another session made that keyword
+		k, err := readKeywords(v.dir)
+		if err != nil {
+			return nil, s.failed("read keywords", err)
+		}
+		v.setKeywords(k)
+		q, _ = v.compile(criteria)
+	}
 	var seqs imap.SeqSet
 	var uids, all imap.UIDSet
 	data := &imap.SearchData{}
@@ -120,10 +128,17 @@ type query struct {
 	impossible      bool
 }
 
-func (v *view) compile(c *imap.SearchCriteria) *query {
-	q := &query{
+// compile prepares a search. known says whether all its keywords are.
+func (v *view) compile(c *imap.SearchCriteria) (q *query, known bool) {
+	q = &query{
 		since: c.Since, before: c.Before, sentSince: c.SentSince, sentBefore: c.SentBefore,
 		larger: c.Larger, smaller: c.Smaller,
+	}
+	known = true
+	compile := func(c *imap.SearchCriteria) *query {
+		below, ok := v.compile(c)
+		known = known && ok
+		return below
 	}
 	for _, set := range c.SeqNum {
 		q.among = append(q.among, v.spans(set))
@@ -137,7 +152,7 @@ func (v *view) compile(c *imap.SearchCriteria) *query {
 		} else if bit, ok := v.flagBit(flag); ok {
 			q.has |= bit
 		} else {
-			q.impossible = true
+			q.impossible, known = true, false
 		}
 	}
 	for _, flag := range c.NotFlag {
@@ -145,6 +160,8 @@ func (v *view) compile(c *imap.SearchCriteria) *query {
 			q.old = true
 		} else if bit, ok := v.flagBit(flag); ok {
 			q.lacks |= bit
+		} else {
+			known = false
 		}
 	}
 	for _, f := range c.Header {
@@ -157,12 +174,12 @@ func (v *view) compile(c *imap.SearchCriteria) *query {
 		q.text = append(q.text, strings.ToLower(t))
 	}
 	for i := range c.Not {
-		q.not = append(q.not, v.compile(&c.Not[i]))
+		q.not = append(q.not, compile(&c.Not[i]))
 	}
 	for i := range c.Or {
-		q.or = append(q.or, [2]*query{v.compile(&c.Or[i][0]), v.compile(&c.Or[i][1])})
+		q.or = append(q.or, [2]*query{compile(&c.Or[i][0]), compile(&c.Or[i][1])})
 	}
-	return q
+	return q, known
 }
 
 // holds says whether a place is in one of the spans.
