@@ -97,6 +97,24 @@ func TestFetchBareLF(t *testing.T) {
 	c.gives("FETCH 1,3 BODY.PEEK[2.1]", "{10}\r\nplain text", "{10}\r\nplain text")
 }
 
+// STATUS SIZE is not below the sum of RFC822.SIZE, whoever wrote the messages.
+func TestStatusSize(t *testing.T) {
+	w := newWorld(t)
+	w.deliver("", "a\nb\n", "S") // its name tells W=6
+	for _, name := range []string{"foreign", "foreign,S=9"} {
+		if err := writeFile(w.home+"/cur/"+name+":2,T", "\n\n\na\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := w.selected("INBOX")
+	c.gives("FETCH 1:* RFC822.SIZE", "SIZE", "SIZE", "SIZE")
+	got := strings.Join(c.ok("STATUS INBOX (SIZE DELETED-STORAGE)"), " ")
+	var size, deleted int
+	if _, err := fmt.Sscanf(got, "* STATUS INBOX (SIZE %d DELETED-STORAGE %d)", &size, &deleted); err != nil || size < 6+9+9 || deleted < 9+9 {
+		t.Errorf("STATUS: %s, %v", got, err)
+	}
+}
+
 func TestFetchLarge(t *testing.T) {
 	w := newWorld(t)
 	large := testMessage(1) + strings.Repeat("0123456789abcdef\r\n", 200_000)

@@ -50,7 +50,9 @@ func (s *session) status(name, folder string, options *imap.StatusOptions) (*ima
 		}
 		bytes, ok := m.VirtualSize()
 		if !ok {
-			bytes = m.Size // RFC 8438 lets SIZE be no less than the sum; reading every file for it is too much
+			// RFC 8438, 2: SIZE may be more than the sum of all RFC822.SIZE, not less. Each byte may be a bare LF, and reading every file
+			// for them is too much.
+			bytes = 2 * m.Size
 		}
 		size += bytes
 		if flags&deleted != 0 {
