@@ -251,10 +251,16 @@ func TestIdle(t *testing.T) {
 
 func TestIdleWithoutMailbox(t *testing.T) {
 	c := newWorld(t).login()
+	for _, done := range []string{"DONE\r\n", "done\r\n", "Done\n"} {
+		c.send("i IDLE\r\n")
+		c.want("+ ")
+		c.send(done)
+		c.want("i OK")
+	}
 	c.send("i IDLE\r\n")
 	c.want("+ ")
-	c.send("DONE\r\n")
-	c.want("i OK")
+	c.send("DONE x\r\n")
+	c.want("i BAD")
 }
 
 func TestMailboxDeletedUnderUs(t *testing.T) {

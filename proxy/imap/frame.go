@@ -84,6 +84,9 @@ func (c *conn) advance() error {
 			c.end("", "Protocol error") // nobody mistypes DONE by that much
 			return io.EOF
 		}
+		if strings.EqualFold(strings.TrimRight(string(line), "\r\n"), "DONE") {
+			line = []byte("DONE\r\n") // the library knows it in upper case alone
+		}
 		c.pending = line
 		return unexpected(err)
 	default: // its message may be refused, but sent all the same
