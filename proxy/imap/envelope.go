@@ -21,7 +21,7 @@ func envelope(m *mimetree.Part) *imap.Envelope {
 	var h textproto.Header
 	for _, name := range envelopeFields {
 		if v := m.Field(name); v != "" && len(v) <= maxEnvelopeField {
-			h.Set(name, v)
+			h.Set(name, text(v))
 		}
 	}
 	e := imapserver.ExtractEnvelope(h)

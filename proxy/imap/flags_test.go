@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var longAgo = time.Unix(1_000_000_000, 0)
@@ -167,6 +168,23 @@ func TestReadOnly(t *testing.T) {
 	c.ok("SELECT INBOX")
 	if got := c.ok("CLOSE"); len(got) != 0 || len(w.names("")) != 0 {
 		t.Errorf("CLOSE: %q, left %q", got, w.names(""))
+	}
+}
+
+// What is not UTF-8 in a message does not get into strings that have to be (RFC 6855, 3).
+func TestEnabledUTF8IsValid(t *testing.T) {
+	w := newWorld(t)
+	w.deliver("", "From: caf\xe9 <caf\xe9@caf\xe9.example>\r\nTo: broken caf\xe9@x, \xff\r\nMessage-ID: <\xe9@x>\r\nIn-Reply-To: <\xe8@x>\r\n"+
+		"Subject: caf\xe9\r\nContent-Type: multipart/m\xefxed; boundary=b; x=caf\xe9; caf\xe9=x; z*=utf-8''%FF\r\n\r\n--b\r\n"+
+		"Content-Type: text/pl\xe4in; charset=caf\xe9\r\nContent-ID: caf\xe9\r\nContent-Description: caf\xe9\r\n"+
+		"Content-Transfer-Encoding: caf\xe9\r\nContent-Disposition: caf\xe9; filename=caf\xe9; name*=utf-8''%E9\r\nContent-Language: caf\xe9\r\n"+
+		"Content-Location: caf\xe9\r\nContent-MD5: caf\xe9\r\n\r\nx\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: caf\xe9@x\r\n\r\nx\r\n--b--\r\n", "S")
+	c := w.login()
+	c.ok("ENABLE UTF8=ACCEPT")
+	c.ok("SELECT INBOX")
+	got := strings.Join(c.ok("FETCH 1 (ENVELOPE BODYSTRUCTURE BODY)"), "")
+	if !strings.Contains(got, "caf\uFFFD") || !utf8.ValidString(got) {
+		t.Errorf("%q", got)
 	}
 }
 

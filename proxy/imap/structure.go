@@ -8,14 +8,26 @@ import (
 	"mailraft/proxy/imap/mimetree"
 )
 
+// text makes a string of a message one that IMAP can carry: with UTF8=ACCEPT or IMAP4rev2, what is not UTF-8 would stand in quoted
+// strings as it is (RFC 6855, 3).
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func texts(params map[string]string) map[string]string {
+	valid := make(map[string]string, len(params))
+	for name, value := range params {
+		valid[text(name)] = text(value)
+	}
+	return valid
+}
+
 // bodyStructure puts a MIME structure in IMAP's terms (RFC 9051, 7.5.2).
 func bodyStructure(p *mimetree.Part) imap.BodyStructure {
 	disposition, language, location := extensions(p)
 	if p.IsMultipart() {
 		multi := &imap.BodyStructureMultiPart{
-			Subtype: p.Subtype,
+			Subtype: text(p.Subtype),
 			Extended: &imap.BodyStructureMultiPartExt{
-				Params: p.Params, Disposition: disposition, Language: language, Location: location,
+				Params: texts(p.Params), Disposition: disposition, Language: language, Location: location,
 			},
 		}
 		for _, child := range p.Parts {
@@ -24,10 +36,10 @@ func bodyStructure(p *mimetree.Part) imap.BodyStructure {
 		return multi
 	}
 	single := &imap.BodyStructureSinglePart{
-		Type: p.Type, Subtype: p.Subtype, Params: p.Params,
-		ID:          p.Field("Content-Id"),
-		Description: p.Field("Content-Description"),
-		Encoding:    p.Encoding(),
+		Type: text(p.Type), Subtype: text(p.Subtype), Params: texts(p.Params),
+		ID:          text(p.Field("Content-Id")),
+		Description: text(p.Field("Content-Description")),
+		Encoding:    text(p.Encoding()),
 		Size:        uint32(p.Size()),
 		Extended: &imap.BodyStructureSinglePartExt{
 			Disposition: disposition, Language: language, Location: location,
@@ -54,13 +66,13 @@ func bodyStructure(p *mimetree.Part) imap.BodyStructure {
 func extensions(p *mimetree.Part) (disposition *imap.BodyStructureDisposition, language []string, location string) {
 	if v := p.Field("Content-Disposition"); v != "" {
 		if value, params := mimetree.ParseValue(v); value != "" {
-			disposition = &imap.BodyStructureDisposition{Value: value, Params: params}
+			disposition = &imap.BodyStructureDisposition{Value: text(value), Params: texts(params)}
 		}
 	}
 	for _, l := range strings.Split(p.Field("Content-Language"), ",") {
 		if l = strings.TrimSpace(l); l != "" && len(language) < 100 {
-			language = append(language, l)
+			language = append(language, text(l))
 		}
 	}
-	return disposition, language, p.Field("Content-Location")
+	return disposition, language, text(p.Field("Content-Location"))
 }
