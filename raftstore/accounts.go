@@ -258,10 +258,11 @@ func (d *Directory) free(local, domain string) error {
 
 // activate makes the account's tree in its shard, and then lets it take mail.
 func (d *Directory) activate(ctx context.Context, a *raftpb.Account) (*raftpb.Account, error) {
-	if a.Shard == 0 || int(a.Shard) > len(d.store.shards) {
-		return nil, fmt.Errorf("account %d has no shard: %w", a.Number, syscall.EIO)
+	sh, err := d.store.shard(a)
+	if err != nil {
+		return nil, err
 	}
-	r, err := d.store.admin.Propose(ctx, d.store.shards[a.Shard-1], &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{
+	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{
 		Account: a.Number, Uid: d.store.cfg.UID, Gid: d.store.cfg.GID, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles,
 	}}})
 	if err == nil && r.Errno != syscall.EEXIST { // it may be there from before a crash
@@ -318,17 +319,27 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 	if err != nil {
 		return err
 	}
-	if a.Shard != 0 {
-		r, err := d.store.admin.Propose(ctx, d.store.shards[a.Shard-1], &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: a.Number}}})
-		if err == nil && r.Errno != syscall.ENOENT {
-			err = r.Err()
-		}
-		if err != nil {
-			return err
-		}
+	if err := d.dropTree(ctx, a); err != nil {
+		return err
 	}
 	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: &raftpb.DropAccount{Number: a.Number}}})
 	d.shardCache.Delete(a.Number)
+	return err
+}
+
+// dropTree has the account's shard forget its mail.
+func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
+	if a.Shard == 0 {
+		return nil
+	}
+	sh, err := d.store.shard(a)
+	if err != nil {
+		return err
+	}
+	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: a.Number}}})
+	if err == nil && r.Errno != syscall.ENOENT {
+		err = r.Err()
+	}
 	return err
 }
 

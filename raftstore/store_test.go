@@ -21,7 +21,17 @@ import (
 
 func openStore(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Config{Dir: dir, NodeID: "n1", Shards: 2, UID: 5000, GID: 5000, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return openStoreOn(t, dir, 0)
+}
+
+// full is a MinFree that no disk has: nothing may be added.
+const full = 1 << 62
+
+func openStoreOn(t testing.TB, dir string, minFree uint64) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), Config{
+		Dir: dir, NodeID: "n1", Shards: 2, UID: 5000, GID: 5000, MinFree: minFree, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
