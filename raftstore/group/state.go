@@ -3,7 +3,8 @@ package group
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -18,6 +19,7 @@ const MemTableSize = 16 << 20
 
 // openState opens the Pebble store of the replica's state.
 func (g *Group) openState(dir string) (*pebble.DB, error) {
+	retry := &backoff{stop: g.stop}
 	o := &pebble.Options{
 		Cache:                       g.cfg.Cache,
 		DisableWAL:                  true, // the Raft log is it
@@ -29,8 +31,8 @@ func (g *Group) openState(dir string) (*pebble.DB, error) {
 		LBaseMaxBytes:               128 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLogger{g.log},
-		FS:                          vfs.Default,
-		EventListener:               g.stateEvents(),
+		FS:                          stateFS{vfs.Default, retry},
+		EventListener:               g.stateEvents(retry),
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -83,31 +85,77 @@ func (g *Group) runCheckpoints() {
 	}
 }
 
-// stateEvents has Pebble tell of what went wrong behind the scenes, and keeps it from trying again at once, for ever. That an octet
-// on the disk has changed is the reader's to hear, who gets an error; Pebble's own listener would end the program.
-func (g *Group) stateEvents() *pebble.EventListener {
-	const first, most = 10 * time.Millisecond, 2 * time.Second
-	var pause atomic.Int64
+// stateEvents has Pebble tell of what went wrong behind the scenes. That an octet on the disk has changed is the reader's to hear, who
+// gets an error; Pebble's own listener would end the program.
+func (g *Group) stateEvents(retry *backoff) *pebble.EventListener {
+	succeeded := func(err error) {
+		if err == nil {
+			retry.succeeded()
+		}
+	}
 	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			wait := min(max(2*time.Duration(pause.Load()), first), most)
-			pause.Store(int64(wait))
-			g.log.Error("writing the state failed; it is tried again", "error", err, "in", wait)
-			select { // called with no lock held, by the goroutine that failed
-			case <-time.After(wait):
-			case <-g.stop:
-			}
+		BackgroundError: func(err error) { // called with DB.mu held
+			g.log.Error("writing the state failed; it is tried again", "error", err, "in", retry.failed())
 		},
-		FlushEnd:      func(i pebble.FlushInfo) { resetOn(i.Err, &pause) },
-		CompactionEnd: func(i pebble.CompactionInfo) { resetOn(i.Err, &pause) },
+		FlushEnd:      func(i pebble.FlushInfo) { succeeded(i.Err) },
+		CompactionEnd: func(i pebble.CompactionInfo) { succeeded(i.Err) },
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			g.log.Error("the state on disk is damaged", "path", i.Path, "error", i.Details)
 		},
 	}
 }
 
-func resetOn(err error, pause *atomic.Int64) {
-	if err == nil {
-		pause.Store(0)
+// stateFS keeps Pebble from trying again at once, for ever, what has failed: the next table that it makes waits. No other place will
+// do: where Pebble makes a table it holds no lock, and where it tells of a failure it holds the one that everybody needs.
+type stateFS struct {
+	vfs.FS
+	retry *backoff
+}
+
+// Create implements vfs.FS.
+func (f stateFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if filepath.Ext(name) == ".sst" {
+		f.retry.wait()
+	}
+	return f.FS.Create(name, category)
+}
+
+// Unwrap implements vfs.FS.
+func (f stateFS) Unwrap() vfs.FS { return f.FS }
+
+// backoff spaces what is tried again: with each failure in a row twice as far.
+type backoff struct {
+	stop <-chan struct{} // nothing waits any more
+
+	mu    sync.Mutex // held for a few assignments
+	pause time.Duration
+	until time.Time
+}
+
+func (b *backoff) failed() time.Duration {
+	const first, most = 10 * time.Millisecond, 2 * time.Second
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pause = min(max(2*b.pause, first), most)
+	b.until = time.Now().Add(b.pause)
+	return b.pause
+}
+
+func (b *backoff) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pause, b.until = 0, time.Time{}
+}
+
+func (b *backoff) wait() {
+	b.mu.Lock()
+	left := time.Until(b.until)
+	b.mu.Unlock()
+	if left <= 0 {
+		return
+	}
+	select {
+	case <-time.After(left):
+	case <-b.stop:
 	}
 }

@@ -1,0 +1,53 @@
+package group
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// takeState has the state's tables not be made, as on a full disk, until put back is called.
+func takeState(t testing.TB, g *Group) (putBack func()) {
+	t.Helper()
+	at := filepath.Join(g.cfg.Dir, firstState)
+	if err := os.Rename(at, at+".away"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Rename(at+".away", at); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// While the state can't be written, and that is tried more and more seldom, nobody who reads or writes waits for it.
+func TestAFailedFlushHoldsNobodyUp(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	putBack := takeState(t, g)
+	h := g.store.Acquire()
+	defer h.Release()
+	flushed, err := h.AsyncFlush()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var longest time.Duration
+	for begin, seq := time.Now(), uint64(2); time.Since(begin) < 3*time.Second; seq++ {
+		start := time.Now()
+		h.Metrics()
+		mustPropose(t, g, put(1, seq, seq, 1, nil))
+		longest = max(longest, time.Since(start))
+	}
+	if longest > 500*time.Millisecond {
+		t.Errorf("waited %v", longest)
+	}
+	putBack()
+	select {
+	case <-flushed:
+	case <-time.After(20 * time.Second):
+		t.Error("not tried again")
+	}
+}
