@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"mailraft/raftstore/directory"
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/raftpb"
@@ -196,8 +198,12 @@ func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raft
 		return nil, named(err, "accounts", ErrNoSuchDomain)
 	}
 	made := make([]*raftpb.Account, len(list))
+	for i, a := range cmd.Accounts {
+		a.Number = uint32(first) + uint32(i)
+	}
+	// They become active together, when nothing can fail any more: then mail may come for them, and it must not be taken back.
 	err = each(len(list), func(i int) error {
-		a, err := d.state.Account(uint32(first) + uint32(i))
+		a, err := d.state.Account(cmd.Accounts[i].Number)
 		if err != nil {
 			return err
 		}
@@ -206,21 +212,52 @@ func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raft
 				return err
 			}
 		}
-		made[i], err = d.activate(ctx, a)
-		return err
+		a.State = raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+		made[i] = a
+		return d.makeTree(ctx, a)
 	})
+	whole := err == nil
+	if whole {
+		_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_UpdateAccounts{UpdateAccounts: &raftpb.UpdateAccounts{Accounts: made}}})
+		err = named(err, "accounts", ErrNoSuchAccount)
+	}
 	if err != nil {
-		// The caller's time may be what ran out; what was begun is taken back all the same, or else at the next start.
+		// The caller's time may be what ran out; what was begun is taken back all the same, or else later (finishAccounts).
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		for i := range list {
-			if a, aerr := d.state.Account(uint32(first) + uint32(i)); aerr == nil {
-				err = errors.Join(err, d.drop(ctx, a))
-			}
+		if terr := d.takeBack(ctx, cmd.Accounts); !whole || !errors.Is(terr, errActive) {
+			return nil, errors.Join(err, terr)
 		}
-		return nil, err
+	}
+	for i, a := range made {
+		if now, err := d.state.Account(a.Number); err == nil { // else somebody has removed it since
+			made[i] = now
+		}
 	}
 	return made, nil
+}
+
+// errActive says that accounts are active, against what was expected.
+var errActive = errors.New("account is active")
+
+// takeBack drops accounts that AddAccounts could not make: errActive when they are active after all, because it was just the answer
+// that did not come.
+func (d *Directory) takeBack(ctx context.Context, list []*raftpb.Account) error {
+	return each(len(list), func(i int) error {
+		creating := proto.CloneOf(list[i])
+		creating.State = raftpb.AccountState_ACCOUNT_STATE_CREATING
+		switch err := d.drop(ctx, creating); {
+		case errors.Is(err, errState), errors.Is(err, ErrNoSuchAccount):
+			now, err := d.state.Account(creating.Number)
+			if err == nil && now.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+				return errActive
+			}
+			// Somebody else removes it, or has done so, perhaps before its tree was made.
+			return d.dropTree(ctx, creating)
+		default:
+			return err
+		}
+	})
 }
 
 // each calls fn with 0 to n-1, some at once, so that their commits share an fsync.
@@ -256,26 +293,19 @@ func (d *Directory) free(local, domain string) error {
 	return nil
 }
 
-// activate makes the account's tree in its shard, and then lets it take mail.
-func (d *Directory) activate(ctx context.Context, a *raftpb.Account) (*raftpb.Account, error) {
+// makeTree makes the account's tree in its shard.
+func (d *Directory) makeTree(ctx context.Context, a *raftpb.Account) error {
 	sh, err := d.store.shard(a)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{
 		Account: a.Number, Uid: d.store.cfg.UID, Gid: d.store.cfg.GID, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles,
 	}}})
-	if err == nil && r.Errno != syscall.EEXIST { // it may be there from before a crash
+	if err == nil {
 		err = r.Err()
 	}
-	if err != nil {
-		return nil, err
-	}
-	a.State = raftpb.AccountState_ACCOUNT_STATE_ACTIVE
-	if err := d.put(ctx, a); err != nil {
-		return nil, err
-	}
-	return d.state.Account(a.Number)
+	return err
 }
 
 func (d *Directory) put(ctx context.Context, a *raftpb.Account) error {
@@ -303,17 +333,28 @@ func (d *Directory) UpdateAccount(ctx context.Context, n tree.Account, fn func(*
 
 // RemoveAccount removes the account with all its mail: ErrNoSuchDomain, ErrNoSuchAccount.
 func (d *Directory) RemoveAccount(ctx context.Context, localPart, domain string) error {
-	a, err := d.findAny(strings.ToLower(localPart), strings.ToLower(domain))
-	if err != nil {
-		return err
+	for {
+		a, err := d.findAny(strings.ToLower(localPart), strings.ToLower(domain))
+		if err != nil {
+			return err
+		}
+		if err := d.drop(ctx, a); !errors.Is(err, errState) {
+			return err
+		}
 	}
-	return d.drop(ctx, a)
 }
 
-// drop ends an account in three steps, each of which finishAccounts takes up after a crash.
+// errState says that an account is in another state than it was when its record was read.
+var errState = fmt.Errorf("account has changed: %w", syscall.EAGAIN)
+
+// drop ends an account in three steps, each of which finishAccounts takes up after a crash: errState when it is not in the state of a
+// any more.
 func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
-	err := d.UpdateAccount(ctx, tree.Account(a.Number), func(a *raftpb.Account) error {
-		a.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
+	err := d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+		if now.State != a.State {
+			return errState
+		}
+		now.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
 		return nil
 	})
 	if err != nil {
@@ -324,6 +365,9 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 	}
 	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: &raftpb.DropAccount{Number: a.Number}}})
 	d.shardCache.Delete(a.Number)
+	if err == syscall.ENOENT { // somebody else did it meanwhile
+		err = nil
+	}
 	return err
 }
 

@@ -1,9 +1,12 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
@@ -55,4 +58,140 @@ func TestAFullDiskTakesRemovals(t *testing.T) {
 	if _, err := s.shards[a.Shard-1].View().Account(tree.Account(a.Number)); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("her mail: %v", err)
 	}
+}
+
+// treeThere waits until the account's tree is in its shard.
+func treeThere(t testing.TB, s *Store, a *raftpb.Account) {
+	t.Helper()
+	view := s.shards[a.Shard-1].View()
+	there := make(chan struct{})
+	var once sync.Once
+	defer s.Subscribe(func(*tree.Event) {
+		if _, err := view.Account(tree.Account(a.Number)); err == nil {
+			once.Do(func() { close(there) })
+		}
+	})()
+	if _, err := view.Account(tree.Account(a.Number)); err == nil {
+		return
+	}
+	select {
+	case <-there:
+	case <-time.After(20 * time.Second):
+		t.Error("no tree")
+	}
+}
+
+// Of accounts that are made together none takes mail before all can: one that can't be made would take it away again.
+func TestAccountsBecomeActiveTogether(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	d := s.Directory()
+	if err := d.AddDomain(t.Context(), "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	for _, fails := range []bool{true, false} {
+		var added []uint32
+		cancel := d.Subscribe(func(ev DirectoryEvent) {
+			if ev.Added && ev.Account != 0 {
+				added = append(added, ev.Account)
+			}
+		})
+		alice := make(chan uint32, 1)
+		made, err := d.AddAccounts(t.Context(), []NewAccount{
+			{LocalPart: "alice", Domain: "example.org", Keys: func(n uint32) (string, []*raftpb.Slot, error) {
+				alice <- n
+				return "hers", nil, nil
+			}},
+			{LocalPart: "bob", Domain: "example.org", Keys: func(uint32) (string, []*raftpb.Slot, error) {
+				a, err := d.Account(tree.Account(<-alice))
+				if err != nil {
+					return "", nil, err
+				}
+				treeThere(t, s, a)
+				if err := d.AddAlias(t.Context(), "x@example.org", nil); !errors.Is(err, syscall.EINVAL) { // a commit in the directory
+					t.Error(err)
+				}
+				if _, err := d.FindAccount("alice", "example.org"); !errors.Is(err, ErrNoSuchAccount) {
+					t.Errorf("alice takes mail already: %v", err)
+				}
+				if fails {
+					return "", nil, syscall.ENOMEM
+				}
+				return "his", nil, nil
+			}},
+		})
+		cancel()
+		if !fails {
+			if err != nil || len(made) != 2 || len(added) != 2 || made[0].Recipient != "hers" || made[1].Recipient != "his" || made[1].Number != made[0].Number+1 {
+				t.Errorf("made %v, told of %v, %v", made, added, err)
+			}
+			continue
+		}
+		if !errors.Is(err, syscall.ENOMEM) || len(added) > 0 {
+			t.Errorf("told of %v, %v", added, err)
+		}
+		nothingLeft(t, s)
+	}
+}
+
+// nothingLeft looks for accounts, and for trees of accounts that there are not.
+func nothingLeft(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
+		t.Errorf("left behind: %v", a)
+		return true
+	}); err != nil {
+		t.Error(err)
+	}
+	for _, sh := range s.shards {
+		if err := sh.View().Accounts(func(n tree.Account) bool {
+			t.Errorf("tree left behind: %d", n)
+			return true
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An account that somebody removes while it is made leaves no tree.
+func TestAnAccountRemovedWhileItIsMade(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	d := s.Directory()
+	if err := d.AddDomain(t.Context(), "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.AddAccounts(t.Context(), []NewAccount{{LocalPart: "alice", Domain: "example.org", Keys: func(uint32) (string, []*raftpb.Slot, error) {
+		return "", nil, d.RemoveAccount(t.Context(), "alice", "example.org")
+	}}})
+	if !errors.Is(err, ErrNoSuchAccount) {
+		t.Error(err)
+	}
+	nothingLeft(t, s)
+}
+
+// Accounts that became active although nobody was told so are made.
+func TestAccountsWhoseAnswerIsLost(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	d := s.Directory()
+	a := addAccount(t, s, "alice@example.org")
+	if err := d.takeBack(t.Context(), []*raftpb.Account{a}); !errors.Is(err, errActive) {
+		t.Error(err)
+	}
+	if _, err := d.FindAccount("alice", "example.org"); err != nil {
+		t.Error(err)
+	}
+	// The caller's time ends while the account is made.
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := d.AddAccounts(ctx, []NewAccount{{LocalPart: "bob", Domain: "example.org", Keys: func(uint32) (string, []*raftpb.Slot, error) {
+		cancel()
+		return "his", nil, nil
+	}}}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := d.RemoveAccount(t.Context(), "alice", "example.org"); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, s)
 }

@@ -77,12 +77,13 @@ func (p *Proposer) propose(ctx context.Context, g *group.Group, cmd *raftpb.Comm
 	}
 }
 
-// admit refuses what adds data when the disk is almost full. What removes data may use the reserve, and so may a change of an
-// account's record: to remove an account begins with one.
+// admit refuses what adds data when the disk is almost full. What removes data may use the reserve, and so may a change of
+// accounts' records: removing an account begins with one, and making some ends with one.
 func (p *Proposer) admit(cmd *raftpb.Command) error {
 	switch cmd.Op.(type) {
 	case *raftpb.Command_Unlink, *raftpb.Command_RemoveAccount, *raftpb.Command_DropContent, *raftpb.Command_ReapOrphans,
-		*raftpb.Command_RemoveXattr, *raftpb.Command_UpdateAccount, *raftpb.Command_DropAccount, *raftpb.Command_Rename:
+		*raftpb.Command_RemoveXattr, *raftpb.Command_UpdateAccount, *raftpb.Command_UpdateAccounts, *raftpb.Command_DropAccount,
+		*raftpb.Command_Rename:
 		return nil
 	}
 	_, full, err := p.store.space.free()

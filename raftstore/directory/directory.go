@@ -151,7 +151,9 @@ func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) 
 	case *raftpb.Command_AddAccounts:
 		return d.addAccounts(b, op.AddAccounts.Accounts, cmd.Now)
 	case *raftpb.Command_UpdateAccount:
-		return 0, d.updateAccount(b, op.UpdateAccount.Account)
+		return 0, d.updateAccounts(b, []*raftpb.Account{op.UpdateAccount.Account})
+	case *raftpb.Command_UpdateAccounts:
+		return 0, d.updateAccounts(b, op.UpdateAccounts.Accounts)
 	case *raftpb.Command_DropAccount:
 		return 0, d.dropAccount(b, op.DropAccount.Number)
 	case *raftpb.Command_AddAlias:
@@ -285,29 +287,41 @@ func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int
 	return uint64(first), putNumbers(b, last, dom)
 }
 
-func (d *Directory) updateAccount(b *pebble.Batch, a *raftpb.Account) error {
-	old, err := account(b, a.GetNumber())
-	if err != nil {
-		return err
+// updateAccounts replaces the records of all the accounts or of none.
+func (d *Directory) updateAccounts(b *pebble.Batch, list []*raftpb.Account) error {
+	events := make([]Event, len(list))
+	seen := make(map[uint32]bool, len(list))
+	for i, a := range list {
+		old, err := account(b, a.GetNumber())
+		if err != nil {
+			return err
+		}
+		if old.Version != a.Version {
+			return syscall.EAGAIN
+		}
+		if old.LocalPart != a.LocalPart || old.Domain != a.Domain || seen[a.Number] {
+			return syscall.EINVAL
+		}
+		seen[a.Number] = true
+		id, err := d.domain(b, a.Domain)
+		if err != nil {
+			return err
+		}
+		active := raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+		events[i] = Event{
+			Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number,
+			Added:   old.State != active && a.State == active,
+			Removed: old.State == active && a.State != active,
+		}
 	}
-	if old.Version != a.Version {
-		return syscall.EAGAIN
+	for _, a := range list {
+		a.Version++
+		if err := put(b, key(keyAccount, a.Number, ""), a); err != nil {
+			return err
+		}
 	}
-	if old.LocalPart != a.LocalPart || old.Domain != a.Domain {
-		return syscall.EINVAL
-	}
-	id, err := d.domain(b, a.Domain)
-	if err != nil {
-		return err
-	}
-	active := raftpb.AccountState_ACCOUNT_STATE_ACTIVE
-	d.events = append(d.events, Event{
-		Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number,
-		Added:   old.State != active && a.State == active,
-		Removed: old.State == active && a.State != active,
-	})
-	a.Version++
-	return put(b, key(keyAccount, a.Number, ""), a)
+	d.events = append(d.events, events...)
+	return nil
 }
 
 func (d *Directory) dropAccount(b *pebble.Batch, n uint32) error {

@@ -170,6 +170,7 @@ type Command struct {
 	//	*Command_RemoveAlias
 	//	*Command_PutShard
 	//	*Command_PutNode
+	//	*Command_UpdateAccounts
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -449,6 +450,15 @@ func (x *Command) GetPutNode() *PutNode {
 	return nil
 }
 
+func (x *Command) GetUpdateAccounts() *UpdateAccounts {
+	if x != nil {
+		if x, ok := x.Op.(*Command_UpdateAccounts); ok {
+			return x.UpdateAccounts
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -551,6 +561,10 @@ type Command_PutNode struct {
 	PutNode *PutNode `protobuf:"bytes,48,opt,name=put_node,json=putNode,proto3,oneof"`
 }
 
+type Command_UpdateAccounts struct {
+	UpdateAccounts *UpdateAccounts `protobuf:"bytes,49,opt,name=update_accounts,json=updateAccounts,proto3,oneof"`
+}
+
 func (*Command_CreateAccount) isCommand_Op() {}
 
 func (*Command_RemoveAccount) isCommand_Op() {}
@@ -598,6 +612,8 @@ func (*Command_RemoveAlias) isCommand_Op() {}
 func (*Command_PutShard) isCommand_Op() {}
 
 func (*Command_PutNode) isCommand_Op() {}
+
+func (*Command_UpdateAccounts) isCommand_Op() {}
 
 // CreateAccount makes an account's root directory with cur, new and tmp.
 type CreateAccount struct {
@@ -2049,6 +2065,51 @@ func (x *UpdateAccount) GetAccount() *Account {
 	return nil
 }
 
+// UpdateAccounts does so for all of the accounts, or for none.
+type UpdateAccounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accounts      []*Account             `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAccounts) Reset() {
+	*x = UpdateAccounts{}
+	mi := &file_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAccounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAccounts) ProtoMessage() {}
+
+func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAccounts.ProtoReflect.Descriptor instead.
+func (*UpdateAccounts) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *UpdateAccounts) GetAccounts() []*Account {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
 type DropAccount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2058,7 +2119,7 @@ type DropAccount struct {
 
 func (x *DropAccount) Reset() {
 	*x = DropAccount{}
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2131,7 @@ func (x *DropAccount) String() string {
 func (*DropAccount) ProtoMessage() {}
 
 func (x *DropAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2144,7 @@ func (x *DropAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAccount.ProtoReflect.Descriptor instead.
 func (*DropAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{24}
+	return file_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DropAccount) GetNumber() uint32 {
@@ -2104,7 +2165,7 @@ type AddAlias struct {
 
 func (x *AddAlias) Reset() {
 	*x = AddAlias{}
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2177,7 @@ func (x *AddAlias) String() string {
 func (*AddAlias) ProtoMessage() {}
 
 func (x *AddAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2190,7 @@ func (x *AddAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAlias.ProtoReflect.Descriptor instead.
 func (*AddAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{25}
+	return file_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddAlias) GetLocalPart() string {
@@ -2163,7 +2224,7 @@ type RemoveAlias struct {
 
 func (x *RemoveAlias) Reset() {
 	*x = RemoveAlias{}
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2236,7 @@ func (x *RemoveAlias) String() string {
 func (*RemoveAlias) ProtoMessage() {}
 
 func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2249,7 @@ func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAlias.ProtoReflect.Descriptor instead.
 func (*RemoveAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{26}
+	return file_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemoveAlias) GetLocalPart() string {
@@ -2215,7 +2276,7 @@ type PutShard struct {
 
 func (x *PutShard) Reset() {
 	*x = PutShard{}
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2288,7 @@ func (x *PutShard) String() string {
 func (*PutShard) ProtoMessage() {}
 
 func (x *PutShard) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2301,7 @@ func (x *PutShard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutShard.ProtoReflect.Descriptor instead.
 func (*PutShard) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{27}
+	return file_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutShard) GetId() uint32 {
@@ -2267,7 +2328,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2340,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2353,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{28}
+	return file_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutNode) GetId() string {
@@ -2317,7 +2378,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xd7\f\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xa4\r\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -2348,7 +2409,8 @@ const file_command_proto_rawDesc = "" +
 	"\tadd_alias\x18- \x01(\v2\x1a.mailraft.raft.v1.AddAliasH\x00R\baddAlias\x12B\n" +
 	"\fremove_alias\x18. \x01(\v2\x1d.mailraft.raft.v1.RemoveAliasH\x00R\vremoveAlias\x129\n" +
 	"\tput_shard\x18/ \x01(\v2\x1a.mailraft.raft.v1.PutShardH\x00R\bputShard\x126\n" +
-	"\bput_node\x180 \x01(\v2\x19.mailraft.raft.v1.PutNodeH\x00R\aputNodeB\x04\n" +
+	"\bput_node\x180 \x01(\v2\x19.mailraft.raft.v1.PutNodeH\x00R\aputNode\x12K\n" +
+	"\x0fupdate_accounts\x181 \x01(\v2 .mailraft.raft.v1.UpdateAccountsH\x00R\x0eupdateAccountsB\x04\n" +
 	"\x02op\"\x8f\x01\n" +
 	"\rCreateAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
@@ -2472,7 +2534,9 @@ const file_command_proto_rawDesc = "" +
 	"\vAddAccounts\x125\n" +
 	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"D\n" +
 	"\rUpdateAccount\x123\n" +
-	"\aaccount\x18\x01 \x01(\v2\x19.mailraft.raft.v1.AccountR\aaccount\"%\n" +
+	"\aaccount\x18\x01 \x01(\v2\x19.mailraft.raft.v1.AccountR\aaccount\"G\n" +
+	"\x0eUpdateAccounts\x125\n" +
+	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"%\n" +
 	"\vDropAccount\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\"[\n" +
 	"\bAddAlias\x12\x1d\n" +
@@ -2509,39 +2573,40 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_command_proto_goTypes = []any{
-	(AccountState)(0),     // 0: mailraft.raft.v1.AccountState
-	(*Request)(nil),       // 1: mailraft.raft.v1.Request
-	(*Command)(nil),       // 2: mailraft.raft.v1.Command
-	(*CreateAccount)(nil), // 3: mailraft.raft.v1.CreateAccount
-	(*RemoveAccount)(nil), // 4: mailraft.raft.v1.RemoveAccount
-	(*SetQuota)(nil),      // 5: mailraft.raft.v1.SetQuota
-	(*ReserveInodes)(nil), // 6: mailraft.raft.v1.ReserveInodes
-	(*Content)(nil),       // 7: mailraft.raft.v1.Content
-	(*Create)(nil),        // 8: mailraft.raft.v1.Create
-	(*Link)(nil),          // 9: mailraft.raft.v1.Link
-	(*Unlink)(nil),        // 10: mailraft.raft.v1.Unlink
-	(*Rename)(nil),        // 11: mailraft.raft.v1.Rename
-	(*SetAttr)(nil),       // 12: mailraft.raft.v1.SetAttr
-	(*SetContent)(nil),    // 13: mailraft.raft.v1.SetContent
-	(*PutPiece)(nil),      // 14: mailraft.raft.v1.PutPiece
-	(*DropContent)(nil),   // 15: mailraft.raft.v1.DropContent
-	(*SetXattr)(nil),      // 16: mailraft.raft.v1.SetXattr
-	(*RemoveXattr)(nil),   // 17: mailraft.raft.v1.RemoveXattr
-	(*ReapOrphans)(nil),   // 18: mailraft.raft.v1.ReapOrphans
-	(*AddDomain)(nil),     // 19: mailraft.raft.v1.AddDomain
-	(*RemoveDomain)(nil),  // 20: mailraft.raft.v1.RemoveDomain
-	(*Slot)(nil),          // 21: mailraft.raft.v1.Slot
-	(*Account)(nil),       // 22: mailraft.raft.v1.Account
-	(*AddAccounts)(nil),   // 23: mailraft.raft.v1.AddAccounts
-	(*UpdateAccount)(nil), // 24: mailraft.raft.v1.UpdateAccount
-	(*DropAccount)(nil),   // 25: mailraft.raft.v1.DropAccount
-	(*AddAlias)(nil),      // 26: mailraft.raft.v1.AddAlias
-	(*RemoveAlias)(nil),   // 27: mailraft.raft.v1.RemoveAlias
-	(*PutShard)(nil),      // 28: mailraft.raft.v1.PutShard
-	(*PutNode)(nil),       // 29: mailraft.raft.v1.PutNode
-	nil,                   // 30: mailraft.raft.v1.Create.XattrsEntry
+	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
+	(*Request)(nil),        // 1: mailraft.raft.v1.Request
+	(*Command)(nil),        // 2: mailraft.raft.v1.Command
+	(*CreateAccount)(nil),  // 3: mailraft.raft.v1.CreateAccount
+	(*RemoveAccount)(nil),  // 4: mailraft.raft.v1.RemoveAccount
+	(*SetQuota)(nil),       // 5: mailraft.raft.v1.SetQuota
+	(*ReserveInodes)(nil),  // 6: mailraft.raft.v1.ReserveInodes
+	(*Content)(nil),        // 7: mailraft.raft.v1.Content
+	(*Create)(nil),         // 8: mailraft.raft.v1.Create
+	(*Link)(nil),           // 9: mailraft.raft.v1.Link
+	(*Unlink)(nil),         // 10: mailraft.raft.v1.Unlink
+	(*Rename)(nil),         // 11: mailraft.raft.v1.Rename
+	(*SetAttr)(nil),        // 12: mailraft.raft.v1.SetAttr
+	(*SetContent)(nil),     // 13: mailraft.raft.v1.SetContent
+	(*PutPiece)(nil),       // 14: mailraft.raft.v1.PutPiece
+	(*DropContent)(nil),    // 15: mailraft.raft.v1.DropContent
+	(*SetXattr)(nil),       // 16: mailraft.raft.v1.SetXattr
+	(*RemoveXattr)(nil),    // 17: mailraft.raft.v1.RemoveXattr
+	(*ReapOrphans)(nil),    // 18: mailraft.raft.v1.ReapOrphans
+	(*AddDomain)(nil),      // 19: mailraft.raft.v1.AddDomain
+	(*RemoveDomain)(nil),   // 20: mailraft.raft.v1.RemoveDomain
+	(*Slot)(nil),           // 21: mailraft.raft.v1.Slot
+	(*Account)(nil),        // 22: mailraft.raft.v1.Account
+	(*AddAccounts)(nil),    // 23: mailraft.raft.v1.AddAccounts
+	(*UpdateAccount)(nil),  // 24: mailraft.raft.v1.UpdateAccount
+	(*UpdateAccounts)(nil), // 25: mailraft.raft.v1.UpdateAccounts
+	(*DropAccount)(nil),    // 26: mailraft.raft.v1.DropAccount
+	(*AddAlias)(nil),       // 27: mailraft.raft.v1.AddAlias
+	(*RemoveAlias)(nil),    // 28: mailraft.raft.v1.RemoveAlias
+	(*PutShard)(nil),       // 29: mailraft.raft.v1.PutShard
+	(*PutNode)(nil),        // 30: mailraft.raft.v1.PutNode
+	nil,                    // 31: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	1,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
@@ -2564,23 +2629,25 @@ var file_command_proto_depIdxs = []int32{
 	20, // 17: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
 	23, // 18: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
 	24, // 19: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
-	25, // 20: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
-	26, // 21: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
-	27, // 22: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
-	28, // 23: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
-	29, // 24: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
-	7,  // 25: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	30, // 26: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	7,  // 27: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	21, // 28: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 29: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	22, // 30: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	22, // 31: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	26, // 20: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
+	27, // 21: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
+	28, // 22: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
+	29, // 23: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
+	30, // 24: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
+	25, // 25: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
+	7,  // 26: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	31, // 27: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	7,  // 28: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	21, // 29: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 30: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	22, // 31: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	22, // 32: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	22, // 33: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -2613,6 +2680,7 @@ func file_command_proto_init() {
 		(*Command_RemoveAlias)(nil),
 		(*Command_PutShard)(nil),
 		(*Command_PutNode)(nil),
+		(*Command_UpdateAccounts)(nil),
 	}
 	file_command_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
@@ -2621,7 +2689,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
