@@ -122,9 +122,10 @@ func (g *Group) matchLog() error {
 		return err
 	}
 	applied, noted := g.applied.Load(), g.snapshots.noted()
+	had := max(applied, noted)
 	switch sole := len(g.raft.GetConfiguration().Configuration().Servers) == 1; {
-	case sole && last < applied && noted < applied: // with more voters it may be a snapshot of another's, newer than the log here
-		return fmt.Errorf("group %s: %w: it ends at index %d, the state has applied %d", g.cfg.Name, ErrLogDamaged, last, applied)
+	case sole && last < had: // with more voters the state may be a snapshot of another's, newer than the log here
+		return fmt.Errorf("group %s: %w: it ends at index %d, the state has applied %d", g.cfg.Name, ErrLogDamaged, last, had)
 	case g.fsm.flushed < noted:
 		return fmt.Errorf("group %s: its state in %s is older than its log begins: %w", g.cfg.Name, g.cfg.Dir, ErrMissing)
 	}
@@ -157,6 +158,9 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 		}
 		has = false
 	}
+	if err := g.checkTerm(); err != nil {
+		return err
+	}
 	switch {
 	case has:
 	case len(g.cfg.Bootstrap) == 0:
@@ -175,6 +179,22 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 		err = errors.Join(err, g.raft.Shutdown().Error())
 	}
 	return err
+}
+
+// checkTerm makes sure that the log is there which a snapshot was taken of: it has the term and the vote too, and whoever forgets
+// those may vote twice. Raft would make it anew.
+func (g *Group) checkTerm() error {
+	if g.snapshots.last == nil {
+		return nil
+	}
+	term, err := g.wal.GetUint64([]byte("CurrentTerm"))
+	if err != nil {
+		return err
+	}
+	if term < g.snapshots.last.Term {
+		return fmt.Errorf("group %s: the log in %s is not the one of its state: %w", g.cfg.Name, g.cfg.Dir, ErrMissing)
+	}
+	return nil
 }
 
 // checkMember makes sure that the replica on the disk is this node's.

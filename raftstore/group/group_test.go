@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 	"go.uber.org/goleak"
 
 	"mailraft/raftstore/machine"
@@ -79,6 +81,14 @@ func newCluster(t testing.TB, n int) *cluster {
 
 func (c *cluster) start(i int) *Group {
 	c.t.Helper()
+	g, err := c.open(i)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return g
+}
+
+func (c *cluster) open(i int) (*Group, error) {
 	_, tr := raft.NewInmemTransportWithTimeout(c.servers[i].Address, time.Second)
 	c.transports[i] = tr
 	for j, other := range c.transports {
@@ -92,11 +102,10 @@ func (c *cluster) start(i int) *Group {
 		NewMachine: func(s *machine.Store) machine.Machine { return &register{s} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
 		Election: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
 	})
-	if err != nil {
-		c.t.Fatal(err)
+	if err == nil {
+		c.groups[i] = g
 	}
-	c.groups[i] = g
-	return g
+	return g, err
 }
 
 func (c *cluster) stop(i int) {
@@ -137,6 +146,11 @@ func (c *cluster) leader() *Group {
 	}
 	c.t.Fatal("no leader")
 	return nil
+}
+
+// other is one that is not g.
+func (c *cluster) other(g *Group) int {
+	return slices.IndexFunc(c.groups, func(o *Group) bool { return o != g })
 }
 
 func mustPropose(t testing.TB, g *Group, cmd *raftpb.Command) machine.Result {
@@ -237,10 +251,7 @@ func TestAFollowerGetsACheckpoint(t *testing.T) {
 		c.start(i)
 	}
 	g := c.leader()
-	away := 0
-	for c.groups[away] == g {
-		away++
-	}
+	away := c.other(g)
 	mustPropose(t, g, put(1, 1, 1, 1, []byte("before")))
 	behind := c.groups[away]
 	old := behind.store.Acquire() // a reader that stays through it all
@@ -338,14 +349,19 @@ func TestADamagedStreamIsRefused(t *testing.T) {
 
 // A crash between a snapshot's arrival and its installation: the next start installs it.
 func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
-	c := newCluster(t, 1)
-	c.start(0)
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
 	g := c.leader()
-	mustPropose(t, g, put(1, 1, 1, 1, []byte("in the snapshot")))
+	mustPropose(t, g, put(1, 1, 1, 1, []byte("before")))
+	away := c.other(g)
+	c.stop(away)
+	mustPropose(t, g, put(1, 2, 2, 1, []byte("in the snapshot")))
 	if err := g.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
-	r, _, err := g.checkpointStream()
+	meta, r, err := g.snapshots.Open(g.snapshots.last.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,37 +371,76 @@ func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
 	}
 	r.Close()
 	want := contents(t, g)
-	conf := g.raft.GetConfiguration().Configuration()
-	applied := g.applied.Load()
-	c.stop(0)
+	for i := range 3 {
+		c.stop(i)
+	}
 
-	fresh := filepath.Join(c.dir, "n0")
-	if err := os.RemoveAll(fresh); err != nil {
-		t.Fatal(err)
-	}
-	snaps := filepath.Join(fresh, "snapshots")
-	if err := os.MkdirAll(snaps, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	snaps := filepath.Join(c.dir, string(c.servers[away].ID), "snapshots")
 	if err := os.WriteFile(filepath.Join(snaps, receivedFile), stream, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	meta := &raft.SnapshotMeta{Version: 1, ID: "1-9", Index: applied, Term: 2, Configuration: conf, ConfigurationIndex: 1}
 	if err := writeNote(filepath.Join(snaps, receivedNote), meta); err != nil {
 		t.Fatal(err)
 	}
-	c.start(0)
-	g = c.leader()
+	g = c.start(away) // alone, so that all it has is from its disk
 	for k, v := range want {
 		if contents(t, g)[k] != v {
 			t.Errorf("key %x differs", k)
 		}
 	}
-	if r := mustPropose(t, g, put(1, 1, 1, 1, nil)); r.Value != 1 {
-		t.Errorf("the snapshot's requests are not known: %+v", r)
+	if _, known := g.fsm.requests.find(&raftpb.Request{Session: 1, Sequence: 2}); !known {
+		t.Errorf("the snapshot's requests are not known")
 	}
 	if _, err := os.Stat(filepath.Join(snaps, receivedFile)); !os.IsNotExist(err) {
 		t.Errorf("received file: %v", err)
+	}
+}
+
+// A log that is gone, or is an older one, is told, and not made anew.
+func TestALogThatIsNotTheStatesIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(log, older string) error
+		want  error
+	}{
+		"gone":    {func(log, _ string) error { return os.RemoveAll(log) }, ErrMissing},
+		"emptied": {func(log, _ string) error { return errors.Join(os.RemoveAll(log), os.Mkdir(log, 0o700)) }, ErrMissing},
+		"older":   {func(log, older string) error { return errors.Join(os.RemoveAll(log), os.CopyFS(log, os.DirFS(older))) }, ErrMissing},
+		"cut short": {func(log, older string) error {
+			if err := errors.Join(os.RemoveAll(log), os.CopyFS(log, os.DirFS(older))); err != nil {
+				return err
+			}
+			w, err := wal.Open(log, wal.WithSegmentSize(1<<20))
+			if err != nil {
+				return err
+			}
+			return errors.Join(w.SetUint64([]byte("CurrentTerm"), 99), w.Close())
+		}, ErrLogDamaged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 1)
+			cl.start(0)
+			mustPropose(t, cl.leader(), put(1, 1, 1, 1, nil))
+			cl.stop(0)
+			log, older := filepath.Join(cl.dir, "n0", "wal"), filepath.Join(cl.dir, "older")
+			if err := os.CopyFS(older, os.DirFS(log)); err != nil {
+				t.Fatal(err)
+			}
+			cl.start(0)
+			g := cl.leader()
+			mustPropose(t, g, put(1, 2, 2, 2, nil))
+			if err := g.raft.Snapshot().Error(); err != nil {
+				t.Fatal(err)
+			}
+			cl.stop(0)
+			if err := c.spoil(log, older); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // what the first try has made must not pass for the log
+				if _, err := cl.open(0); !errors.Is(err, c.want) {
+					t.Errorf("%v, want %v", err, c.want)
+				}
+			}
+		})
 	}
 }
 
