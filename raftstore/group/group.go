@@ -266,32 +266,9 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 	if err != nil { // a name that is not UTF-8
 		return machine.Result{}, errors.Join(err, syscall.EINVAL)
 	}
-	var timeout time.Duration
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = time.Until(deadline)
-	}
-	f := g.raft.Apply(data, timeout)
+	f := g.raft.Apply(data, remaining(ctx))
 	if err := g.await(ctx, f); err != nil {
-		if broken := g.Err(); broken != nil {
-			return machine.Result{}, broken
-		}
-		if errors.Is(err, wal.ErrSealed) { // the next segment could not be made, and raft-wal does not try again
-			g.fail(err)
-			return machine.Result{}, g.Err()
-		}
-		switch {
-		case errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, ErrClosed):
-			return machine.Result{}, ErrClosed
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-			return machine.Result{}, errors.Join(err, syscall.ETIMEDOUT)
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-			return machine.Result{}, ErrNoLeader
-		case errors.Is(err, raft.ErrEnqueueTimeout):
-			return machine.Result{}, syscall.ETIMEDOUT
-		case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
-			return machine.Result{}, ErrUncertain
-		}
-		return machine.Result{}, fmt.Errorf("commit in group %s: %w", g.cfg.Name, err) // the log's disk failed
+		return machine.Result{}, err
 	}
 	switch r := f.Response().(type) {
 	case machine.Result:
@@ -302,24 +279,54 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 	return machine.Result{}, fmt.Errorf("group %s: entry was not applied: %w", g.cfg.Name, syscall.EIO)
 }
 
-// await waits for a proposal's end, which a disk that hangs can keep away, and a shutdown.
+// await waits for the end of what was asked of Raft, which a disk that hangs can keep away, and a shutdown. Its errors are Propose's.
 func (g *Group) await(ctx context.Context, f raft.Future) error {
-	if ctx.Done() == nil {
-		return f.Error()
-	}
 	done := make(chan error, 1)
 	go func() { done <- f.Error() }()
 	select {
 	case err := <-done:
-		return err
+		return g.explain(err)
 	case <-ctx.Done():
-		return ctx.Err()
+		return g.explain(ctx.Err())
 	case <-g.stop:
 		return ErrClosed
 	}
 }
 
-// ReadIndex waits until this replica's state shows everything that was acknowledged before the call.
+// explain says what an error of Raft's means to the one who proposed.
+func (g *Group) explain(err error) error {
+	if broken := g.Err(); broken != nil {
+		return broken
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wal.ErrSealed): // the next segment could not be made, and raft-wal does not try again
+		g.fail(err)
+		return g.Err()
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return ErrClosed
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return errors.Join(err, syscall.ETIMEDOUT)
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return ErrNoLeader
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return syscall.ETIMEDOUT
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
+		return ErrUncertain
+	}
+	return fmt.Errorf("commit in group %s: %w", g.cfg.Name, err) // the log's disk failed
+}
+
+// remaining is the time until the context's deadline; Raft takes 0 for none.
+func remaining(ctx context.Context) time.Duration {
+	if d, ok := ctx.Deadline(); ok {
+		return max(time.Until(d), time.Nanosecond)
+	}
+	return 0
+}
+
+// ReadIndex waits until this replica's state shows everything that was acknowledged before the call. Errors as Propose's.
 func (g *Group) ReadIndex(ctx context.Context) error {
 	if err := g.Err(); err != nil {
 		return err
@@ -331,31 +338,21 @@ func (g *Group) ReadIndex(ctx context.Context) error {
 	if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 {
 		return nil
 	}
-	if err := g.raft.VerifyLeader().Error(); err != nil {
-		return ErrNoLeader
+	if err := g.await(ctx, g.raft.VerifyLeader()); err != nil {
+		return err
 	}
 	// The barrier is an entry of its own. It also is what makes this true in a leader's first moments, before it has committed
 	// anything in its term.
-	return g.raft.Barrier(remaining(ctx)).Error()
+	return g.Barrier(ctx)
 }
 
 // Barrier returns nil once everything is applied here that was proposed before and will ever be committed: also what got no answer.
-// ErrNoLeader when this node does not lead.
+// Errors as Propose's: ErrNoLeader when this node does not lead.
 func (g *Group) Barrier(ctx context.Context) error {
 	if err := g.Err(); err != nil {
 		return err
 	}
-	if err := g.raft.Barrier(remaining(ctx)).Error(); err != nil {
-		return errors.Join(ErrNoLeader, err)
-	}
-	return g.Err()
-}
-
-func remaining(ctx context.Context) time.Duration {
-	if d, ok := ctx.Deadline(); ok {
-		return max(time.Until(d), time.Nanosecond)
-	}
-	return 0
+	return g.await(ctx, g.raft.Barrier(remaining(ctx)))
 }
 
 // WaitLeader waits until this replica leads its group and has applied all that was committed before.
@@ -373,10 +370,10 @@ func (g *Group) WaitLeader(ctx context.Context) error {
 			return fmt.Errorf("group %s: %w: %w", g.cfg.Name, ErrNoLeader, ctx.Err())
 		}
 	}
-	if err := g.raft.Barrier(remaining(ctx)).Error(); err != nil {
+	if err := g.Barrier(ctx); err != nil {
 		return fmt.Errorf("group %s: %w", g.cfg.Name, err)
 	}
-	return g.Err()
+	return nil
 }
 
 // Err is what broke the replica: its state can't be read or written any more. Nil while all is well.

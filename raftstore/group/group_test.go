@@ -28,9 +28,14 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // register is the smallest machine there is: PutPiece writes its data under a key, and counts how often it did.
-type register struct{ store *machine.Store }
+type register struct {
+	store *machine.Store
+	hold  *sync.Mutex // nothing is applied while it is held
+}
 
 func (r *register) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (machine.Result, error) {
+	r.hold.Lock()
+	defer r.hold.Unlock()
 	p := cmd.GetPutPiece()
 	if p == nil {
 		return machine.Result{Errno: syscall.EOPNOTSUPP, Index: index}, nil
@@ -62,6 +67,7 @@ type cluster struct {
 	transports []*raft.InmemTransport
 	groups     []*Group
 	checkpoint int64
+	hold       sync.Mutex // held: no replica applies anything
 }
 
 func newCluster(t testing.TB, n int) *cluster {
@@ -99,7 +105,7 @@ func (c *cluster) open(i int) (*Group, error) {
 	}
 	g, err := Open(Config{
 		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: c.servers,
-		NewMachine: func(s *machine.Store) machine.Machine { return &register{s} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
+		NewMachine: func(s *machine.Store) machine.Machine { return &register{s, &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
 		Election: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
 	})
 	if err == nil {
@@ -572,4 +578,66 @@ func TestTheLogIsReplayed(t *testing.T) {
 	if got := contents(t, g); len(got) != len(want) {
 		t.Fatalf("%d keys, want %d", len(got), len(want))
 	}
+}
+
+// Nobody waits for longer than the context says, or than the replica is open: here for a state machine that hangs, as on a disk that
+// does.
+func TestWaitingEnds(t *testing.T) {
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	c.hold.Lock()
+	held := true
+	release := func() {
+		if held {
+			c.hold.Unlock()
+		}
+		held = false
+	}
+	t.Cleanup(release)
+	waits := map[string]func(context.Context) error{
+		"propose": func(ctx context.Context) error {
+			_, err := g.Propose(ctx, put(1, 2, 2, 1, nil))
+			return err
+		},
+		"barrier":     g.Barrier,
+		"read index":  g.ReadIndex,
+		"wait leader": g.WaitLeader,
+	}
+	for _, name := range []string{"propose", "barrier", "read index", "wait leader"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ended := make(chan error, 1)
+		go func() { ended <- waits[name](ctx) }()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, syscall.ETIMEDOUT) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: still waiting", name)
+		}
+		cancel()
+	}
+	ended := make(chan error, len(waits))
+	for _, wait := range waits {
+		go func() { ended <- wait(context.Background()) }()
+	}
+	close(g.stop)
+	for range waits {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("closed: %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("closed: still waiting")
+		}
+	}
+	release()
+	g.done.Wait()
+	g.stop = make(chan struct{}) // for Close
+	mustPropose(t, g, put(1, 3, 2, 1, nil))
 }
