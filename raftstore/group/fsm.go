@@ -157,7 +157,7 @@ func (s flusher) Persist(to raft.SnapshotSink) error {
 	defer h.Release()
 	err := h.Set(flushedKey, binary.BigEndian.AppendUint64(nil, to.(*sink).meta.Index), pebble.NoSync)
 	if err == nil {
-		err = h.Flush()
+		err = s.g.flush(h)
 	}
 	if err != nil {
 		to.Cancel()

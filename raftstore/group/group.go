@@ -212,14 +212,24 @@ func (g *Group) checkMember() error {
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32
 
-// closeWait is how long Close waits for the state to be flushed.
+// closeWait is how long Close waits for Raft to end, and then for the state to be flushed.
 const closeWait = 10 * time.Second
 
 // Close flushes the state and ends the replica.
 func (g *Group) Close() error {
 	close(g.stop)
-	err := g.raft.Shutdown().Error()
-	g.done.Wait()
+	ended := make(chan error, 1)
+	go func() {
+		err := g.raft.Shutdown().Error()
+		g.done.Wait()
+		ended <- err
+	}()
+	var err error
+	select {
+	case err = <-ended:
+	case <-time.After(closeWait): // its disk hangs; what it still uses can't be closed
+		return fmt.Errorf("replica of group %s in %s does not end", g.cfg.Name, g.cfg.Dir)
+	}
 	h := g.store.Acquire()
 	if g.Err() == nil {
 		// So that the next start has nothing to apply again. On a full disk it never ends, and nothing is lost without it.
@@ -234,6 +244,16 @@ func (g *Group) Close() error {
 	err = errors.Join(err, h.Release(), g.wal.Close(), g.store.Close())
 	g.logFS.wait()
 	return err
+}
+
+// closing tells whether the replica is being closed.
+func (g *Group) closing() bool {
+	select {
+	case <-g.stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // ErrMissing says that a group that was made once is not on the disk any more.

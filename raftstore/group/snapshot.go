@@ -218,7 +218,7 @@ func (g *Group) checkpointStream() (io.ReadCloser, int64, error) {
 	}
 	at := filepath.Join(dir, "state")
 	h := g.store.Acquire()
-	err = h.Flush() // a checkpoint without a write-ahead log has what is flushed
+	err = g.flush(h) // a checkpoint without a write-ahead log has what is flushed
 	if err == nil {
 		err = h.Checkpoint(at)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"mailraft/raftstore/machine"
 )
 
 // MemTableSize is the octets that a group's state takes in before it flushes them. Pebble counts them against its cache.
@@ -19,7 +21,7 @@ const MemTableSize = 16 << 20
 
 // openState opens the Pebble store of the replica's state.
 func (g *Group) openState(dir string) (*pebble.DB, error) {
-	retry := &backoff{stop: g.stop}
+	retry := new(backoff)
 	o := &pebble.Options{
 		Cache:                       g.cfg.Cache,
 		DisableWAL:                  true, // the Raft log is it
@@ -78,7 +80,7 @@ func (g *Group) runCheckpoints() {
 		switch {
 		case err == nil:
 			g.log.Debug("checkpoint", "octets", octets, "took", time.Since(start))
-		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
+		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown), g.closing():
 		default:
 			g.log.Error("checkpoint failed; the log grows until one succeeds", "error", err)
 		}
@@ -125,8 +127,6 @@ func (f stateFS) Unwrap() vfs.FS { return f.FS }
 
 // backoff spaces what is tried again: with each failure in a row twice as far.
 type backoff struct {
-	stop <-chan struct{} // nothing waits any more
-
 	mu    sync.Mutex // held for a few assignments
 	pause time.Duration
 	until time.Time
@@ -151,11 +151,19 @@ func (b *backoff) wait() {
 	b.mu.Lock()
 	left := time.Until(b.until)
 	b.mu.Unlock()
-	if left <= 0 {
-		return
+	time.Sleep(left)
+}
+
+// flush has what was applied so far on disk. On a full disk that does not end before the replica is closed: ErrClosed.
+func (g *Group) flush(h *machine.Handle) error {
+	flushed, err := h.AsyncFlush()
+	if err != nil {
+		return err
 	}
 	select {
-	case <-time.After(left):
-	case <-b.stop:
+	case <-flushed:
+		return nil
+	case <-g.stop:
+		return ErrClosed
 	}
 }

@@ -51,3 +51,33 @@ func TestAFailedFlushHoldsNobodyUp(t *testing.T) {
 		t.Error("not tried again")
 	}
 }
+
+// A replica whose state can't be flushed ends all the same, and loses nothing.
+func TestClosingOnAFullDisk(t *testing.T) {
+	c := newCluster(t, 1)
+	c.checkpoint = 1
+	c.start(0)
+	g := c.leader()
+	putBack := takeState(t, g)
+	mustPropose(t, g, put(1, 1, 1, 1, []byte("x"))) // and a checkpoint begins
+	h := g.store.Acquire()
+	for deadline := time.Now().Add(20 * time.Second); h.Metrics().Flush.NumInProgress == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no checkpoint")
+		}
+	}
+	if err := h.Release(); err != nil {
+		t.Error(err)
+	}
+	start := time.Now()
+	c.stop(0)
+	if took := time.Since(start); took > closeWait+10*time.Second {
+		t.Errorf("took %v", took)
+	}
+	putBack()
+	c.start(0)
+	g = c.leader()
+	if r := mustPropose(t, g, put(1, 1, 1, 1, nil)); r.Value != 1 {
+		t.Errorf("%+v", r)
+	}
+}
