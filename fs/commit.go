@@ -214,6 +214,19 @@ func (m *mount) dropContent(a *account, id tree.Ino) {
 	})
 }
 
+// withinQuota asks whether a file of that size has room in its account: EDQUOT. The commit that names it decides; but who delivers one
+// message to several accounts closes all copies before it links the first, and has to hear here of the one that has no room.
+func (m *mount) withinQuota(f *file, size uint64) error {
+	r, err := f.acct.view.Account(f.acct.number)
+	if err != nil {
+		return err
+	}
+	if size > 0 && r.QuotaBytes > 0 && r.Bytes+size > r.QuotaBytes || r.QuotaFiles > 0 && r.Files >= r.QuotaFiles {
+		return syscall.EDQUOT
+	}
+	return nil
+}
+
 // flush commits the content if it has changed: of a staged file it only seals it. Called with io, and no other lock.
 func (m *mount) flush(f *file) error {
 	if !f.isDirty() {
@@ -225,6 +238,9 @@ func (m *mount) flush(f *file) error {
 	if !committed || gone {
 		if names == 0 { // nobody can name it any more
 			return nil
+		}
+		if err := m.withinQuota(f, size); err != nil {
+			return err
 		}
 		f.unpin() // what is written has taken its place
 		return m.seal(f)

@@ -142,7 +142,7 @@ func (s *testServer) homeOn(mount int, name string) string {
 	return filepath.Join(s.mounts[mount], "example.org", name)
 }
 
-// serveTest is the server's process: a store with accounts alice, bob and small (quota of 100 KB), and the mounts. Commands come a
+// serveTest is the server's process: a store with accounts alice, bob, small (quota of 100 KB) and few (of one file), and the mounts. Commands come a
 // line each and are answered by a line: "ok ..." or "error: ...". It ends when there are no more.
 func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
@@ -157,7 +157,7 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 	if srv.area, err = staging.NewArea(staging.Config{Dir: filepath.Join(dir, "staging"), Budget: staging.NewBudget(64 << 20)}); err != nil {
 		return err
 	}
-	for _, a := range []raftstore.NewAccount{{LocalPart: "alice"}, {LocalPart: "bob"}, {LocalPart: "small", QuotaBytes: 100_000}} {
+	for _, a := range []raftstore.NewAccount{{LocalPart: "alice"}, {LocalPart: "bob"}, {LocalPart: "small", QuotaBytes: 100_000}, {LocalPart: "few", QuotaFiles: 1}} {
 		if err := srv.addAccount(ctx, a); err != nil {
 			return err
 		}

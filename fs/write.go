@@ -63,7 +63,7 @@ func (m *mount) write(f *file, in *fuse.WriteIn, data [][]byte) (n uint32, err e
 }
 
 // Flush implements fuse.RawFileSystem: close(2). A staged file is sealed, outside every lock of the kernel's; any other commits what
-// was written.
+// was written. EDQUOT, for either.
 func (m *mount) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	h := m.handles.get(in.Fh)
 	if h == nil || h.file == nil {

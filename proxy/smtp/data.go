@@ -122,6 +122,9 @@ func (c *conn) begin() *transfer {
 		tls:      c.tls, id: c.mail.id, from: c.mail.from, at: time.Now(),
 	})
 	c.mail.transfer = newTransfer(copies, !c.cfg.LMTP, c.cfg.MaxMessageBytes)
+	if c.cfg.LMTP {
+		c.mail.transfer.recipients = c.mail.recipients
+	}
 	return c.mail.transfer
 }
 
@@ -152,10 +155,8 @@ func outcome(copies []*copyFor, refusal *reply, delivered reply) reply {
 	if refusal != nil {
 		return *refusal
 	}
-	for _, c := range copies {
-		if c.err != nil {
-			return storeReply(c.err)
-		}
+	if err := failure(copies); err != nil {
+		return storeReply(err)
 	}
 	return delivered
 }

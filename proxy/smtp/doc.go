@@ -10,7 +10,7 @@
 // are written and closed, which is where most can go wrong: until then a failure leaves no copy behind. Then all are linked. When
 // one of these links fails, the reply is that failure (4xx), whatever became of the others: the client tries again, and those
 // who had their copy get a second one. Nothing is ever lost, and a double needs a failure in the milliseconds of the links.
-// LMTP has a reply for each recipient; there every copy stands for itself.
+// LMTP has a reply for each recipient; there every recipient stands for itself, and the mailboxes of an alias stand together.
 //
 // # Line ends
 //

@@ -35,9 +35,10 @@ type copyFor struct {
 // transfer is a message on its way from the client to the mailboxes. No file is made before a chunk is full or the message at
 // its end, so a message that does not come never touches the mount.
 type transfer struct {
-	copies   []*copyFor
-	together bool  // SMTP: no copy is committed unless all are written
-	limit    int64 // bytes
+	copies     []*copyFor
+	together   bool         // SMTP: no copy is committed unless all are written
+	recipients []*recipient // LMTP: each has its own reply, about its copies
+	limit      int64        // bytes
 
 	size    int64 // bytes of the message so far, without trace lines
 	afterCR bool  // the last byte was a carriage return
@@ -186,17 +187,47 @@ func (t *transfer) finish() *reply {
 	}
 	t.each(func(c *copyFor) error { return c.delivery.Close() })
 	if t.together {
-		for _, c := range t.copies {
-			if c.err != nil {
-				t.refuse(storeReply(c.err))
-				return t.refusal
-			}
+		if err := failure(t.copies); err != nil {
+			t.refuse(storeReply(err))
+			return t.refusal
 		}
 	}
+	t.holdBack()
 	t.each(func(c *copyFor) error {
 		_, err := c.delivery.Commit(maildir.Options{Recent: true})
 		return err
 	})
+	return nil
+}
+
+// holdBack keeps back the copies of LMTP's recipients behind an alias of which another copy has failed, unless they are another
+// recipient's too: the alias has one reply, so the client sends to it again, and who had a copy would get a second one.
+func (t *transfer) holdBack() {
+	wanted := map[*copyFor]bool{}
+	for _, r := range t.recipients {
+		if failure(r.copies) == nil {
+			for _, c := range r.copies {
+				wanted[c] = true
+			}
+		}
+	}
+	for _, r := range t.recipients {
+		err := failure(r.copies)
+		for _, c := range r.copies {
+			if c.err == nil && !wanted[c] {
+				c.err = err
+			}
+		}
+	}
+}
+
+// failure is why the first of the copies that has failed did so; nil when none has.
+func failure(copies []*copyFor) error {
+	for _, c := range copies {
+		if c.err != nil {
+			return c.err
+		}
+	}
 	return nil
 }
 
