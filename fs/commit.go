@@ -17,6 +17,7 @@ type content struct {
 	octets uint64   // of the sealed form
 	inline []byte   // the sealed form; nil when
 	pieces bool     // it has gone ahead to the shard in pieces
+	room   int      // reserved for inline
 }
 
 func (c *content) command() *raftpb.Content {
@@ -31,12 +32,9 @@ func (m *mount) seal(f *file) error {
 	if f.sealed != nil && !f.isDirty() {
 		return nil
 	}
-	if old := f.sealed; old != nil && old.pieces {
-		m.dropContent(f.acct, old.id)
-	}
-	f.sealed = nil
-	if f.buf == nil && f.pin != nil && f.pin.inline != nil { // its last committed name is gone, and it is to get another
-		f.sealed = &content{tree.MakeIno(f.acct.number, f.pin.id), f.pin.size, f.pin.octets, f.pin.inline, false}
+	m.discard(f)
+	if p := f.pin; f.buf == nil && p != nil && p.inline != nil { // its last committed name is gone, and it is to get another
+		f.sealed = &content{id: tree.MakeIno(f.acct.number, p.id), size: p.size, octets: p.octets, inline: p.inline}
 		return nil
 	}
 	if f.buf == nil {
@@ -78,47 +76,51 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	}
 	f.used = true
 	c := &content{id: id, size: uint64(size)}
-	p := pieces{m: m, acct: f.acct, id: id}
+	if room := min(int(size), tree.MaxInline) + sealRoom; m.area.Reserve(room) {
+		c.room = room
+	}
+	p := pieces{m: m, acct: f.acct, id: id, ahead: c.room == 0}
 	if b, ok := f.buf.Bytes(); ok {
 		owner, _ := m.gate.keys.Identity(uint64(acct.number))
-		sealed, err := acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key, owner)
-		if err != nil {
-			return nil, err
+		var sealed []byte
+		sealed, err = acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key, owner)
+		if len(sealed) <= tree.MaxInline && !p.ahead {
+			p.kept, p.octets = sealed, uint64(len(sealed))
+		} else if err == nil {
+			_, err = p.Write(sealed)
 		}
-		if len(sealed) <= tree.MaxInline {
-			c.inline, c.octets = sealed, uint64(len(sealed))
-			return c, nil
-		}
-		p.Write(sealed)
 	} else {
-		w, err := seal.NewWriter(&p, key)
-		if err == nil {
+		var w *seal.Writer
+		if w, err = seal.NewWriter(&p, key); err == nil {
 			_, err = io.Copy(w, f.buf.Reader())
 		}
 		if err == nil {
 			err = w.Close()
 		}
-		if err != nil {
-			p.abandon()
-			return nil, err
-		}
 	}
-	if err := p.finish(c); err != nil {
+	if err == nil {
+		err = p.finish(c)
+	}
+	if err != nil {
 		p.abandon()
-		return nil, err
 	}
-	return c, nil
+	if err != nil || c.pieces {
+		m.area.Release(c.room)
+		c.room = 0
+	}
+	return c, err
 }
 
 // sealRoom is what the sealed form of an incompressible message of a frame is longer by, at most.
 const sealRoom = seal.MaxHeader + 1024
 
 // pieces sends a sealed content to the shard while it is made, a few pieces at a time. What fits into one command is kept
-// instead.
+// instead, if there is memory for it.
 type pieces struct {
-	m    *mount
-	acct *account
-	id   tree.Ino
+	m     *mount
+	acct  *account
+	id    tree.Ino
+	ahead bool // all of it is to be sent, however short it is
 
 	kept   []byte // not sent: all of it until it is longer than MaxInline, then the last piece
 	octets uint64
@@ -135,11 +137,15 @@ const pieceWindow = 4
 // Write implements io.Writer.
 func (p *pieces) Write(b []byte) (int, error) {
 	p.octets += uint64(len(b))
+	most := tree.MaxInline
+	if p.ahead {
+		most = tree.MaxPiece
+	}
 	for rest := b; len(rest) > 0; {
-		n := min(len(rest), tree.MaxInline-len(p.kept))
+		n := min(len(rest), most-len(p.kept))
 		p.kept = append(p.kept, rest[:n]...)
 		rest = rest[n:]
-		if len(p.kept) == tree.MaxInline && len(rest) > 0 {
+		if len(p.kept) == most && len(rest) > 0 {
 			for len(p.kept) >= tree.MaxPiece {
 				p.send(p.kept[:tree.MaxPiece])
 				p.kept = append([]byte(nil), p.kept[tree.MaxPiece:]...)
@@ -179,7 +185,7 @@ func (p *pieces) failed() error {
 // finish sends what is left, waits, and says in c what was sent.
 func (p *pieces) finish(c *content) error {
 	c.octets = p.octets
-	if p.number == 0 && len(p.kept) <= tree.MaxInline {
+	if p.number == 0 && !p.ahead {
 		c.inline = p.kept
 		return nil
 	}
@@ -198,6 +204,19 @@ func (p *pieces) abandon() {
 	p.wait.Wait()
 	if p.number > 0 {
 		p.m.dropContent(p.acct, p.id)
+	}
+}
+
+// discard gives up the sealed content, which no inode is to name. Called with io.
+func (m *mount) discard(f *file) {
+	c := f.sealed
+	if c == nil {
+		return
+	}
+	f.sealed = nil
+	m.area.Release(c.room)
+	if c.pieces {
+		m.dropContent(f.acct, c.id)
 	}
 }
 
@@ -248,21 +267,16 @@ func (m *mount) flush(f *file) error {
 	if err := m.seal(f); err != nil {
 		return err
 	}
-	c := f.sealed
-	f.sealed = nil
 	err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
-		Inode: uint64(f.ino), Content: c.command(), Mtime: mtime,
+		Inode: uint64(f.ino), Content: f.sealed.command(), Mtime: mtime,
 	}}})
 	if err != nil {
 		if err == syscall.ENOENT { // unlinked: what is written stays here
 			f.lost()
 			f.unpin()
-			f.sealed = c
 			return nil
 		}
-		if c.pieces {
-			m.dropContent(f.acct, c.id)
-		}
+		m.discard(f)
 		f.mu.Lock()
 		f.dirty = true
 		f.stat.Size, f.stat.Mtime = size, mtime // others may have asked for the committed ones meanwhile
@@ -271,26 +285,29 @@ func (m *mount) flush(f *file) error {
 		return err
 	}
 	m.inval.attributes(f.ino) // its times are the commit's now
-	f.committedAs(c)
+	m.sealedCommitted(f)
 	return nil
 }
 
-// committedAs notes that the shard holds c as the content. Called with io.
-func (f *file) committedAs(c *content) {
+// sealedCommitted notes that the shard holds what was sealed as the file's content. Called with io.
+func (m *mount) sealedCommitted(f *file) {
+	c := f.sealed
+	f.sealed = nil
+	m.area.Release(c.room)
 	f.unpin()
 	p := &pinned{id: c.id.Local(), size: c.size, octets: c.octets, inline: c.inline}
-	if c.id == 0 {
-		p.id = 0
-	}
 	f.pin = p
-	if !c.pieces {
+	if !c.pieces && len(c.inline) <= pinInline {
 		return
 	}
 	in, err := f.acct.view.Inode(f.ino)
 	if err == nil && in.Content == p.id {
 		p.at, err = f.acct.view.OpenContent(in)
 	}
-	if err != nil || p.at == nil { // removed or replaced at once by somebody else: the buffer is all there is
+	switch {
+	case err == nil && p.at != nil:
+		p.inline = nil
+	case c.pieces: // removed or replaced at once by somebody else: the buffer is all there is
 		f.pin = nil
 	}
 }

@@ -110,9 +110,7 @@ func (m *mount) deliver(f *file, parent tree.Ino, name string, replace bool) err
 	if !regular {
 		return nil
 	}
-	c := f.sealed
-	f.sealed = nil
-	f.committedAs(c)
+	m.sealedCommitted(f)
 	m.settle(f)
 	return nil
 }

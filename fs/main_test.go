@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,7 +29,10 @@ import (
 // A Go process must not use a mount that it serves. So the tests are the users, and the server is this program again, in a process
 // of its own that is told what to do through its standard input (serveTest).
 
-const serverEnv = "MAILRAFT_TEST_MOUNT_SERVER" // the folder that the server keeps its things in
+const (
+	serverEnv = "MAILRAFT_TEST_MOUNT_SERVER" // the folder that the server keeps its things in
+	budgetEnv = "MAILRAFT_TEST_BUDGET"       // the memory of staged files, in bytes, if it is not 64 MiB
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serverEnv); dir != "" {
@@ -154,7 +158,14 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	srv := &serverProcess{dir: dir, store: store, keys: keyring.New(keyring.Config{}), sessions: map[string]*keyring.Session{}, log: log}
 	defer srv.keys.Close()
-	if srv.area, err = staging.NewArea(staging.Config{Dir: filepath.Join(dir, "staging"), Budget: staging.NewBudget(64 << 20)}); err != nil {
+	budget := int64(64 << 20)
+	if s := os.Getenv(budgetEnv); s != "" {
+		if budget, err = strconv.ParseInt(s, 10, 64); err != nil {
+			return err
+		}
+	}
+	srv.budget = staging.NewBudget(budget)
+	if srv.area, err = staging.NewArea(staging.Config{Dir: filepath.Join(dir, "staging"), Budget: srv.budget}); err != nil {
 		return err
 	}
 	for _, a := range []raftstore.NewAccount{{LocalPart: "alice"}, {LocalPart: "bob"}, {LocalPart: "small", QuotaBytes: 100_000}, {LocalPart: "few", QuotaFiles: 1}} {
@@ -172,6 +183,7 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, m.Unmount()) }()
+		srv.mounts = append(srv.mounts, m.mount)
 	}
 	fmt.Fprintln(out, "ready")
 	for s := bufio.NewScanner(in); s.Scan(); {
@@ -190,6 +202,8 @@ type serverProcess struct {
 	store    *raftstore.Store
 	keys     *keyring.Keyring
 	area     *staging.Area
+	budget   *staging.Budget
+	mounts   []*mount
 	sessions map[string]*keyring.Session
 	log      *slog.Logger
 }
@@ -273,10 +287,34 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 			err = m.Unmount()
 		}
 		return "", err
+	case "count": // what the mounts have in memory
+		return fmt.Sprint(p.count(name)), nil
 	case "orphans": // contents in pieces that nobody names, in all shards
 		return p.orphans(ctx)
 	}
 	return "", fmt.Errorf("command %q", cmd)
+}
+
+// count counts what the mounts have in memory.
+func (p *serverProcess) count(what string) (n int64) {
+	if what == "reserved" {
+		return p.budget.Used()
+	}
+	for _, m := range p.mounts {
+		switch what {
+		case "files":
+			n += m.files.count.Load()
+		case "sealed": // octets of sealed contents that are not committed
+			m.files.each(func(f *file) {
+				f.io.Lock()
+				defer f.io.Unlock()
+				if f.sealed != nil {
+					n += int64(cap(f.sealed.inline))
+				}
+			}, m.put)
+		}
+	}
+	return n
 }
 
 func (p *serverProcess) orphans(ctx context.Context) (string, error) {

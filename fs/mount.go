@@ -193,8 +193,7 @@ func (m *mount) end() {
 	m.files.each(func(f *file) {
 		f.io.Lock()
 		defer f.io.Unlock()
-		f.destroy()
-		f.buf = nil
+		m.destroy(f)
 	}, m.put)
 	for _, h := range m.handles.list {
 		if h != nil && h.dir != nil {

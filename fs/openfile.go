@@ -119,14 +119,6 @@ func (f *file) status() (tree.Stat, error) {
 	return tree.Stat{}, err
 }
 
-// destroy gives back what f holds. Nobody else has f any more.
-func (f *file) destroy() {
-	if f.buf != nil {
-		f.buf.Close()
-	}
-	f.unpin()
-}
-
 // files is the table of the files in memory, by inode number.
 type files struct {
 	count  atomic.Int64
@@ -235,8 +227,12 @@ func (m *mount) put(f *file) {
 	}
 	f.io.Lock()
 	defer f.io.Unlock()
-	if f.sealed != nil && f.sealed.pieces && f.local() {
-		m.dropContent(f.acct, f.sealed.id)
-	}
-	f.destroy()
+	m.destroy(f)
+}
+
+// destroy gives back what a file holds. Called with io.
+func (m *mount) destroy(f *file) {
+	f.closeBuffer()
+	m.discard(f)
+	f.unpin()
 }

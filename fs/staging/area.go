@@ -24,7 +24,7 @@ type Config struct {
 	Dir string
 	// Threshold is the size above which a File is spilled, in bytes. 0 means DefaultThreshold.
 	Threshold int64
-	// Budget bounds the memory of all Files that share it; nil: no bound.
+	// Budget bounds the memory of all Files that share it, and what is reserved beside them; nil: no bound.
 	Budget *Budget
 }
 
@@ -66,6 +66,12 @@ func NewArea(c Config) (*Area, error) {
 // NewFile returns an empty File. It takes no memory and no disk before it is written to.
 func (a *Area) NewFile() *File { return &File{area: a} }
 
+// Reserve charges the Budget with n bytes that the caller is to hold beside its Files, if there is room. Release gives them back.
+func (a *Area) Reserve(n int) bool { return a.budget.take(n) }
+
+// Release gives back what Reserve has charged.
+func (a *Area) Release(n int) { a.budget.give(n) }
+
 // createSpill returns a new file that has no name.
 func (a *Area) createSpill() (*os.File, error) {
 	if !a.named.Load() {
@@ -95,7 +101,7 @@ func (a *Area) createSpill() (*os.File, error) {
 	return f, nil
 }
 
-// Budget bounds the memory that the Files of a node hold together. Above it, what grows is spilled. A nil *Budget bounds
+// Budget bounds the memory that the Files of a node, and what is reserved beside them, hold together. Above it, what grows is spilled. A nil *Budget bounds
 // nothing. It is safe for concurrent use.
 type Budget struct {
 	max  int64
