@@ -23,6 +23,7 @@ demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each
 test: packages bin/mailraft ## run all tests, with the race detector, and the demo
 	$(GO) test -race -timeout 30m ./...
 	$(GO) test -timeout 10m ./raftstore/tree
+	$(GO) test -timeout 5m -run Memory ./fs
 	@$(MAKE) --no-print-directory demo
 
 check: ## gofmt, go vet, and staticcheck and govulncheck where they can run
