@@ -31,7 +31,7 @@ type daemon struct {
 	listeners map[string]string // protocol -> host:port
 }
 
-// start starts a daemon in a new folder; start again after kill or stop goes on with its data.
+// daemon starts a daemon in a new folder; its start after a kill goes on with what is there.
 func (b *bench) daemon() (*daemon, error) {
 	dir, err := os.MkdirTemp(b.dir, "node-")
 	if err != nil {
@@ -64,7 +64,8 @@ func (d *daemon) start() error {
 		"--pop3-listen", any, "--pop3-listen-tls", any)
 	d.cmd.Dir = "/"
 	d.cmd.Stderr = d.log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A group of its own: an interrupt from the terminal is for this program, which then stops the daemon.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := d.cmd.Start(); err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (b *bench) drive(l load) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	cmd := exec.Command("/proc/self/exe", driveArg)
+	cmd := exec.CommandContext(b.ctx, "/proc/self/exe", driveArg)
 	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOGC=400")
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr

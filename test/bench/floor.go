@@ -88,6 +88,7 @@ func (b *bench) startFloor() (files []string, stop func() error, err error) {
 	}
 	cmd := exec.Command("/proc/self/exe", floorArg, dir)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when its input does
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, nil, err

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -37,6 +40,10 @@ func main() {
 		}
 		return
 	}
+	// What is interrupted takes its mounts away all the same.
+	var stop context.CancelFunc
+	b.ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	selected, err := regexp.Compile(*run)
 	if err == nil {
 		err = b.run(selected)
@@ -64,14 +71,17 @@ var measurements = []measurement{
 	{"read", "open, read and close, cold and in the kernel's cache", (*bench).reads},
 	{"list", "a folder of many messages: ls -l, .mailraft-index", (*bench).lists},
 	{"access", "IMAP and POP3 on a folder of 10,000", (*bench).access},
-	{"accounts", "1,000 accounts from a file", (*bench).accounts},
+	{"accounts", "accounts from a file", (*bench).accounts},
 	{"idle", "what a daemon with nothing to do costs", (*bench).idle},
-	{"restart", "serving again after kill -9, with 1 GiB stored", (*bench).restart},
-	{"million", "memory with 1,000,000 messages stored (with -million)", (*bench).memory},
+	{"restart", "serving again after kill -9, with much stored", (*bench).restart},
+	{million, "memory with 1,000,000 messages stored (with -million)", (*bench).memory},
 }
+
+const million = "million"
 
 // bench is one run of this program.
 type bench struct {
+	ctx            context.Context // ends when the run is interrupted
 	program, base  string
 	quick, million bool
 	rounds         int
@@ -96,44 +106,42 @@ func (b *bench) run(selected *regexp.Regexp) (err error) {
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return err
 	}
-	b.describe()
+	if err := b.describe(); err != nil {
+		return err
+	}
+	ran, failed := 0, []string(nil)
 	for _, m := range measurements {
-		if !selected.MatchString(m.name) || m.name == "million" && !b.million {
+		if !selected.MatchString(m.name) || m.name == million && !b.million || b.ctx.Err() != nil {
 			continue
 		}
+		ran++
 		start := time.Now()
 		if err := m.fn(b); err != nil {
 			b.table.add(row{what: m.name, note: "failed: " + err.Error()})
+			failed = append(failed, m.name)
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", m.name, err)
 		}
-		fmt.Fprintf(os.Stderr, "%s: %s measured in %.0f s\n", time.Now().Format(time.TimeOnly), m.name, time.Since(start).Seconds())
+		fmt.Fprintf(os.Stderr, "%s: %s took %.0f s\n", time.Now().Format(time.TimeOnly), m.name, time.Since(start).Seconds())
 	}
-	return b.table.print(b.out)
+	switch err := b.table.print(b.out); {
+	case err != nil:
+		return err
+	case b.ctx.Err() != nil:
+		return errors.New("interrupted")
+	case len(failed) > 0:
+		return fmt.Errorf("could not measure: %s", strings.Join(failed, ", "))
+	case ran == 0:
+		return errors.New("nothing of that name is measured (-list lists what is)")
+	}
+	return nil
 }
 
-// describe says on what is measured.
-func (b *bench) describe() {
-	var fs syscall.Statfs_t
-	kind := "?"
-	if syscall.Statfs(b.dir, &fs) == nil {
-		kind = fmt.Sprintf("%#x", fs.Type)
-		if name := map[int64]string{0xef53: "ext4", 0x01021994: "tmpfs", 0x9123683e: "btrfs", 0x58465342: "xfs"}[int64(fs.Type)]; name != "" {
-			kind = name
-		}
+// wait is for what only time brings.
+func (b *bench) wait(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-b.ctx.Done():
+		return context.Cause(b.ctx)
 	}
-	load, _ := os.ReadFile("/proc/loadavg")
-	fmt.Fprintf(b.out, "%s, disk: %s, load before: %s", machine(), kind, load)
-}
-
-func machine() string {
-	var u syscall.Utsname
-	syscall.Uname(&u)
-	release := make([]byte, 0, len(u.Release))
-	for _, c := range u.Release {
-		if c == 0 {
-			break
-		}
-		release = append(release, byte(c))
-	}
-	return fmt.Sprintf("%d processors, Linux %s", processors(), release)
 }

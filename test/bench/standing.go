@@ -22,12 +22,16 @@ func (b *bench) idle() (err error) {
 	if _, err := d.addAccounts(mailboxes); err != nil {
 		return err
 	}
-	time.Sleep(3 * time.Second) // what the start has left to do
+	if err := b.wait(3 * time.Second); err != nil { // what the start has left to do
+		return err
+	}
 	before, err := tree(d.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	time.Sleep(watch)
+	if err := b.wait(watch); err != nil {
+		return err
+	}
 	after, err := tree(d.cmd.Process.Pid)
 	if err != nil {
 		return err
@@ -65,7 +69,10 @@ func (b *bench) restart() (err error) {
 			_, err := b.drive(load{Kind: "deliver", Workers: 16, Seconds: 60, Size: 20 << 10, Homes: homes, NoSync: true, Tag: fmt.Sprint("k", round)})
 			stormed <- err
 		}()
-		time.Sleep(b.turn + time.Duration(rand.Int64N(int64(b.turn))))
+		if err := b.wait(b.turn + time.Duration(rand.Int64N(int64(b.turn)))); err != nil {
+			<-stormed
+			return err
+		}
 		if err := d.kill(); err != nil {
 			return err
 		}

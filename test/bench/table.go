@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -37,16 +36,19 @@ type table struct{ rows []row }
 
 func (t *table) add(r row) { t.rows = append(t.rows, r) }
 
-// print writes the table in Markdown.
+// print writes the table in Markdown, and how many targets were reached.
 func (t *table) print(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("\n| what | target | measured | beside it | met |\n| --- | --- | --- | --- | --- |\n")
+	verdicts := map[verdict]int{}
 	for _, r := range t.rows {
+		verdicts[r.met]++
 		if r.note != "" {
-			r.figure = strings.TrimSpace(r.figure + " (" + r.note + ")")
+			r.figure = strings.TrimSpace(r.figure + " (" + strings.Join(strings.Fields(r.note), " ") + ")") // errors may have lines
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", r.what, r.target, r.figure, r.beside, r.met)
 	}
+	fmt.Fprintf(&b, "\ntargets reached: %d, missed: %d\n", verdicts[met], verdicts[missed])
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -84,5 +86,3 @@ func seconds(v []float64) string {
 	}
 	return fmt.Sprintf("%.2f s (%.2f-%.2f)", m, slices.Min(v), slices.Max(v))
 }
-
-func processors() int { return runtime.NumCPU() }
