@@ -37,15 +37,17 @@ func (b *bench) idle() (err error) {
 		return err
 	}
 	cpu := (after.cpu - before.cpu) / watch.Seconds() * 100
-	b.table.add(row{what: "idle daemon with 4 shards and proxies: CPU", target: "1 % of a core", figure: fmt.Sprintf("%.2f %%", cpu), met: reached(cpu < 1)})
+	b.table.add(row{what: fmt.Sprintf("idle daemon with 4 shards and proxies, %v: CPU", watch), target: "1 % of a core", figure: fmt.Sprintf("%.2f %%", cpu), met: reached(cpu < 1)})
 	b.table.add(row{what: "the same: memory", target: "200 MiB resident", figure: fmt.Sprintf("%.0f MiB", after.resident),
 		beside: fmt.Sprintf("shared pages counted in each process: %.0f MiB", after.rss), met: reached(after.resident < 200)})
 	return nil
 }
 
-// restart kills the daemon while mail comes in, with 1 GiB stored, and takes the time until it greets and its mount answers.
+// restart kills the daemon while mail comes in, with 1 GiB of sealed mail stored, and takes the time until it greets and its mount
+// answers.
 func (b *bench) restart() (err error) {
-	octets, rounds := 1<<30, 3
+	const named = 1 << 30 // the target's size
+	octets, rounds := named, 3
 	if b.quick {
 		octets, rounds = 128<<20, 1
 	}
@@ -59,9 +61,28 @@ func (b *bench) restart() (err error) {
 		return err
 	}
 	const size = 256 << 10
-	if _, err := b.drive(load{Kind: "deliver", Workers: 16, Count: octets * 4 / 3 / size, Size: size, Homes: homes, NoSync: true, Tag: "r"}); err != nil {
+	fill := load{Kind: "deliver", Workers: 16, Count: 16, Size: size, Homes: homes, NoSync: true, Tag: "s"}
+	if _, err := b.drive(fill); err != nil { // one of each body
 		return err
 	}
+	samples, err := filesOf(homes)
+	if err != nil {
+		return err
+	}
+	sealed := 0
+	for _, path := range samples {
+		out, err := d.try("", "cat", "--sealed", path)
+		if err != nil {
+			return err
+		}
+		sealed += len(out)
+	}
+	more := octets / sealed
+	fill.Count, fill.Tag = more*len(samples), "r"
+	if _, err := b.drive(fill); err != nil {
+		return err
+	}
+	stored := sealed * (1 + more)
 	var took []float64
 	for round := range rounds {
 		stormed := make(chan error, 1)
@@ -83,12 +104,13 @@ func (b *bench) restart() (err error) {
 		}
 		took = append(took, time.Since(start).Seconds())
 	}
-	stored, err := diskUsage(d.data())
+	folder, err := diskUsage(d.data())
 	if err != nil {
 		return err
 	}
-	b.table.add(row{what: "serving again after kill -9 in a storm", target: "2 s with 1 GiB stored", figure: seconds(took),
-		beside: fmt.Sprintf("data folder: %.2f GiB", stored), met: reached(median(took) <= 2)})
+	b.table.add(row{what: fmt.Sprintf("serving again after kill -9 in a storm, %.2f GiB of sealed mail stored", float64(stored)/(1<<30)),
+		target: "2 s with 1 GiB", figure: seconds(took), beside: fmt.Sprintf("data folder: %.2f GiB", folder),
+		met: reachedWith(stored, named, median(took) <= 2)})
 	return nil
 }
 

@@ -23,6 +23,7 @@ const (
 	open   verdict = ""
 	met    verdict = "yes"
 	missed verdict = "NO"
+	other  verdict = "not comparable" // the target is for another size than was measured
 )
 
 func reached(ok bool) verdict {
@@ -30,6 +31,14 @@ func reached(ok bool) verdict {
 		return met
 	}
 	return missed
+}
+
+// reachedWith is for targets that name a size: what was measured with less of it says nothing of them.
+func reachedWith(size, named int, ok bool) verdict {
+	if size < named {
+		return other
+	}
+	return reached(ok)
 }
 
 type table struct{ rows []row }
@@ -48,7 +57,7 @@ func (t *table) print(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", r.what, r.target, r.figure, r.beside, r.met)
 	}
-	fmt.Fprintf(&b, "\ntargets reached: %d, missed: %d\n", verdicts[met], verdicts[missed])
+	fmt.Fprintf(&b, "\ntargets reached: %d, missed: %d, not comparable: %d\n", verdicts[met], verdicts[missed], verdicts[other])
 	_, err := io.WriteString(w, b.String())
 	return err
 }
