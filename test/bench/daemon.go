@@ -22,22 +22,26 @@ const (
 
 // daemon is a running `mailraft serve` with a data folder of its own.
 type daemon struct {
-	b    *bench
-	dir  string
-	cmd  *exec.Cmd
-	done chan error
-	log  *os.File
+	b       *bench
+	program string
+	dir     string
+	cmd     *exec.Cmd
+	done    chan error
+	log     *os.File
 
 	listeners map[string]string // protocol -> host:port
 }
 
 // daemon starts a daemon in a new folder; its start after a kill goes on with what is there.
-func (b *bench) daemon() (*daemon, error) {
+func (b *bench) daemon() (*daemon, error) { return b.daemonOf(b.program) }
+
+// daemonOf is daemon, of another program than the one to measure.
+func (b *bench) daemonOf(program string) (*daemon, error) {
 	dir, err := os.MkdirTemp(b.dir, "node-")
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{b: b, dir: dir}
+	d := &daemon{b: b, program: program, dir: dir}
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(d.mount(), 0o755)); err != nil {
 		return nil, err
 	}
@@ -59,7 +63,7 @@ func (d *daemon) start() error {
 		return err
 	}
 	const any = "127.0.0.1:0"
-	d.cmd = exec.Command(d.b.program, "serve", "--data", d.data(), "--mount", d.mount(), "--run", d.run(), "--hostname", "localhost",
+	d.cmd = exec.Command(d.program, "serve", "--data", d.data(), "--mount", d.mount(), "--run", d.run(), "--hostname", "localhost",
 		"--log-format", "json", "--smtp-listen", any, "--lmtp-listen", any, "--imap-listen", any, "--imap-listen-tls", any,
 		"--pop3-listen", any, "--pop3-listen-tls", any)
 	d.cmd.Dir = "/"
@@ -136,7 +140,7 @@ func greet(address string) error {
 
 // try runs a command of the admin's.
 func (d *daemon) try(stdin string, args ...string) ([]byte, error) {
-	cmd := exec.Command(d.b.program, args...)
+	cmd := exec.Command(d.program, args...)
 	cmd.Env = append(os.Environ(), "MAILRAFT_SOCKET="+filepath.Join(d.run(), "admin.sock"))
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
