@@ -165,18 +165,34 @@ func (d *daemon) addAccounts(n int) ([]string, error) {
 		return nil, err
 	}
 	var homes []string
-	for i, a := range addresses {
-		if err := d.unlock(a); err != nil {
-			return nil, err
-		}
+	for i := range n {
 		homes = append(homes, d.home(fmt.Sprint("u", i)))
 	}
-	return homes, nil
+	return homes, d.unlockAll(n)
 }
 
 func (d *daemon) unlock(address string) error {
 	_, err := d.try(password+"\n", "unlock", address, "--password-stdin", "--for", "2h")
 	return err
+}
+
+// lockAll locks u0 to u(n-1), and unlockAll unlocks them.
+func (d *daemon) lockAll(n int) error {
+	for i := range n {
+		if _, err := d.try("", "lock", fmt.Sprintf("u%d@%s", i, domain)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *daemon) unlockAll(n int) error {
+	for i := range n {
+		if err := d.unlock(fmt.Sprintf("u%d@%s", i, domain)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // kill is kill -9.
