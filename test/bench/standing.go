@@ -114,45 +114,6 @@ func (b *bench) restart() (err error) {
 	return nil
 }
 
-// memory fills a store with 1,000,000 messages of 4 KiB, and looks what the daemon holds in memory.
-func (b *bench) memory() (err error) {
-	const count, size = 1_000_000, 4 << 10
-	d, err := b.daemon()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.stop()) }()
-	homes, err := d.addAccounts(mailboxes)
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	var marks []string
-	for part := range 4 {
-		l := load{Kind: "deliver", Workers: 16, Count: count / 4, Size: size, Homes: homes, NoSync: true, Tag: fmt.Sprint("p", part)}
-		if _, err := b.drive(l); err != nil {
-			return err
-		}
-		time.Sleep(5 * time.Second) // collections under way
-		u, err := tree(d.cmd.Process.Pid)
-		if err != nil {
-			return err
-		}
-		marks = append(marks, fmt.Sprintf("%.0f", u.resident))
-	}
-	if err := dropCaches(); err != nil {
-		return err
-	}
-	time.Sleep(10 * time.Second)
-	u, err := tree(d.cmd.Process.Pid)
-	if err != nil {
-		return err
-	}
-	b.table.add(row{what: "memory with 1,000,000 messages of 4 KiB", target: "grows with open files and sessions only", figure: fmt.Sprintf("%.0f MiB", u.resident),
-		beside: fmt.Sprintf("after each 250,000, with the kernel's cache: %v MiB; filled in %.0f s", marks, time.Since(start).Seconds()), met: open})
-	return nil
-}
-
 // diskUsage is what the files below dir occupy, in GiB.
 func diskUsage(dir string) (float64, error) {
 	var total float64
