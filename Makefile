@@ -33,7 +33,7 @@ check: ## gofmt, go vet, and staticcheck and govulncheck where they can run
 	@if command -v govulncheck >/dev/null || test -x "$$($(GO) env GOPATH)/bin/govulncheck"; then $(call tool,govulncheck) ./...; \
 	else echo "govulncheck not run: go install golang.org/x/vuln/cmd/govulncheck@latest"; fi
 
-bench: bin/mailraft packages ## measure, with bare ext4 and peers beside it (BENCH=-quick for a first look)
+bench: bin/mailraft packages ## measure, with bare ext4 and peers beside it: half an hour (BENCH=-quick for a first look)
 	$(GO) run ./test/bench -mailraft bin/mailraft $(BENCH)
 
 build: bin/mailraft ## build bin/mailraft: one static binary

@@ -29,6 +29,7 @@ func main() {
 	list := flag.Bool("list", false, "list what there is to measure")
 	flag.StringVar(&b.program, "mailraft", "bin/mailraft", "the `program` to measure")
 	flag.StringVar(&b.base, "dir", "/var/tmp", "a `folder` on the disk to measure on, that every user can reach")
+	flag.StringVar(&b.shared, "shared", shared(), "a `folder` with peers/peer.sh and mailbench/, for the part peers (MAILRAFT_SHARED)")
 	flag.BoolVar(&b.million, "million", true, "measure memory with 1,000,000 messages stored (some ten minutes; never with -quick)")
 	flag.Parse()
 	if *quick {
@@ -71,6 +72,7 @@ var measurements = []measurement{
 	{"read", "open, read and close, cold and in the kernel's cache", (*bench).reads},
 	{"list", "a folder of many messages: ls -l, .mailraft-index", (*bench).lists},
 	{"access", "IMAP and POP3 on a folder of 10,000", (*bench).access},
+	{"peers", "deliveries, flags, reads and removals beside ext4, gocryptfs and GlusterFS, all by mailbench", (*bench).peers},
 	{"accounts", "accounts from a file", (*bench).accounts},
 	{"idle", "what a daemon with nothing to do costs", (*bench).idle},
 	{"restart", "serving again after kill -9, with much stored", (*bench).restart},
@@ -83,6 +85,7 @@ const million = "million"
 type bench struct {
 	ctx            context.Context // ends when the run is interrupted
 	program, base  string
+	shared         string
 	quick, million bool
 	rounds         int
 	turn           time.Duration // how long one thing is measured in a round
