@@ -13,8 +13,8 @@ import (
 	"mailraft/test/node"
 )
 
-// command is a command line of the admin's, and how it ends.
-type command struct {
+// adminCommand is a command line of the admin's, and how it ends.
+type adminCommand struct {
 	line  string // words at spaces
 	stdin string
 	code  int
@@ -22,8 +22,8 @@ type command struct {
 	says  string // part of standard error
 }
 
-// commands runs command lines one after the other.
-func commands(t *testing.T, n *node.Node, all []command) {
+// runCommands runs command lines one after the other.
+func runCommands(t *testing.T, n *node.Node, all []adminCommand) {
 	t.Helper()
 	for _, c := range all {
 		a := n.Try(c.stdin, strings.Fields(c.line)...)
@@ -53,7 +53,7 @@ func TestCommands(t *testing.T) {
 		return fmt.Sprintf(`\{"address":"%s","number":\d+,"shard":[1-4],"key":"%s","recipient":"age1[a-z0-9]+","created":\d{10},`+
 			`"bytes":0,"files":0,"quota_bytes":%d,"quota_files":%d,"unlocked":%v\}\n`, address, key, quotaBytes, quotaFiles, unlocked)
 	}
-	commands(t, n, []command{
+	runCommands(t, n, []adminCommand{
 		{line: "version", out: `mailraft \S+ \(go\S+, linux/\w+\)\n`},
 		{line: "version --json", out: `\{"version":"[^"]+","go":"go[^"]+","os":"linux","arch":"\w+"\}\n`},
 
@@ -132,7 +132,7 @@ func TestCommands(t *testing.T) {
 	}
 
 	// And away again.
-	commands(t, n, []command{
+	runCommands(t, n, []adminCommand{
 		{line: "domain remove example.org", code: 6, says: "accounts or aliases"},
 		{line: "account remove alice@example.org", code: 6, says: "--yes"},
 		{line: "account list example.org", out: head + alice + bob},
@@ -158,7 +158,7 @@ func TestCommands(t *testing.T) {
 	}
 
 	// A removed account leaves nothing to one of the same name.
-	commands(t, n, []command{
+	runCommands(t, n, []adminCommand{
 		{line: "domain add example.org", out: "added domain example.org\n"},
 		{line: "account add alice@example.org --password-stdin", stdin: "another\n", out: "added account alice@example.org\n"},
 		{line: "unlock alice@example.org --password-stdin", stdin: "secret three\n", code: 6, says: "password"},

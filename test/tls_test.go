@@ -146,7 +146,7 @@ func TestCertificate(t *testing.T) {
 	n := node.Start(t, node.Flags("--tls-cert", cert, "--tls-key", key), node.Expecting("certificate not reloaded, the old one stays", "child died"))
 	a := n.AddAccount("alice@example.org")
 	shows(t, n, cert, name, "")
-	first := write(t, filepath.Join(dir, "first.crt"), string(read(t, cert)))
+	first := write(t, filepath.Join(dir, "first.crt"), string(pemOf(t, cert)))
 
 	secure, err := client.Trust(cert, name)
 	if err != nil {
@@ -167,7 +167,7 @@ func TestCertificate(t *testing.T) {
 	shows(t, n, cert, name, first)
 	must(t, session, "SELECT INBOX")
 
-	second := write(t, filepath.Join(dir, "second.crt"), string(read(t, cert)))
+	second := write(t, filepath.Join(dir, "second.crt"), string(pemOf(t, cert)))
 	write(t, key, "no key")
 	mark := n.Mark()
 	if err := syscall.Kill(n.PID(), syscall.SIGHUP); err != nil {
@@ -188,7 +188,7 @@ func TestCertificate(t *testing.T) {
 func TestSelfSignedCertificate(t *testing.T) {
 	n := node.Start(t, node.Flags("--hostname", "mx.example.org"))
 	file := certificate(t, n)
-	made := read(t, file)
+	made := pemOf(t, file)
 	shows(t, n, file, "mx.example.org", "")
 	shows(t, n, file, "localhost", "")
 	for path, mode := range map[string]os.FileMode{filepath.Dir(file): 0o700, strings.TrimSuffix(file, ".crt") + ".key": 0o600} {
@@ -198,7 +198,7 @@ func TestSelfSignedCertificate(t *testing.T) {
 	}
 	n.Stop()
 	n.Start()
-	if !bytes.Equal(read(t, certificate(t, n)), made) {
+	if !bytes.Equal(pemOf(t, certificate(t, n)), made) {
 		t.Error("the second start made another certificate")
 	}
 	shows(t, n, file, "mx.example.org", "")
@@ -206,7 +206,7 @@ func TestSelfSignedCertificate(t *testing.T) {
 	shows(t, n, file, "mx.example.org", "")
 }
 
-func read(t *testing.T, path string) []byte {
+func pemOf(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
