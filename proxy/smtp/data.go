@@ -52,25 +52,23 @@ func (c *conn) more(begun time.Time) error {
 	return c.in.fill()
 }
 
-// bdat is BDAT (RFC 3030, 2). The octets of a chunk follow the command whatever the answer is, so they are read in any case,
-// and where their number is not known or too large, the connection ends: they must not be taken for commands.
+// bdat is BDAT (RFC 3030, 2). The octets of a chunk follow the command whatever the answer is, so they are read in any case, however
+// many: a client that is closed upon in the middle of them may never see why. Where their number is not known, the connection
+// ends: they must not be taken for commands.
 func (c *conn) bdat(arg string) {
 	number, mode, _ := strings.Cut(arg, " ")
 	size, err := strconv.ParseInt(number, 10, 64)
 	last := strings.EqualFold(mode, "LAST")
-	if !isNumber(number) || err != nil || mode != "" && !last {
-		c.replyClosing(reply{501, "5.5.4", "Malformed BDAT"})
+	malformed := reply{501, "5.5.4", "Malformed BDAT"}
+	switch {
+	case !isNumber(number) || err != nil:
+		c.replyClosing(malformed)
 		return
-	}
-	if size > c.cfg.MaxMessageBytes {
-		c.resetMail()
-		c.replyClosing(replyTooLarge)
+	case mode != "" && !last:
+		c.discardChunk(size, malformed)
 		return
-	}
-	if c.mail == nil || len(c.mail.recipients) == 0 {
-		if c.chunk(size, func([]byte) {}) {
-			c.answer(replySequence)
-		}
+	case c.mail == nil || len(c.mail.recipients) == 0:
+		c.discardChunk(size, replySequence)
 		return
 	}
 	t := c.mail.transfer
@@ -88,6 +86,13 @@ func (c *conn) bdat(arg string) {
 		c.answer(refusal)
 	default:
 		c.answer(reply{250, "2.0.0", "Chunk taken"})
+	}
+}
+
+// discardChunk reads a chunk away and refuses it.
+func (c *conn) discardChunk(size int64, refusal reply) {
+	if c.chunk(size, func([]byte) {}) {
+		c.answer(refusal)
 	}
 }
 
