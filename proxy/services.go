@@ -15,7 +15,7 @@ type Mailbox struct {
 // Recipients answers which mailboxes an address is delivered to (RFC 5321, 3.6.1: local recipients).
 type Recipients interface {
 	// LookUp resolves a recipient address, with its plus-detail and aliases, to the mailboxes of this cluster that take
-	// its mail. detail is the part of the local part behind "+", or "".
+	// its mail. detail is the part of the local part behind "+", or "". The address "postmaster" alone is that of any domain here.
 	//
 	// Errors: ErrNoSuchDomain (the domain is not ours: relaying), ErrNoSuchUser, ErrOverQuota (one that it is delivered to can take no more),
 	// ErrTemporary or any other error (try again later).

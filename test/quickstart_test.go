@@ -61,6 +61,10 @@ func TestQuickstartTellsThePassword(t *testing.T) {
 	if out, err := unlock.CombinedOutput(); err != nil {
 		t.Errorf("with the password that was printed: %v\n%s", err, out)
 	}
+	aliases := exec.Command(cmd.Path, "-c", filepath.Join(dir, "mailraft.toml"), "alias", "list")
+	if out, err := aliases.CombinedOutput(); err != nil || !strings.Contains(string(out), "postmaster@localhost") {
+		t.Errorf("no postmaster: %v\n%s", err, out)
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

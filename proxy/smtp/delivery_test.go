@@ -229,7 +229,7 @@ func TestLookUpAddress(t *testing.T) {
 		c.send("RCPT TO:<" + to + ">\r\n")
 		c.expect("550 5.")
 	}
-	want := []string{`Alice+A.b@Example.ORG`, `alice@example.org`, `a"b\c d@example.org`, `a@b@example.org`, `Postmaster@mx.example.org`}
+	want := []string{`Alice+A.b@Example.ORG`, `alice@example.org`, `a"b\c d@example.org`, `a@b@example.org`, `Postmaster@mx.example.org`, `Postmaster`}
 	if !slices.Equal(h.lookUp, want) {
 		t.Errorf("%q", h.lookUp)
 	}

@@ -155,7 +155,9 @@ func TestDialogues(t *testing.T) {
 			C: MAIL FROM:<>
 			S: 250 2.1.0
 			C: RCPT TO:<Postmaster>
-			S: 550 5.7.1
+			S: 250 2.1.5
+			C: RCPT TO:<pOSTMASTER>
+			S: 250 2.1.5
 			C: RCPT TO:<postmaster@example.org>
 			S: 250 2.1.5`,
 		"parameters": `

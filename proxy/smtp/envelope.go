@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -129,16 +130,11 @@ func (c *conn) rcptTo(arg string) reply {
 // RFC 5321, 4.5.3.1.10.
 var replyTooMany = reply{452, "4.5.3", "Too many recipients"}
 
-// lookUp finds a recipient's mailboxes and folder. The address that it asks for has a local part without quoting, whatever
-// characters are in it; its domain is what stands behind the last "@".
+// lookUp finds a recipient's mailboxes and folder.
 func (c *conn) lookUp(r *recipient) *reply {
-	address := r.path
-	if address.domain == "" { // "<Postmaster>"
-		address.domain = c.cfg.Hostname
-	}
 	ctx, cancel := context.WithTimeout(c.server.context, c.cfg.LookUpTimeout)
 	defer cancel()
-	mailboxes, detail, err := c.server.recipients.LookUp(ctx, address.local+"@"+address.domain)
+	mailboxes, detail, err := c.ask(ctx, r.path)
 	if err == nil && len(mailboxes) == 0 {
 		err = proxy.ErrTemporary // an alias for nobody: not what the sender did wrong
 	}
@@ -155,6 +151,19 @@ func (c *conn) lookUp(r *recipient) *reply {
 		r.folder = folder
 	}
 	return nil
+}
+
+// ask looks a recipient up. The address that it asks for has a local part without quoting, whatever characters are in it; its domain
+// is what stands behind the last "@". "<Postmaster>" is this host's, or when its name is no domain here, that of any which is.
+func (c *conn) ask(ctx context.Context, to path) ([]proxy.Mailbox, string, error) {
+	if to.domain != "" {
+		return c.server.recipients.LookUp(ctx, to.local+"@"+to.domain)
+	}
+	mailboxes, detail, err := c.server.recipients.LookUp(ctx, to.local+"@"+c.cfg.Hostname)
+	if errors.Is(err, proxy.ErrNoSuchDomain) {
+		return c.server.recipients.LookUp(ctx, to.local)
+	}
+	return mailboxes, detail, err
 }
 
 // copies returns how many mailboxes the recipients have, doubles counted.

@@ -58,6 +58,9 @@ func (h *house) LookUp(_ context.Context, address string) ([]proxy.Mailbox, stri
 	if err := h.errs[address]; err != nil {
 		return nil, "", err
 	}
+	if strings.EqualFold(address, "postmaster") {
+		address = "postmaster@example.org"
+	}
 	at := strings.LastIndexByte(address, '@')
 	if domain := address[at+1:]; domain != "example.org" {
 		return nil, "", proxy.ErrNoSuchDomain

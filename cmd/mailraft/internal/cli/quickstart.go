@@ -138,6 +138,10 @@ func (p *program) firstAccount(ctx context.Context, c *adminapi.Client) (string,
 	if reply.Error != "" {
 		return "", fmt.Errorf("%s: %s", reply.Address, reply.Error)
 	}
+	_, err = c.AddAlias(ctx, &adminpb.Alias{Address: "postmaster@" + quickDomain, Targets: []string{quickAccount}}) // RFC 5321, 4.5.1
+	if err != nil && status.Code(err) != codes.AlreadyExists {
+		return "", err
+	}
 	return password, nil
 }
 

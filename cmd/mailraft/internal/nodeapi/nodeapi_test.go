@@ -54,6 +54,39 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
+// Wherever a postmaster is written to, one domain's is enough.
+func TestLookUpPostmaster(t *testing.T) {
+	w := newWorld(t)
+	w.account(t, "alice", 0)
+	dir := w.store.Directory()
+	for _, domain := range []string{"example.com", "example.net"} {
+		if err := dir.AddDomain(within(t), domain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addresses := []string{"postmaster", "Postmaster", "POSTMASTER@example.com", "postmaster@example.net", "postmaster@example.org"}
+	want := func(err error, mailboxes ...proxy.Mailbox) {
+		t.Helper()
+		for _, address := range addresses {
+			if got, _, e := w.client.LookUp(within(t), address); !errors.Is(e, err) || !cmp.Equal(got, mailboxes) {
+				t.Errorf("%s: %v, %v", address, got, e)
+			}
+		}
+		if _, _, err := w.client.LookUp(within(t), "postmaster@elsewhere.example"); !errors.Is(err, proxy.ErrNoSuchDomain) {
+			t.Error(err)
+		}
+	}
+	want(proxy.ErrNoSuchUser)
+	if err := dir.AddAlias(within(t), "postmaster@example.net", []string{"alice@example.org"}); err != nil {
+		t.Fatal(err)
+	}
+	want(nil, alice)
+	w.account(t, "postmaster", 0) // a domain's own comes first
+	if got, _, err := w.client.LookUp(within(t), "postmaster@example.org"); err != nil || len(got) != 1 || got[0].Account != "postmaster@example.org" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func credentials(user, password string) proxy.Credentials {
 	return proxy.Credentials{Username: user, Password: password, Protocol: "imap", Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 9}, TLS: true}
 }

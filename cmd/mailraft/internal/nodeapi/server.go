@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"strings"
 	"syscall"
 
 	"google.golang.org/grpc"
@@ -59,7 +60,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) { nodepb.RegisterNodeServer(r
 
 // LookUp implements nodepb.NodeServer.
 func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb.LookUpReply, error) {
-	accounts, detail, err := s.store.Directory().Resolve(req.Address)
+	accounts, detail, err := s.resolve(req.Address)
 	switch {
 	case errors.Is(err, raftstore.ErrNoSuchDomain):
 		return nil, status.Error(codes.FailedPrecondition, "domain is not served here")
@@ -78,6 +79,27 @@ func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb
 		reply.Mailboxes = append(reply.Mailboxes, mailbox(a))
 	}
 	return reply, nil
+}
+
+// resolve finds whom an address delivers to. Every domain has a postmaster, and so has this host (RFC 5321, 4.5.1): where that is
+// neither an account nor an alias, another domain's is meant, the first that has one.
+func (s *Server) resolve(address string) ([]*raftpb.Account, string, error) {
+	dir := s.store.Directory()
+	accounts, detail, err := dir.Resolve(address)
+	local, _, _ := strings.Cut(address, "@")
+	if err == nil || errors.Is(err, raftstore.ErrNoSuchDomain) || !strings.EqualFold(local, "postmaster") {
+		return accounts, detail, err
+	}
+	domains, listed := dir.Domains()
+	if listed != nil {
+		return nil, "", listed
+	}
+	for _, d := range domains {
+		if accounts, detail, err := dir.Resolve(local + "@" + d.Name); !errors.Is(err, syscall.ENOENT) {
+			return accounts, detail, err
+		}
+	}
+	return nil, "", err
 }
 
 // full says whether the account has no room for even one octet more. When it cannot be told, the delivery will tell.
