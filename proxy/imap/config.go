@@ -16,7 +16,7 @@ type Config struct {
 	AllowPlaintextAuth bool
 
 	MaxConnections      int           // in all; default 10,000
-	MaxConnectionsPerIP int           // default 100; loopback peers count as well
+	MaxConnectionsPerIP int           // from one IPv4 address or IPv6 /64, loopback and Unix sockets apart; default 100
 	MaxAppend           uint32        // bytes of a message in APPEND (RFC 7889); default 50 MiB
 	MaxCommand          int           // bytes of a command with its short literals; default and at most 48 KiB
 	MaxLiteral          int           // bytes of a literal that is not a message; default and at most 4096

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mailraft/proxy/peer"
 )
 
 // conn is one client's connection, and what the library takes for its net.Conn.
@@ -84,20 +86,9 @@ func (c *conn) startTLS() error {
 	return nil
 }
 
-// peerIsLocal says whether the client is on this machine: then nobody can listen on the way.
-func (c *conn) peerIsLocal() bool {
-	switch a := c.raw.RemoteAddr().(type) {
-	case *net.UnixAddr:
-		return true
-	case *net.TCPAddr:
-		return a.IP.IsLoopback()
-	}
-	return false
-}
-
 // mayLogIn says whether a password may cross this connection (RFC 9051, 6.2.3: LOGINDISABLED).
 func (c *conn) mayLogIn() bool {
-	return c.tls != nil || c.server.cfg.AllowPlaintextAuth || c.peerIsLocal()
+	return c.tls != nil || c.server.cfg.AllowPlaintextAuth || peer.IsLocal(c.raw.RemoteAddr())
 }
 
 // currentCommand returns the name of the command under way.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"mailraft/proxy"
 	"mailraft/proxy/maildir"
+	"mailraft/proxy/peer"
 )
 
 // Server is an IMAP server.
@@ -21,6 +23,7 @@ type Server struct {
 	cfg     Config
 	logins  proxy.Logins
 	changes proxy.Changes
+	limits  *peer.Limiter
 
 	// readIndex reads a folder's index since a MODSEQ, or all of it for 0. Tests on plain directories keep one themselves.
 	readIndex func(dir string, since uint64) (*maildir.Index, error)
@@ -33,8 +36,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	perIP     map[string]int
+	conns     map[*conn]func() // with what counts each out of the limits
 	stopped   bool
 	active    sync.WaitGroup // connections, listeners and the library's loop
 }
@@ -44,15 +46,16 @@ var ErrServerClosed = errors.New("imap: server closed")
 
 // New returns a server that checks logins with logins, and learns of changes from changes.
 func New(cfg Config, logins proxy.Logins, changes proxy.Changes) *Server {
+	cfg = cfg.withDefaults()
 	s := &Server{
-		cfg:       cfg.withDefaults(),
+		cfg:       cfg,
+		limits:    peer.NewLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP),
 		logins:    logins,
 		changes:   changes,
 		readIndex: readIndex,
 		loggedIn:  handover{conns: make(chan net.Conn), done: make(chan struct{})},
 		listeners: make(map[net.Listener]struct{}),
-		conns:     make(map[*conn]struct{}),
-		perIP:     make(map[string]int),
+		conns:     make(map[*conn]func()),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.library = imapserver.New(&imapserver.Options{
@@ -153,43 +156,32 @@ func (s *Server) welcome(raw net.Conn, implicitTLS bool) {
 
 // remember counts a connection in, or says why it cannot be.
 func (s *Server) remember(c *conn) (refusal string) {
-	ip := peerIP(c.raw)
+	leave, err := s.limits.Enter(c.raw.RemoteAddr())
+	if err != nil {
+		return strings.ToUpper(err.Error()[:1]) + err.Error()[1:]
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.stopped:
+	if s.stopped {
+		leave()
 		return "Server is shutting down"
-	case len(s.conns) >= s.cfg.MaxConnections:
-		return "Too many connections"
-	case s.perIP[ip] >= s.cfg.MaxConnectionsPerIP:
-		return "Too many connections from your address"
 	}
-	s.conns[c] = struct{}{}
-	s.perIP[ip]++
+	s.conns[c] = leave
 	s.active.Add(1)
 	return ""
 }
 
 // forget counts a connection out.
 func (s *Server) forget(c *conn) {
-	ip := peerIP(c.raw)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.conns[c]; !ok {
+	leave, ok := s.conns[c]
+	if !ok {
 		return
 	}
 	delete(s.conns, c)
-	if s.perIP[ip]--; s.perIP[ip] == 0 {
-		delete(s.perIP, ip)
-	}
+	leave()
 	s.active.Done()
-}
-
-func peerIP(raw net.Conn) string {
-	if a, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
-		return a.IP.String()
-	}
-	return "local"
 }
 
 func (s *Server) isStopped() bool {

@@ -29,38 +29,6 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-func TestConnectionLimitPerClient(t *testing.T) {
-	l := limiter{max: 100, maxPerIP: 1}
-	addr := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
-	leave, ok := l.enter(addr("192.0.2.1"))
-	if !ok {
-		t.Fatal("first connection refused")
-	}
-	for ip, want := range map[string]bool{
-		"192.0.2.1":        false,
-		"::ffff:192.0.2.1": false,
-		"192.0.2.2":        true,
-		"2001:db8::1":      true,
-		"2001:db8:0:1::1":  true,
-	} {
-		if _, ok := l.enter(addr(ip)); ok != want {
-			t.Errorf("%s: %v, want %v", ip, ok, want)
-		}
-	}
-	if _, ok := l.enter(addr("2001:db8::2")); ok {
-		t.Error("two of one /64")
-	}
-	for range 5 {
-		if _, ok := l.enter(addr("127.0.0.1")); !ok {
-			t.Error("loopback refused")
-		}
-	}
-	leave()
-	if _, ok := l.enter(addr("192.0.2.1")); !ok {
-		t.Error("refused though the first has left")
-	}
-}
-
 func TestAuthTimeout(t *testing.T) {
 	h := serve(t, Config{AuthTimeout: 100 * time.Millisecond}, newDrop(t))
 	c := h.dial()

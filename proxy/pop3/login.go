@@ -5,11 +5,11 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"mailraft/proxy"
 	"mailraft/proxy/maildir"
+	"mailraft/proxy/peer"
 )
 
 // userName takes the name to log in with (RFC 1939, 7). Every name is accepted: which ones exist is nobody's business.
@@ -37,7 +37,7 @@ func (s *session) pass(arg []byte) error {
 
 // mayLogIn says whether the connection is safe enough for a password.
 func (s *session) mayLogIn() bool {
-	return s.tls || s.srv.cfg.AllowPlaintextAuth || isLocal(s.conn.raw.RemoteAddr())
+	return s.tls || s.srv.cfg.AllowPlaintextAuth || peer.IsLocal(s.conn.raw.RemoteAddr())
 }
 
 func plaintextRefused() *failure {
@@ -81,7 +81,7 @@ func (s *session) checkPassword(user, password string) (proxy.Session, error) {
 	if err := s.conn.w.Flush(); err != nil {
 		return nil, err
 	}
-	if !s.srv.wait(time.Duration(s.failures) * s.srv.cfg.FailureDelay) {
+	if !peer.HoldBack(s.srv.ctx.Done(), s.failures, s.srv.cfg.FailureDelay) {
 		return nil, errQuit
 	}
 	return nil, &failure{code: codeAuth, text: "wrong user name or password"}

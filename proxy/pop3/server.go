@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailraft/proxy"
+	"mailraft/proxy/peer"
 )
 
 // ErrServerClosed is what Serve and ServeTLS return after Shutdown.
@@ -20,7 +21,7 @@ type Server struct {
 	cfg    Config
 	logins proxy.Logins
 	log    *slog.Logger
-	limits limiter
+	limits *peer.Limiter
 	drops  accountLocks
 
 	lockRefresh time.Duration // how often a session says that its lock still holds
@@ -44,7 +45,7 @@ func New(cfg Config, logins proxy.Logins) *Server {
 		cfg:         cfg,
 		logins:      logins,
 		log:         cfg.Logger.With("protocol", "pop3"),
-		limits:      limiter{max: cfg.MaxConnections, maxPerIP: cfg.MaxConnectionsPerIP},
+		limits:      peer.NewLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP),
 		lockRefresh: lockRefresh,
 		lockStale:   lockStale,
 		ctx:         ctx,
@@ -96,12 +97,12 @@ func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 
 // accept starts a session on a new connection, or turns it away.
 func (s *Server) accept(nc net.Conn, implicitTLS bool) {
-	leave, ok := s.limits.enter(nc.RemoteAddr())
-	if !ok {
-		s.log.Warn("too many connections", "remote", remoteName(nc))
+	leave, err := s.limits.Enter(nc.RemoteAddr())
+	if err != nil {
+		s.log.Warn("connection refused", "remote", remoteName(nc), "error", err)
 		if !implicitTLS {
 			nc.SetWriteDeadline(time.Now().Add(time.Second))
-			nc.Write([]byte("-ERR [SYS/TEMP] too many connections\r\n"))
+			nc.Write([]byte("-ERR [SYS/TEMP] " + err.Error() + "\r\n"))
 		}
 		nc.Close()
 		return

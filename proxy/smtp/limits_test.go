@@ -63,8 +63,8 @@ func TestConnectionsAreForgotten(t *testing.T) {
 			c.expectEnd()
 			synctest.Wait()
 		}
-		if len(s.conns) != 0 || len(s.perPeer) != 0 {
-			t.Errorf("%v, %v", s.conns, s.perPeer)
+		if len(s.conns) != 0 {
+			t.Errorf("%v", s.conns)
 		}
 		s.Shutdown(t.Context())
 	})

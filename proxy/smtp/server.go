@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"mailraft/proxy"
+	"mailraft/proxy/peer"
 )
 
 // Server serves SMTP, or LMTP, on listeners that it is handed.
@@ -21,19 +21,21 @@ type Server struct {
 	closed  chan struct{} // closed when Shutdown begins
 	serving sync.WaitGroup
 
+	limits *peer.Limiter
+
 	mu        sync.Mutex
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
-	perPeer   map[netip.Prefix]int
 }
 
 // New makes a server that delivers to the mailboxes that recipients answers.
 func New(cfg Config, recipients proxy.Recipients) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
+	cfg = cfg.withDefaults()
 	return &Server{
-		cfg: cfg.withDefaults(), recipients: recipients,
+		cfg: cfg, recipients: recipients, limits: peer.NewLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP),
 		context: ctx, cancel: cancel, closed: make(chan struct{}),
-		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, perPeer: map[netip.Prefix]int{},
+		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{},
 	}
 }
 
@@ -89,7 +91,8 @@ func (s *Server) isClosed() bool {
 // start serves a connection in a goroutine of its own, unless there are too many.
 func (s *Server) start(netConn net.Conn) {
 	c := newConn(s, netConn)
-	if refusal := s.admit(c); refusal != nil {
+	leave, refusal := s.admit(c)
+	if refusal != nil {
 		netConn.SetWriteDeadline(time.Now().Add(time.Second)) // an empty socket takes a line at once
 		netConn.Write(refusal.append(nil))
 		netConn.Close()
@@ -98,60 +101,32 @@ func (s *Server) start(netConn net.Conn) {
 	go func() {
 		defer s.serving.Done()
 		defer s.forget(c)
+		defer leave()
 		c.serve()
 	}()
 }
 
-// admit counts a connection in, or says why not.
-func (s *Server) admit(c *conn) *reply {
-	peer, limited := peerOf(c.remote)
+// admit counts a connection in and returns what counts it out of the limits, or says why not.
+func (s *Server) admit(c *conn) (leave func(), refusal *reply) {
+	leave, err := s.limits.Enter(c.remote)
+	if err != nil {
+		return nil, &reply{421, "4.7.0", s.cfg.Hostname + " has " + err.Error()}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.isClosed():
-		return &reply{421, "4.3.2", s.cfg.Hostname + " is shutting down"}
-	case len(s.conns) >= s.cfg.MaxConnections:
-		return &reply{421, "4.7.0", s.cfg.Hostname + " has too many connections"}
-	case limited && s.perPeer[peer] >= s.cfg.MaxConnectionsPerIP:
-		return &reply{421, "4.7.0", s.cfg.Hostname + " has too many connections from your address"}
+	if s.isClosed() {
+		leave()
+		return nil, &reply{421, "4.3.2", s.cfg.Hostname + " is shutting down"}
 	}
 	s.conns[c] = true
-	if limited {
-		s.perPeer[peer]++
-	}
 	s.serving.Add(1)
-	return nil
+	return leave, nil
 }
 
 func (s *Server) forget(c *conn) {
-	peer, limited := peerOf(c.remote)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if !limited {
-		return
-	}
-	if s.perPeer[peer]--; s.perPeer[peer] == 0 {
-		delete(s.perPeer, peer)
-	}
-}
-
-// peerOf is what counts as one client: an IPv4 address, an IPv6 /64. Loopback and Unix sockets have no limit of their own.
-func peerOf(a net.Addr) (netip.Prefix, bool) {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}, false
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	if !ip.IsValid() || ip.IsLoopback() {
-		return netip.Prefix{}, false
-	}
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, err := ip.Prefix(bits)
-	return prefix, err == nil
 }
 
 // Shutdown stops accepting, says 421 to clients that are between commands, lets messages that are being received and stored
