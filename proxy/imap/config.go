@@ -22,6 +22,7 @@ type Config struct {
 	MaxLiteral          int           // bytes of a literal that is not a message; default and at most 4096
 	MaxBadCommands      int           // in one connection, then BYE; default 50
 	MaxFailedLogins     int           // in one connection, then BYE; default 5
+	FailureDelay        time.Duration // before the answer to a first failed login, twice that to the second, ...; default 1 second
 	LoginTimeout        time.Duration // from connecting to the login; default 1 minute
 	IdleTimeout         time.Duration // between commands and in IDLE; default 30 minutes (RFC 9051, 5.4)
 	TransferTimeout     time.Duration // without any progress within a command, a literal or an answer; default 2 minutes
@@ -47,6 +48,7 @@ func (cfg Config) withDefaults() Config {
 	orDefault(&cfg.MaxLiteral, libraryMaxLiteral)
 	orDefault(&cfg.MaxBadCommands, 50)
 	orDefault(&cfg.MaxFailedLogins, 5)
+	orDefault(&cfg.FailureDelay, time.Second)
 	orDefault(&cfg.LoginTimeout, time.Minute)
 	orDefault(&cfg.IdleTimeout, 30*time.Minute)
 	orDefault(&cfg.TransferTimeout, 2*time.Minute)

@@ -28,6 +28,7 @@ type conn struct {
 
 	br *bufio.Reader
 	frame
+	failures int // failed logins
 
 	wmu     sync.Mutex
 	w       net.Conn // raw, or tls

@@ -325,7 +325,7 @@ func TestShutdownLetsCommandsEnd(t *testing.T) {
 	c.want("+ ")
 	done := make(chan error)
 	go func() { done <- w.server.Shutdown(t.Context()) }()
-	for !w.server.isStopped() {
+	for !w.server.isStopping() {
 		runtime.Gosched()
 	}
 	c.send("abc\r\n")

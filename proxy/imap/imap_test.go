@@ -135,7 +135,7 @@ func newWorld(t testing.TB, configure ...func(*Config)) *world {
 	if err := maildir.CreateFolder(w.home, ""); err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{TLSConfig: testTLS(), Logger: slog.New(slog.NewTextHandler(w.log, nil))}
+	cfg := Config{FailureDelay: time.Millisecond, TLSConfig: testTLS(), Logger: slog.New(slog.NewTextHandler(w.log, nil))}
 	for _, f := range configure {
 		f(&cfg)
 	}

@@ -34,11 +34,12 @@ type Server struct {
 	ctx    context.Context // ends with the server
 	cancel context.CancelFunc
 
+	stopping chan struct{} // closed when Shutdown begins
+
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]func() // with what counts each out of the limits
-	stopped   bool
-	active    sync.WaitGroup // connections, listeners and the library's loop
+	active    sync.WaitGroup   // connections, listeners and the library's loop
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.
@@ -57,6 +58,7 @@ func New(cfg Config, logins proxy.Logins, changes proxy.Changes) *Server {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]func()),
 	}
+	s.stopping = make(chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.library = imapserver.New(&imapserver.Options{
 		NewSession: func(lc *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
@@ -95,7 +97,7 @@ func (s *Server) ServeTLS(l net.Listener) error {
 
 func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 	s.mu.Lock()
-	if s.stopped {
+	if s.isStopping() {
 		s.mu.Unlock()
 		l.Close()
 		return ErrServerClosed
@@ -113,7 +115,7 @@ func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 	for {
 		raw, err := l.Accept()
 		if err != nil {
-			if s.isStopped() {
+			if s.isStopping() {
 				return ErrServerClosed
 			}
 			var ne net.Error
@@ -162,7 +164,7 @@ func (s *Server) remember(c *conn) (refusal string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
+	if s.isStopping() {
 		leave()
 		return "Server is shutting down"
 	}
@@ -184,18 +186,23 @@ func (s *Server) forget(c *conn) {
 	s.active.Done()
 }
 
-func (s *Server) isStopped() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopped
+func (s *Server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // Shutdown stops accepting, lets commands that are under way end, says BYE, and waits until all connections are closed. When ctx
 // is done first, it closes them as they are, and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	first := !s.stopped
-	s.stopped = true
+	first := !s.isStopping()
+	if first {
+		close(s.stopping)
+	}
 	for l := range s.listeners {
 		l.Close()
 	}

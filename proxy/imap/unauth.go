@@ -11,6 +11,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"mailraft/proxy"
+	"mailraft/proxy/peer"
 )
 
 // serveStranger speaks with a client that has not logged in. When it returns nil the client has, and the library takes over; the
@@ -29,7 +30,6 @@ func (c *conn) serveStranger(implicitTLS bool) error {
 	if err := c.writef("* OK [CAPABILITY %s] %s IMAP ready", c.capabilities(), c.server.cfg.Hostname); err != nil {
 		return err
 	}
-	failures := 0
 	for {
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -58,7 +58,7 @@ func (c *conn) serveStranger(implicitTLS bool) error {
 			}
 			if errors.Is(err, proxy.ErrAuthentication) {
 				err = nil
-				if failures++; failures >= c.server.cfg.MaxFailedLogins {
+				if c.failures >= c.server.cfg.MaxFailedLogins {
 					c.end("", "Too many failed logins")
 					return io.EOF
 				}
@@ -160,8 +160,7 @@ func (c *conn) handleLogin(name string, arguments args, deadline time.Time) erro
 		}
 	}
 	if credentials.Username == "" || credentials.Password == "" {
-		c.answer("NO [AUTHENTICATIONFAILED] Wrong user name or password")
-		return proxy.ErrAuthentication
+		return c.loginFailed()
 	}
 
 	ctx, cancel := context.WithDeadline(c.server.ctx, deadline.Add(c.server.cfg.LoginTimeout))
@@ -171,8 +170,7 @@ func (c *conn) handleLogin(name string, arguments args, deadline time.Time) erro
 	switch {
 	case errors.Is(err, proxy.ErrAuthentication):
 		log.Info("login refused", "user", credentials.Username)
-		c.answer("NO [AUTHENTICATIONFAILED] Wrong user name or password")
-		return proxy.ErrAuthentication
+		return c.loginFailed()
 	case err != nil:
 		log.Warn("login failed", "user", credentials.Username, "err", err)
 		return c.answer("NO [UNAVAILABLE] Logins do not work at the moment, try again later")
@@ -180,6 +178,19 @@ func (c *conn) handleLogin(name string, arguments args, deadline time.Time) erro
 	c.session = newSession(c, login)
 	log.Info("login", "account", login.Mailbox().Account)
 	return c.answer("OK [CAPABILITY " + c.capabilities() + "] Logged in")
+}
+
+// loginFailed answers a failed login: late, and later each time. A shutdown does not wait for that.
+func (c *conn) loginFailed() error {
+	c.failures++
+	if err := c.flush(); err != nil {
+		return err
+	}
+	peer.HoldBack(c.server.stopping, c.failures, c.server.cfg.FailureDelay)
+	if err := c.answer("NO [AUTHENTICATIONFAILED] Wrong user name or password"); err != nil {
+		return err
+	}
+	return proxy.ErrAuthentication
 }
 
 // exchange runs the SASL exchange of AUTHENTICATE. It answers the command when it fails.

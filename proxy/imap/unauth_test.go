@@ -87,6 +87,28 @@ func TestTooManyFailedLogins(t *testing.T) {
 	c.closed()
 }
 
+// Guessing passwords gets slower with each one, and no shutdown waits for that.
+func TestFailedLoginsAreHeldBack(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.FailureDelay = 50 * time.Millisecond })
+	c := w.dial()
+	for n := 1; n <= 3; n++ {
+		begun := time.Now()
+		c.fails([]string{"LOGIN a wrong", "AUTHENTICATE PLAIN " + plain("", "a", "wrong"), `LOGIN "" ""`}[n-1], "NO [AUTHENTICATIONFAILED]")
+		if took := time.Since(begun); took < time.Duration(n)*50*time.Millisecond {
+			t.Errorf("answer %d came after %v", n, took)
+		}
+	}
+	w = newWorld(t, func(c *Config) { c.FailureDelay = time.Hour })
+	c = w.dial()
+	c.send("a NOOP\r\nb LOGIN a wrong\r\n")
+	c.want("a OK") // what came before is answered now
+	if err := w.server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.want("b NO [AUTHENTICATIONFAILED]")
+	c.want("* BYE")
+}
+
 func TestPreAuthCommands(t *testing.T) {
 	w := newWorld(t)
 	c := w.dial()
