@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -136,6 +137,12 @@ func (s *Server) serve(l net.Listener, implicitTLS bool) error {
 // welcome serves one connection up to its login.
 func (s *Server) welcome(raw net.Conn, implicitTLS bool) {
 	c := newConn(s, raw)
+	defer s.caught(func() { // one client's bad luck must not be everybody's
+		if c.session != nil {
+			c.session.Close()
+		}
+		c.Close()
+	})
 	if reason := s.remember(c); reason != "" {
 		if !implicitTLS {
 			c.end("UNAVAILABLE", reason)
@@ -153,6 +160,14 @@ func (s *Server) welcome(raw net.Conn, implicitTLS bool) {
 	if !s.loggedIn.pass(c) {
 		c.session.Close()
 		c.Close()
+	}
+}
+
+// caught logs a panic of the goroutine that defers it, and cleans up behind it.
+func (s *Server) caught(cleanUp func()) {
+	if cause := recover(); cause != nil {
+		s.cfg.Logger.Error("panic", "cause", cause, "stack", string(debug.Stack()))
+		cleanUp()
 	}
 }
 

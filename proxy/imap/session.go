@@ -84,6 +84,7 @@ const feedRetry = time.Second
 // follow waits for the node to end the session, and, from the first SELECT on, notes the changes of the selected folder.
 func (s *session) follow(account string) {
 	defer s.ended.Done()
+	defer s.server.caught(func() { s.conn.endSoon("Internal error") })
 	var feed <-chan proxy.Change
 	watch := (<-chan struct{})(s.watch)
 	var retry <-chan time.Time

@@ -1,12 +1,16 @@
 package imap
 
 import (
+	"context"
 	"encoding/base64"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"mailraft/proxy"
 )
 
 func plain(identity, user, password string) string {
@@ -107,6 +111,49 @@ func TestFailedLoginsAreHeldBack(t *testing.T) {
 	}
 	c.want("b NO [AUTHENTICATIONFAILED]")
 	c.want("* BYE")
+}
+
+// panicking services are a node gone mad.
+type panicking struct{ proxy.Logins }
+
+func (p panicking) Login(ctx context.Context, c proxy.Credentials) (proxy.Session, error) {
+	if c.Username == "mad" {
+		panic("in a login")
+	}
+	return p.Logins.Login(ctx, c)
+}
+
+func (panicking) Watch(context.Context, string) (<-chan proxy.Change, error) {
+	panic("in the change feed")
+}
+
+// A panic ends the connection that had it, and no other.
+func TestPanicsAreCaught(t *testing.T) {
+	w := newWorld(t)
+	var log syncBuffer
+	s := New(Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, panicking{w.logins}, panicking{})
+	s.readIndex = w.keeper.read
+	w.address = w.listen(s.Serve)
+	other := w.login()
+	c := w.dial()
+	c.send("a LOGIN mad mad\r\n")
+	c.closed()
+	c = w.login()
+	c.send("a SELECT INBOX\r\n")
+	c.until("a")
+	c.want("* BYE Internal error")
+	c.closed()
+	other.ok("NOOP")
+	other.ok("LOGOUT")
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "panic"); n < 2 || !strings.Contains(log.String(), "in the change feed") {
+		t.Errorf("logged:\n%s", log.String())
+	}
+	for _, session := range w.logins.open {
+		<-session.closed
+	}
 }
 
 func TestPreAuthCommands(t *testing.T) {
