@@ -88,6 +88,8 @@ func (c *conn) serve() {
 				break
 			}
 			c.do(cmd)
+		case errors.Is(err, errBareLF): // RFC 5321, 2.3.8: no line end, so what follows is no command
+			c.replyClosing(replyBareLF)
 		case errors.Is(err, errLineTooLong):
 			c.answer(replyTooLong)
 		default:

@@ -217,8 +217,22 @@ func TestMalformedLines(t *testing.T) {
 		c.send(line + "\r\n")
 		c.expect("500 5.5.")
 	}
-	c.send(strings.Repeat("QUIT ", 100_000) + "\r\nNOOP " + strings.Repeat("x", 2048-7) + "\r\nNOOP " + strings.Repeat("x", 2048-6) + "\r\nNOOP\n")
+	c.send(strings.Repeat("QUIT ", 100_000) + "\r\nNOOP " + strings.Repeat("x", 2048-7) + "\r\nNOOP " + strings.Repeat("x", 2048-6) + "\r\nNOOP\r\n")
 	c.expect("500 5.5.2 Line too long", "250 2.0.0", "500 5.5.2 Line too long", "250 2.0.0")
+
+	for _, line := range []string{"NOOP\nNOOP\r\n", "\nNOOP\r\n", "NOOP\r\r\nNOOP\n", "BDAT 6 LAST\nQUIT\r\n"} {
+		c := dial(t, address)
+		c.expect("220 ")
+		c.send(line)
+		got := c.reply()
+		if strings.Contains(line, "\r\r\n") {
+			got = c.reply()
+		}
+		if !strings.HasPrefix(got, "500 5.5.2 Lines end") {
+			t.Errorf("%q: %s", line, got)
+		}
+		c.expectEnd() // what stands behind a bare LF is no command
+	}
 }
 
 func TestTooManyBadCommands(t *testing.T) {

@@ -25,7 +25,10 @@ const (
 
 var inputPool = sync.Pool{New: func() any { return new([largeInput]byte) }}
 
-var errLineTooLong = errors.New("smtp: line too long")
+var (
+	errLineTooLong = errors.New("smtp: line too long")
+	errBareLF      = errors.New("smtp: line ends without a carriage return")
+)
 
 func newInput(conn io.Reader, flush func() error, maxLine int) *input {
 	small := make([]byte, max(smallInput, maxLine))
@@ -59,8 +62,8 @@ func (in *input) fill() error {
 	}
 }
 
-// line reads a line and returns it without its CRLF, or bare LF; valid until the next fill. A line longer than limit bytes,
-// line end included, is skipped and is errLineTooLong.
+// line reads a line and returns it without its CRLF; valid until the next fill. A line longer than limit bytes, line end included,
+// is skipped and is errLineTooLong. A bare LF, which ends no line, is errBareLF.
 func (in *input) line(limit int) ([]byte, error) {
 	scanned, tooLong := 0, false
 	for {
@@ -70,7 +73,11 @@ func (in *input) line(limit int) ([]byte, error) {
 			if tooLong || len(line)+1 > limit {
 				return nil, errLineTooLong
 			}
-			return bytes.TrimSuffix(line, []byte("\r")), nil
+			line, ok := bytes.CutSuffix(line, []byte("\r"))
+			if !ok {
+				return nil, errBareLF
+			}
+			return line, nil
 		}
 		scanned = len(in.pending())
 		if scanned >= limit {

@@ -36,6 +36,7 @@ var (
 	replySequence   = reply{503, "5.5.1", "Bad sequence of commands"}
 	replyNoArgument = reply{501, "5.5.4", "This command takes no argument"}
 	replySyntax     = reply{500, "5.5.2", "Syntax error"}
+	replyBareLF     = reply{500, "5.5.2", "Lines end with CRLF"}
 	replyTooLong    = reply{500, "5.5.2", "Line too long"}
 	replyTooLarge   = reply{552, "5.3.4", "Message is larger than this server takes"}
 	replyLoop       = reply{554, "5.4.6", "Too many hops, this message is in a loop"}
