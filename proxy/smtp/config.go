@@ -23,6 +23,9 @@ type Config struct {
 	MaxMessageBytes int64
 	// MaxRecipients is how many RCPT one message may have. Default: 100, the least that RFC 5321, 4.5.3.1.8 allows.
 	MaxRecipients int
+	// MaxRefusedRecipients is how many addresses that are nobody's a client may try in one connection; then it has to come back.
+	// LMTP's clients are trusted to ask for those that they were given. Default: 20.
+	MaxRefusedRecipients int
 	// MaxLineLength is the longest command line in bytes with its CRLF. Default: 2048; RFC 5321, 4.5.3.1.4 has 512 and
 	// what the parameters of extensions need.
 	MaxLineLength int
@@ -57,6 +60,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, 50<<20)
 	c.MaxRecipients = cmp.Or(c.MaxRecipients, 100)
+	c.MaxRefusedRecipients = cmp.Or(c.MaxRefusedRecipients, 20)
 	c.MaxLineLength = cmp.Or(c.MaxLineLength, 2048)
 	c.MaxBadCommands = cmp.Or(c.MaxBadCommands, 10)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 1000)

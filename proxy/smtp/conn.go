@@ -28,6 +28,7 @@ type conn struct {
 	extended bool   // greeted by EHLO or LHLO
 	mail     *mail  // nil outside a mail transaction
 	mistakes int
+	refused  int  // recipients
 	closing  bool // no more commands
 
 	mu          sync.Mutex
@@ -173,6 +174,16 @@ func (c *conn) answer(r reply) {
 	}
 }
 
+// countRefused ends the dialogue with a client that tries one address after the other.
+func (c *conn) countRefused(r reply) {
+	if r.code != 550 || c.cfg.LMTP {
+		return
+	}
+	if c.refused++; c.refused >= c.cfg.MaxRefusedRecipients {
+		c.replyClosing(reply{421, "4.7.0", c.cfg.Hostname + " has refused too many recipients, try others again later"})
+	}
+}
+
 // do carries out a command (RFC 5321, 4.1; RFC 2033, 4.1; RFC 3030, 2; RFC 3207, 4).
 func (c *conn) do(cmd command) {
 	switch cmd.verb {
@@ -181,7 +192,9 @@ func (c *conn) do(cmd command) {
 	case "MAIL":
 		c.answer(c.mailFrom(cmd.arg))
 	case "RCPT":
-		c.answer(c.rcptTo(cmd.arg))
+		r := c.rcptTo(cmd.arg)
+		c.answer(r)
+		c.countRefused(r)
 	case "DATA":
 		c.data(cmd.arg)
 	case "BDAT":

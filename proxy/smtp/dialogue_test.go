@@ -244,6 +244,26 @@ func TestTooManyBadCommands(t *testing.T) {
 	c.expectEnd()
 }
 
+// Nobody can go on trying addresses until one is found; whoever has many old ones comes back with those that are left.
+func TestTooManyRefusedRecipients(t *testing.T) {
+	h := newHouse(t, "alice@example.org")
+	for _, lmtp := range []bool{false, true} {
+		_, address := run(t, Config{MaxRefusedRecipients: 3, LMTP: lmtp}, h)
+		c := dial(t, address)
+		c.expect("220 ")
+		c.dialogue(map[bool]string{false: "C: EHLO a\nS: 250-", true: "C: LHLO a\nS: 250-"}[lmtp])
+		c.dialogue("C: MAIL FROM:<>\nS: 250\nC: RCPT TO:<a@example.org>\nS: 550 5.1.1\nC: RCPT TO:<alice@example.org>\nS: 250\nC: RSET\nS: 250")
+		c.send("MAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<alice@example.net>\r\n")
+		c.expect("250 ", "550 5.1.1", "550 5.7.1")
+		if lmtp {
+			c.dialogue("C: RCPT TO:<c@example.org>\nS: 550 5.1.1\nC: NOOP\nS: 250")
+			continue
+		}
+		c.expect("421 4.7.0")
+		c.expectEnd()
+	}
+}
+
 // A group of commands in one packet has its replies in one packet (RFC 2920, 3.2).
 func TestPipelining(t *testing.T) {
 	h := newHouse(t, "alice@example.org")
