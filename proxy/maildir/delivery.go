@@ -172,7 +172,8 @@ func (d *Delivery) Commit(o Options) (path string, err error) {
 	return path, nil
 }
 
-// finalPath is where the message will be seen. Its name tells its sizes, in bytes: S= on disk, W= with CRLF line ends.
+// finalPath is where the message will be seen. Its name tells its sizes, in bytes: S= on disk, W= with CRLF line ends. A message whose
+// last line does not end has no W=: POP3 ends it, IMAP does not, so its size is not the same for all, and whoever asks has to look.
 func (d *Delivery) finalPath(flags string, recent bool) string {
 	b := make([]byte, 0, len(d.dir)+len(d.base)+64)
 	b = append(b, d.dir...)
@@ -184,8 +185,10 @@ func (d *Delivery) finalPath(flags string, recent bool) string {
 	b = append(b, d.base...)
 	b = append(b, ",S="...)
 	b = strconv.AppendInt(b, d.size, 10)
-	b = append(b, ",W="...)
-	b = strconv.AppendInt(b, d.size+d.bareLFs, 10)
+	if d.size == 0 || d.last == '\n' {
+		b = append(b, ",W="...)
+		b = strconv.AppendInt(b, d.size+d.bareLFs, 10)
+	}
 	if !recent || flags != "" {
 		b = append(b, flagSeparator...)
 		b = append(b, flags...)

@@ -49,16 +49,16 @@ func TestDeliver(t *testing.T) {
 		o       Options
 		pattern string
 	}{
-		{"", Options{Recent: true}, `^/new/\d+\.M\d+P\d+Q\d+R[0-9a-f]{16}\.[^/:,]+,S=10,W=11$`},
-		{"", Options{}, `^/cur/[^/]+,S=10,W=11:2,$`},
-		{"", Options{Recent: true, Flags: "SFS"}, `^/cur/[^/]+,S=10,W=11:2,FS$`},
-		{".Sent", Options{Flags: "Sa", Date: date}, `^/\.Sent/cur/[^/]+,S=10,W=11:2,Sa$`},
+		{"", Options{Recent: true}, `^/new/\d+\.M\d+P\d+Q\d+R[0-9a-f]{16}\.[^/:,]+,S=11,W=13$`},
+		{"", Options{}, `^/cur/[^/]+,S=11,W=13:2,$`},
+		{"", Options{Recent: true, Flags: "SFS"}, `^/cur/[^/]+,S=11,W=13:2,FS$`},
+		{".Sent", Options{Flags: "Sa", Date: date}, `^/\.Sent/cur/[^/]+,S=11,W=13:2,Sa$`},
 	} {
 		d, err := NewDelivery(home, c.folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, piece := range []string{"a\r", "\nbc\n", "d\r\n\x00"} {
+		for _, piece := range []string{"a\r", "\nbc\n", "d\r\n\x00\n"} {
 			if _, err := d.Write([]byte(piece)); err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func TestDeliver(t *testing.T) {
 		if below := strings.TrimPrefix(path, home); !regexp.MustCompile(c.pattern).MatchString(below) {
 			t.Errorf("path %s does not match %s", below, c.pattern)
 		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != "a\r\nbc\nd\r\n\x00" {
+		if got, err := os.ReadFile(path); err != nil || string(got) != "a\r\nbc\nd\r\n\x00\n" {
 			t.Errorf("%q, %v", got, err)
 		}
 		st, err := os.Stat(path)
@@ -167,7 +167,8 @@ func TestDeliverySizes(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := Message{Name: strings.TrimPrefix(path, home+"/")}
-		if size, ok := m.VirtualSize(); !ok || size != int64(len(presentCRLF(all))) {
+		size, ok := m.VirtualSize()
+		if ends := len(all) == 0 || bytes.HasSuffix(all, []byte("\n")); ok != ends || ok && size != int64(len(presentCRLF(all))) {
 			t.Fatalf("%q: W=%d, name %s", all, size, m.Name)
 		}
 		if st, err := os.Stat(path); err != nil || st.Size() != int64(len(all)) {

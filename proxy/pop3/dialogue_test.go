@@ -29,10 +29,10 @@ func TestDialogue(t *testing.T) {
 	c.do("PASS "+testPassword, "+OK")
 
 	for _, step := range []struct{ command, want string }{
-		{"STAT", "+OK 3 80"},
+		{"STAT", "+OK 3 84"},
 		{"LIST 1", "+OK 1 34"},
-		{"list 2", "+OK 2 30"},
-		{"LIST 3", "+OK 3 16"},
+		{"list 2", "+OK 2 32"},
+		{"LIST 3", "+OK 3 18"},
 		{"LIST 0", "-ERR no such message"},
 		{"LIST 4", "-ERR no such message"},
 		{"LIST -1", "-ERR malformed number"},

@@ -101,12 +101,27 @@ func (d *maildrop) octets(m *message) (int64, error) {
 	defer f.Close()
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
-	size, err := io.CopyBuffer(onlyWriter{io.Discard}, maildir.CRLFReader(f), buf[:])
-	if err == nil {
-		m.size = size
+	var counted octetCounter
+	if _, err := io.CopyBuffer(&counted, maildir.CRLFReader(f), buf[:]); err != nil {
+		return m.size, err
 	}
-	return m.size, err
+	m.size = counted.octets
+	if counted.octets > 0 && counted.last != '\n' {
+		m.size += int64(len("\r\n")) // dotWriter ends the last line
+	}
+	return m.size, nil
 }
 
-// onlyWriter hides io.Discard's ReadFrom, which would read in small pieces.
-type onlyWriter struct{ io.Writer }
+// octetCounter counts what is written to it.
+type octetCounter struct {
+	octets int64
+	last   byte // written last
+}
+
+func (c *octetCounter) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		c.octets += int64(len(p))
+		c.last = p[len(p)-1]
+	}
+	return len(p), nil
+}

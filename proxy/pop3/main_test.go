@@ -106,7 +106,7 @@ func (d *drop) add(text string, own bool) {
 	d.t.Helper()
 	uid := d.index.UIDNext
 	name := fmt.Sprintf("new/1764000000.M%dP1.test", uid)
-	if own {
+	if own && (text == "" || strings.HasSuffix(text, "\n")) {
 		name += fmt.Sprintf(",S=%d,W=%d", len(text), len(crlf(text)))
 	}
 	d.must(os.WriteFile(filepath.Join(d.home, name), []byte(text), 0o600))

@@ -66,7 +66,7 @@ func TestRetrieveProperty(t *testing.T) {
 		if got, want := c.multi(fmt.Sprintf("TOP %d %d", number, count)), topOf(text, count); got != want {
 			rt.Errorf("TOP %d of %q: %q, want %q", count, text, got, want)
 		}
-		c.do(fmt.Sprintf("LIST %d", number), fmt.Sprintf("+OK %d %d", number, len(crlf(text))))
+		c.do(fmt.Sprintf("LIST %d", number), fmt.Sprintf("+OK %d %d", number, len(lines(text))))
 		c.do(fmt.Sprintf("DELE %d", number), "+OK")
 		c.do("QUIT", "+OK bye, 1")
 		c.expectEOF()
