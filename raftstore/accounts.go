@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
 
 	"google.golang.org/protobuf/proto"
 
@@ -77,9 +81,9 @@ func named(err error, what string, notFound error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// AddDomain adds a domain, in lower case A-labels: ErrExists.
+// AddDomain adds a domain: ErrExists, ErrAddress.
 func (d *Directory) AddDomain(ctx context.Context, name string) error {
-	name = strings.ToLower(name)
+	name = NormalDomain(name)
 	if !validDomain(name) {
 		return fmt.Errorf("domain %q: %w", name, ErrAddress)
 	}
@@ -89,7 +93,7 @@ func (d *Directory) AddDomain(ctx context.Context, name string) error {
 
 // RemoveDomain removes a domain that has neither accounts nor aliases: ErrNoSuchDomain, ErrDomainInUse.
 func (d *Directory) RemoveDomain(ctx context.Context, name string) error {
-	name = strings.ToLower(name)
+	name = NormalDomain(name)
 	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_RemoveDomain{RemoveDomain: &raftpb.RemoveDomain{Name: name}}})
 	if err == syscall.ENOTEMPTY {
 		err = ErrDomainInUse
@@ -181,7 +185,7 @@ func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raft
 	cmd := &raftpb.AddAccounts{}
 	shards := uint32(len(d.store.shards))
 	for _, n := range list {
-		local, domain := strings.ToLower(n.LocalPart), strings.ToLower(n.Domain)
+		local, domain := normalLocalPart(n.LocalPart), NormalDomain(n.Domain)
 		if !validLocalPart(local) || !validDomain(domain) {
 			return nil, fmt.Errorf("account %s@%s: %w", n.LocalPart, n.Domain, ErrAddress)
 		}
@@ -334,7 +338,7 @@ func (d *Directory) UpdateAccount(ctx context.Context, n tree.Account, fn func(*
 // RemoveAccount removes the account with all its mail: ErrNoSuchDomain, ErrNoSuchAccount.
 func (d *Directory) RemoveAccount(ctx context.Context, localPart, domain string) error {
 	for {
-		a, err := d.findAny(strings.ToLower(localPart), strings.ToLower(domain))
+		a, err := d.findAny(normalLocalPart(localPart), NormalDomain(domain))
 		if err != nil {
 			return err
 		}
@@ -446,7 +450,11 @@ func (d *Directory) AddAlias(ctx context.Context, address string, targets []stri
 		if _, _, err := d.Resolve(t); err != nil {
 			return fmt.Errorf("target of alias %s: %w", address, err)
 		}
-		cmd.Targets = append(cmd.Targets, strings.ToLower(t))
+		local, domain, err := SplitAddress(t)
+		if err != nil {
+			return err
+		}
+		cmd.Targets = append(cmd.Targets, local+"@"+domain)
 	}
 	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_AddAlias{AddAlias: cmd}})
 	return named(err, "alias "+address, ErrNoSuchDomain)
@@ -572,11 +580,26 @@ func (d *Directory) resolveOwn(local, domain string) (*raftpb.Account, string, e
 	return nil, "", err
 }
 
-// SplitAddress takes an address apart, in lower case: ErrAddress.
+// NormalDomain returns the form in which a domain is kept here: A-labels (RFC 5890, 2.3.2.1), in lower case. What can be no domain stays
+// without them, and is none.
+func NormalDomain(name string) string {
+	if utf8.ValidString(name) && strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		if ascii, err := idna.Lookup.ToASCII(name); err == nil {
+			return ascii
+		}
+	}
+	return strings.ToLower(name)
+}
+
+// normalLocalPart returns the form in which a local part is kept here: lower case, composed (RFC 6532, 3.1), for the same characters
+// can be written in several ways.
+func normalLocalPart(s string) string { return norm.NFC.String(strings.ToLower(s)) }
+
+// SplitAddress takes an address apart, into the forms in which its parts are kept: ErrAddress.
 func SplitAddress(address string) (local, domain string, err error) {
 	i := strings.LastIndexByte(address, '@')
 	if i > 0 {
-		local, domain = strings.ToLower(address[:i]), strings.ToLower(strings.TrimSuffix(address[i+1:], "."))
+		local, domain = normalLocalPart(address[:i]), NormalDomain(strings.TrimSuffix(address[i+1:], "."))
 	}
 	if !validLocalPart(local) || !validDomain(domain) {
 		return "", "", fmt.Errorf("%q: %w", address, ErrAddress)
@@ -595,7 +618,7 @@ func validLocalPart(s string) bool {
 	})
 }
 
-// validDomain tells whether the name is a domain of labels (RFC 5321, 2.3.5).
+// validDomain tells whether the name is a domain of A-labels, or others in ASCII (RFC 5321, 2.3.5).
 func validDomain(s string) bool {
 	if len(s) == 0 || len(s) > 253 {
 		return false
@@ -605,7 +628,7 @@ func validDomain(s string) bool {
 			return false
 		}
 		for _, c := range label {
-			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c >= 0x80 && c != 0xfffd) {
+			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
 				return false
 			}
 		}

@@ -195,3 +195,56 @@ func TestAccountsWhoseAnswerIsLost(t *testing.T) {
 	}
 	nothingLeft(t, s)
 }
+
+// However an address is written, it is one: a domain in A-labels or U-labels, a local part composed or not.
+func TestAddressesHaveOneForm(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	d, ctx := s.Directory(), t.Context()
+	if err := d.AddDomain(ctx, "Bu\u0308cher.example"); err != nil {
+		t.Fatal(err)
+	}
+	for _, domain := range []string{"bücher.example", "xn--bcher-kva.example", "BÜCHER。EXAMPLE"} {
+		if err := d.AddDomain(ctx, domain); !errors.Is(err, ErrExists) {
+			t.Errorf("domain %s: %v", domain, err)
+		}
+	}
+	for _, domain := range []string{"b\xffcher.example", "a\u200bb..example", "-ü.example", "ü_.example"} {
+		if err := d.AddDomain(ctx, domain); !errors.Is(err, ErrAddress) {
+			t.Errorf("domain %q: %v", domain, err)
+		}
+	}
+	if domains, err := d.Domains(); err != nil || len(domains) != 1 || domains[0].Name != "xn--bcher-kva.example" {
+		t.Errorf("domains: %v, %v", domains, err)
+	}
+	made, err := d.AddAccounts(ctx, []NewAccount{{LocalPart: "Gru\u0308n", Domain: "Bücher.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made[0].LocalPart != "grün" || made[0].Domain != "xn--bcher-kva.example" {
+		t.Errorf("made %s@%s", made[0].LocalPart, made[0].Domain)
+	}
+	if err := d.AddAlias(ctx, "GRÜN@xn--bcher-kva.example", []string{"a@b.example"}); !errors.Is(err, ErrExists) {
+		t.Errorf("alias for what is an account: %v", err)
+	}
+	if err := d.AddAlias(ctx, "alle@BÜCHER.example", []string{"Gru\u0308n@Bu\u0308cher.example"}); err != nil {
+		t.Error(err)
+	}
+	for _, address := range []string{"grün@bücher.example", "GRU\u0308N@xn--BCHER-kva.example", "Grün+x@Bu\u0308cher.Example.", "alle@bücher.example"} {
+		if list, _, err := d.Resolve(address); err != nil || len(list) != 1 || list[0].Number != made[0].Number {
+			t.Errorf("%s: %v, %v", address, list, err)
+		}
+	}
+	if aliases, err := d.Aliases("xn--bcher-kva.example"); err != nil || len(aliases) != 1 || aliases[0].Targets[0] != "grün@xn--bcher-kva.example" {
+		t.Errorf("aliases: %v, %v", aliases, err)
+	}
+	if err := d.RemoveAlias(ctx, "alle@bücher.example"); err != nil {
+		t.Error(err)
+	}
+	if err := d.RemoveAccount(ctx, "GRU\u0308N", "Bücher.example"); err != nil {
+		t.Error(err)
+	}
+	if err := d.RemoveDomain(ctx, "BÜCHER.example"); err != nil {
+		t.Error(err)
+	}
+}

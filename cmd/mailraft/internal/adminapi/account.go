@@ -2,7 +2,6 @@ package adminapi
 
 import (
 	"context"
-	"strings"
 
 	"google.golang.org/grpc"
 
@@ -44,7 +43,7 @@ const page = 500
 
 // ListAccounts implements adminpb.AdminServer.
 func (s *Server) ListAccounts(req *adminpb.ListAccountsRequest, stream grpc.ServerStreamingServer[adminpb.Account]) error {
-	domains, err := s.oneOrAll(stream.Context(), strings.ToLower(req.Domain))
+	domains, err := s.oneOrAll(stream.Context(), raftstore.NormalDomain(req.Domain))
 	if err != nil {
 		return refusal(err)
 	}

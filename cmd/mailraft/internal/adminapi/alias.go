@@ -2,11 +2,11 @@ package adminapi
 
 import (
 	"context"
-	"strings"
 
 	"google.golang.org/grpc"
 
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/raftstore"
 )
 
 // AddAlias implements adminpb.AdminServer.
@@ -29,7 +29,7 @@ func (s *Server) RemoveAlias(ctx context.Context, req *adminpb.AccountRequest) (
 
 // ListAliases implements adminpb.AdminServer.
 func (s *Server) ListAliases(req *adminpb.ListAliasesRequest, stream grpc.ServerStreamingServer[adminpb.Alias]) error {
-	domains, err := s.oneOrAll(stream.Context(), strings.ToLower(req.Domain))
+	domains, err := s.oneOrAll(stream.Context(), raftstore.NormalDomain(req.Domain))
 	if err != nil {
 		return refusal(err)
 	}
