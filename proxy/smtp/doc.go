@@ -20,8 +20,8 @@
 // # Why the dialogue is our own
 //
 // The server of github.com/emersion/go-smtp v0.25.1 cannot keep these promises: a BDAT chunk that breaks off is handed over, and
-// acknowledged, as a whole message; CR CR LF before the last dot hides the end of the data, so the next commands become part of
-// the message; dots behind CR CR LF are not unstuffed, and a CR behind a leading dot is dropped; its limit for command lines
-// holds for the lines of messages too. There is no seam to mend these from outside once STARTTLS stands between. Its client is
-// what the tests of this package speak to the server with.
+// acknowledged, as a whole message, and there is no seam to mend that from outside once STARTTLS stands between; CR CR LF before
+// the last dot hides the end of the data, so the next commands become part of the message; dots behind CR CR LF are not unstuffed,
+// and a CR behind a leading dot is dropped (docs/decisions/0003). Its client is what the tests of this package speak to the server
+// with.
 package smtp
