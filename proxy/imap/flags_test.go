@@ -54,6 +54,21 @@ func TestMarkSeenKeepsFlags(t *testing.T) {
 	}
 }
 
+// A flag that the client saw, and somebody has taken away since, is set again.
+func TestStoreKnowsOfChanges(t *testing.T) {
+	w := newWorld(t)
+	path := w.deliver("", testMessage(1), "S")
+	c := w.selected("INBOX")
+	if err := os.Rename(path, strings.TrimSuffix(path, "S")); err != nil {
+		t.Fatal(err)
+	}
+	w.onlySession().markStale()
+	c.gives(`STORE 1 +FLAGS \Seen`, `FLAGS (\Seen)`)
+	if names := w.names(""); len(names) != 1 || !strings.HasSuffix(names[0], ":2,S") {
+		t.Errorf("files: %v", names)
+	}
+}
+
 func TestKeywords(t *testing.T) {
 	w := newWorld(t)
 	w.deliver("", testMessage(1), "")

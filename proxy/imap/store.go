@@ -18,6 +18,11 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 	if v.readOnly {
 		return errReadOnly
 	}
+	if s.stale.Load() || !s.watching.Load() { // what a message seems to have already, somebody may have taken away
+		if err := s.refresh(); err != nil {
+			return s.failed("read index", err)
+		}
+	}
 	k := v.keywords
 	bits, err := s.flagBits(v.dir, &k, change.Flags, change.Op != imap.StoreFlagsDel)
 	if k != v.keywords {
