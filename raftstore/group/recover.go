@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+
+	"mailraft/raftstore/durable"
 )
 
 // What raft-wal v0.4 writes into a segment (its segment/format.go): a header, then frames of a head (type, length or checksum) and a
@@ -30,13 +32,15 @@ const (
 // ErrLogDamaged says that the log does not hold what was written.
 var ErrLogDamaged = errors.New("log is corrupt")
 
-// recoverLog makes the log in dir ready for raft-wal to open. A crash may leave two things behind that it does not mend:
+// recoverLog makes the log in dir ready for raft-wal to open. A crash may leave things behind that it does not mend:
 //
 // A batch that was not written whole leaves octets behind the last commit. Here they are overwritten with zeros, so that nothing
 // of them is ever taken for a frame.
 //
 // A batch that filled its segment may have been committed, and acknowledged, while the note in the metadata that the segment is
 // sealed was not: raft-wal then takes it for the segment to append to, and refuses every entry. Here the note is made.
+//
+// A segment may also have been made when its name was not yet on disk: it is, before anything is committed to it.
 //
 // On the way all checksums of the log are looked at, which raft-wal does for the last batch alone.
 func recoverLog(dir string) (err error) {
@@ -45,6 +49,9 @@ func recoverLog(dir string) (err error) {
 		if err == nil && len(segments) > 0 { // raft-wal would delete them
 			err = fmt.Errorf("%s has segments, but wal-meta.db is gone: %w", dir, ErrMissing)
 		}
+		return err
+	}
+	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
 	meta := &metadb.BoltMetaDB{}
