@@ -118,10 +118,7 @@ func (f *fsm) apply(logs []*raft.Log, answers []any) error {
 	g.applied.Store(applied)
 	g.machine.Committed()
 	if g.pending.Add(int64(octets)) > g.cfg.CheckpointBytes {
-		select {
-		case g.checkpoint <- struct{}{}:
-		default:
-		}
+		g.wantCheckpoint()
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -67,7 +68,25 @@ type cluster struct {
 	transports []*raft.InmemTransport
 	groups     []*Group
 	checkpoint int64
-	hold       sync.Mutex // held: no replica applies anything
+	hold       sync.Mutex   // held: no replica applies anything
+	errors     atomic.Int64 // that were logged
+}
+
+// logHandler counts the errors that are logged.
+type logHandler struct {
+	slog.Handler
+	errors *atomic.Int64
+}
+
+func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		h.errors.Add(1)
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h logHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return logHandler{h.Handler.WithAttrs(a), h.errors}
 }
 
 func newCluster(t testing.TB, n int) *cluster {
@@ -106,7 +125,7 @@ func (c *cluster) open(i int) (*Group, error) {
 	g, err := Open(Config{
 		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: c.servers,
 		NewMachine: func(s *machine.Store) machine.Machine { return &register{s, &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
-		Election: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
+		Election: 300 * time.Millisecond, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
 	})
 	if err == nil {
 		c.groups[i] = g
@@ -309,11 +328,17 @@ func TestAFollowerGetsACheckpoint(t *testing.T) {
 // awaitApplied waits until the replica has applied the index.
 func awaitApplied(t testing.TB, g *Group, index uint64) {
 	t.Helper()
+	awaitThat(t, fmt.Sprintf("entry %d to be applied", index), func() bool { return g.applied.Load() >= index })
+}
+
+// awaitThat waits until what is true.
+func awaitThat(t testing.TB, what string, is func() bool) {
+	t.Helper()
 	deadline := time.After(20 * time.Second)
-	for g.applied.Load() < index {
+	for !is() {
 		select {
 		case <-deadline:
-			t.Fatalf("applied %d, want %d", g.applied.Load(), index)
+			t.Fatalf("waited in vain for %s", what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -61,6 +61,7 @@ const (
 func (g *Group) runCheckpoints() {
 	defer g.done.Done()
 	entries := g.applied.Load()
+	var retry backoff
 	for {
 		select {
 		case <-g.checkpoint:
@@ -79,11 +80,28 @@ func (g *Group) runCheckpoints() {
 		err := g.raft.Snapshot().Error()
 		switch {
 		case err == nil:
+			retry.succeeded()
 			g.log.Debug("checkpoint", "octets", octets, "took", time.Since(start))
 		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown), g.closing():
 		default:
-			g.log.Error("checkpoint failed; the log grows until one succeeds", "error", err)
+			wait := retry.failed()
+			g.log.Error("checkpoint failed; the log grows until one succeeds", "error", err, "again in", wait)
+			g.pending.Add(octets)
+			select {
+			case <-time.After(wait):
+			case <-g.stop:
+				return
+			}
+			g.wantCheckpoint()
 		}
+	}
+}
+
+// wantCheckpoint has runCheckpoints make one.
+func (g *Group) wantCheckpoint() {
+	select {
+	case g.checkpoint <- struct{}{}:
+	default: // it will
 	}
 }
 

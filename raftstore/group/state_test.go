@@ -61,11 +61,7 @@ func TestClosingOnAFullDisk(t *testing.T) {
 	putBack := takeState(t, g)
 	mustPropose(t, g, put(1, 1, 1, 1, []byte("x"))) // and a checkpoint begins
 	h := g.store.Acquire()
-	for deadline := time.Now().Add(20 * time.Second); h.Metrics().Flush.NumInProgress == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("no checkpoint")
-		}
-	}
+	awaitThat(t, "a checkpoint", func() bool { return h.Metrics().Flush.NumInProgress > 0 })
 	if err := h.Release(); err != nil {
 		t.Error(err)
 	}
@@ -80,4 +76,21 @@ func TestClosingOnAFullDisk(t *testing.T) {
 	if r := mustPropose(t, g, put(1, 1, 1, 1, nil)); r.Value != 1 {
 		t.Errorf("%+v", r)
 	}
+}
+
+// A checkpoint that failed is made when it can be, and not only after as much again was applied.
+func TestACheckpointIsTriedAgain(t *testing.T) {
+	c := newCluster(t, 1)
+	c.checkpoint = 1000
+	c.start(0)
+	g := c.leader()
+	if err := os.Rename(g.snapshots.dir, g.snapshots.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	mustPropose(t, g, put(1, 1, 1, 1, make([]byte, c.checkpoint)))
+	awaitThat(t, "a checkpoint to fail", func() bool { return c.errors.Load() >= 2 }) // Raft tells of it, and then runCheckpoints
+	if err := os.Rename(g.snapshots.dir+".away", g.snapshots.dir); err != nil {
+		t.Fatal(err)
+	}
+	awaitThat(t, "a checkpoint", func() bool { return g.snapshots.noted() > 0 })
 }
