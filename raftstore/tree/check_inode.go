@@ -45,7 +45,7 @@ func (c *checker) fixed() error {
 		if err != nil {
 			return err
 		}
-		if in == nil || !in.IsDir() || n > 0 && (len(in.Links) != 1 || in.Links[0] != LinkName{RootIno(c.account), name}) {
+		if in == nil || !in.IsDir() || n > 0 && (in.Links[0] != LinkName{RootIno(c.account), name}) {
 			c.problem(name, inodeKey(i), "the home's own directory %q is not there, or is not whole", name)
 		}
 	}
@@ -89,13 +89,7 @@ func (c *checker) fields(in *Inode) {
 // directory checks a directory's place, role and folder numbers; what is in it is counted where entries are walked.
 func (c *checker) directory(in *Inode) {
 	local := in.Ino.Local()
-	if local == rootLocal {
-		if len(in.Links) != 0 || in.Role != RoleRoot {
-			c.found(in, "home has a name, or the role %d", in.Role)
-		}
-	} else if len(in.Links) != 1 {
-		c.found(in, "directory has %d names", len(in.Links))
-	} else {
+	if local != rootLocal {
 		c.parents[local] = in.Links[0].Parent.Local()
 	}
 	if !in.Role.IsFolder() {

@@ -256,8 +256,9 @@ var damages = []struct {
 	{"directory's link count", func(s *scene) { s.inode(sceneSub, func(in *Inode) { in.Nlink = 2 }) }, "directory's record has a link count"},
 	{"directory with two names", func(s *scene) {
 		s.inode(sceneSub, func(in *Inode) { in.Links = append(in.Links, LinkName{sceneHome, "x"}) })
-	}, "directory has 2 names"},
-	{"home with a name", func(s *scene) { s.inode(sceneHome, func(in *Inode) { in.Links = []LinkName{{scenePlain, "x"}} }) }, "home has a name"},
+	}, "names or role of a directory"},
+	{"home with a name", func(s *scene) { s.inode(sceneHome, func(in *Inode) { in.Links = []LinkName{{scenePlain, "x"}} }) }, "names or role of a directory"},
+	{"home's role", func(s *scene) { s.inode(sceneHome, func(in *Inode) { in.Role = RoleFolder }) }, "names or role of a directory"},
 	{"home's tmp lost", func(s *scene) { s.delete(inodeKey(sceneTmp)) }, `the home's own directory "tmp" is not there`},
 	{"home lost", func(s *scene) { s.delete(inodeKey(sceneHome)) }, `the home's own directory "" is not there`},
 	{"file in tmp", func(s *scene) {

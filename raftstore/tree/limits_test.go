@@ -191,6 +191,33 @@ func TestApplyStopsAtDamage(t *testing.T) {
 	}
 }
 
+// A directory that lost its place is damage too, before anything is done with what is in it.
+func TestApplyStopsAtADamagedDirectory(t *testing.T) {
+	unlink := &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(sceneCur), Name: []byte("m2:2,S")}}
+	rename := &raftpb.Command_Rename{Rename: &raftpb.Rename{
+		OldParent: uint64(sceneCur), OldName: []byte("m2:2,S"), NewParent: uint64(sceneCur), NewName: []byte("m2:2,"),
+	}}
+	for name, damage := range map[string]func(in *Inode){
+		"no name":   func(in *Inode) { in.Links = nil },
+		"two names": func(in *Inode) { in.Links = append(in.Links, in.Links[0]) },
+		"no box":    func(in *Inode) { in.Role = RolePlain },
+		"home":      func(in *Inode) { in.Role, in.Links = RoleRoot, nil },
+	} {
+		for _, op := range []any{unlink, rename} {
+			t.Run(name, func(t *testing.T) {
+				s := newScene(t)
+				defer s.close()
+				s.inode(sceneCur, damage)
+				b := s.db.NewIndexedBatch()
+				defer b.Close()
+				if _, err := s.tree.Apply(b, 1000, command(op)); !errors.Is(err, ErrCorrupt) || !b.Empty() {
+					t.Fatalf("%v, wrote %d", err, b.Count())
+				}
+			})
+		}
+	}
+}
+
 func TestSubscribe(t *testing.T) {
 	s := newScene(t)
 	defer s.close()

@@ -157,6 +157,14 @@ func decodeInode(i Ino, b []byte) (*Inode, error) {
 		in.Entries = d.uint64()
 		in.Subdirs = d.uint32()
 	}
+	// Whoever has a directory counts on these: what is in cur and new, on their folder.
+	names := 1
+	if i.Local() == rootLocal {
+		names = 0
+	}
+	if d.err == nil && (in.IsDir() && len(in.Links) != names || (in.Role == RoleRoot) != (names == 0)) {
+		d.fail("names or role of a directory")
+	}
 	if in.Role.IsFolder() {
 		in.UIDValidity = d.uint32()
 		in.UIDNext = UID(d.uint32())

@@ -126,7 +126,7 @@ func (x *txn) move(from *loaded, de *DirEntry, in, to *loaded, newName string) e
 
 // keptUID is the UID that a message keeps when it moves: that of its old name if it stays in the folder, else 0.
 func (x *txn) keptUID(from *loaded, de *DirEntry, in, to *loaded, newName string) UID {
-	if de.UID == 0 || !isMessage(to.Role, in.Mode, newName) || from.Links[0].Parent != to.Links[0].Parent {
+	if de.UID == 0 || !isMessage(from.Role, in.Mode, de.Name) || !isMessage(to.Role, in.Mode, newName) || from.Links[0].Parent != to.Links[0].Parent {
 		return 0
 	}
 	return de.UID

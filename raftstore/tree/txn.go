@@ -185,7 +185,12 @@ func (x *txn) named(i Ino) (*loaded, error) {
 }
 
 // folder is the folder of a directory that holds messages.
-func (x *txn) folder(dir *loaded) (*loaded, error) { return x.named(dir.Links[0].Parent) }
+func (x *txn) folder(dir *loaded) (*loaded, error) {
+	if !dir.Role.HoldsMessages() {
+		return nil, fmt.Errorf("%w: inode %d of account %d has a message and is no box", ErrCorrupt, dir.Ino.Local(), dir.Ino.Account())
+	}
+	return x.named(dir.Links[0].Parent)
+}
 
 // directory loads an inode that must be a directory: ENOENT, ENOTDIR.
 func (x *txn) directory(i Ino) (*loaded, error) {
