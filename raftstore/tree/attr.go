@@ -49,8 +49,8 @@ func checkXattr(name string, value []byte) error {
 	return nil
 }
 
-// setXattr sets an extended attribute (xattr(7)): ENOENT, EEXIST, ENODATA, E2BIG, ERANGE, ENOSPC for one too many; EOPNOTSUPP for
-// anything but the user's own.
+// setXattr sets an extended attribute (xattr(7)): ENOENT, EEXIST, ENODATA, E2BIG, ERANGE, EDQUOT, ENOSPC for one too many; EOPNOTSUPP
+// for anything but the user's own.
 func (x *txn) setXattr(c *raftpb.SetXattr) error {
 	if err := checkXattr(c.Name, c.Value); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (x *txn) setXattr(c *raftpb.SetXattr) error {
 	if err != nil {
 		return err
 	}
-	there, err := x.has(xattrKey(in.Ino, c.Name))
+	was, there, err := x.valueSize(xattrKey(in.Ino, c.Name))
 	switch {
 	case err != nil:
 		return err
@@ -77,6 +77,7 @@ func (x *txn) setXattr(c *raftpb.SetXattr) error {
 		in.Xattrs++
 	}
 	x.set(xattrKey(in.Ino, c.Name), c.Value)
+	x.charge(int64(len(c.Value)-was), 0)
 	in.Ctime = x.now
 	x.changed(AttrChanged, 0, "", in.Inode)
 	return x.touchNames(in, in.Links, false)
@@ -88,10 +89,11 @@ func (x *txn) removeXattr(c *raftpb.RemoveXattr) error {
 	if err != nil {
 		return err
 	}
-	if ok, err := x.has(xattrKey(in.Ino, c.Name)); !ok || err != nil {
-		if err == nil {
-			err = syscall.ENODATA
-		}
+	was, there, err := x.valueSize(xattrKey(in.Ino, c.Name))
+	if err == nil && !there {
+		err = syscall.ENODATA
+	}
+	if err != nil {
 		return err
 	}
 	if _, err := x.counters(in.Ino.Account()); err != nil {
@@ -99,7 +101,42 @@ func (x *txn) removeXattr(c *raftpb.RemoveXattr) error {
 	}
 	in.Xattrs--
 	x.delete(xattrKey(in.Ino, c.Name))
+	x.charge(-int64(was), 0)
 	in.Ctime = x.now
 	x.changed(AttrChanged, 0, "", in.Inode)
 	return x.touchNames(in, in.Links, false)
+}
+
+// valueSize is the length of a value, and whether it is there.
+func (x *txn) valueSize(key []byte) (octets int, there bool, err error) {
+	b, c, err := x.get(key)
+	if err == syscall.ENOENT {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	return len(b), true, c.Close()
+}
+
+// dropXattrs drops the inode's attributes.
+func (x *txn) dropXattrs(in *Inode) error {
+	if in.Xattrs == 0 {
+		return nil
+	}
+	it, err := newIter(x.b, inoKey(kindXattr, in.Ino))
+	if err != nil {
+		return err
+	}
+	octets := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		b, err := it.ValueAndErr()
+		if err != nil {
+			return closed(it, err)
+		}
+		octets += len(b)
+	}
+	x.charge(-int64(octets), 0)
+	x.deleteAll(inoKey(kindXattr, in.Ino))
+	return it.Close()
 }

@@ -172,6 +172,7 @@ func (c *checker) countXattrs(in *Inode) error {
 	n := uint32(0)
 	err := c.walk(inoKey(kindXattr, in.Ino), 0, func(_ Ino, k, val []byte) error {
 		n++
+		c.bytes += uint64(len(val))
 		if name := string(k[inoPrefix:]); checkXattr(name, val) != nil {
 			c.found(in, "attribute %q can't be", name)
 		}

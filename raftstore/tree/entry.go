@@ -112,17 +112,15 @@ func (x *txn) forget(folder *loaded, n uint64) error {
 }
 
 // drop ends an inode that has no name left, with its content and attributes.
-func (x *txn) drop(in *loaded) {
+func (x *txn) drop(in *loaded) error {
 	in.gone = true
-	if in.Xattrs > 0 {
-		x.deleteAll(inoKey(kindXattr, in.Ino))
-	}
 	if in.Role.IsFolder() {
 		x.deleteAll(inoKey(kindModSeq, in.Ino))
 		x.deleteAll(inoKey(kindVanished, in.Ino))
 	}
 	x.dropPieces(in.Inode)
 	x.charge(-int64(in.Size), -1)
+	return x.dropXattrs(in.Inode)
 }
 
 // dropPieces drops the stored content of the inode.

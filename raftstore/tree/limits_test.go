@@ -167,6 +167,45 @@ func TestOverQuota(t *testing.T) {
 	s.sound()
 }
 
+// The values of attributes count as files' octets do, and go with their inode.
+func TestXattrsAreCharged(t *testing.T) {
+	s := newScene(t)
+	defer s.close()
+	used := func() uint64 {
+		t.Helper()
+		s.sound()
+		a, err := s.tree.View().Account(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Bytes
+	}
+	before := used()
+	set := func(i Ino, octets int) *raftpb.Command_SetXattr {
+		return &raftpb.Command_SetXattr{SetXattr: &raftpb.SetXattr{Inode: uint64(i), Name: "user.big", Value: make([]byte, octets)}}
+	}
+	s.want(0, set(sceneHome, 1000))
+	s.want(0, set(sceneFile, 1000))
+	s.want(0, set(sceneFile, 500))
+	if n := used(); n != before+1500 {
+		t.Errorf("%d octets, want %d", n, before+1500)
+	}
+	s.account(func(a *AccountRecord) { a.QuotaBytes = before + 1600 })
+	s.want(syscall.EDQUOT, set(sceneFile, 601))
+	c := mkdir(scenePlain, "d", MakeIno(1, 40))
+	c.Create.Xattrs = map[string][]byte{"user.big": make([]byte, 101)}
+	s.want(syscall.EDQUOT, c)
+	c.Create.Xattrs["user.big"] = make([]byte, 100)
+	s.want(0, c)
+	s.want(0, set(sceneFile, 400))
+	s.want(0, &raftpb.Command_RemoveXattr{RemoveXattr: &raftpb.RemoveXattr{Inode: uint64(sceneHome), Name: "user.big"}})
+	s.want(0, &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(scenePlain), Name: []byte("d"), Directory: true}})
+	s.want(0, &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(scenePlain), Name: []byte("file")}})
+	if n := used(); n != before-uint64(len("file")+len("x")) {
+		t.Errorf("%d octets, want %d", n, before-uint64(len("file")+len("x")))
+	}
+}
+
 // What a record names and is not there is damage of this replica: it must stop, not answer what others would not.
 func TestApplyStopsAtDamage(t *testing.T) {
 	unlink := &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(scenePlain), Name: []byte("again")}}

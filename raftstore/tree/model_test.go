@@ -91,6 +91,9 @@ func (a *modelAccount) usage() (bytes, files uint64) {
 			files++
 			bytes += in.size
 		}
+		for _, v := range in.xattrs {
+			bytes += uint64(len(v))
+		}
 	}
 	return bytes, files
 }
@@ -168,7 +171,7 @@ func (m *model) apply(index uint64, cmd *raftpb.Command) (uint64, syscall.Errno)
 	case *raftpb.Command_DropContent:
 		return 0, m.dropContent(op.DropContent)
 	case *raftpb.Command_SetXattr:
-		return 0, m.setXattr(op.SetXattr)
+		return m.quota(Ino(op.SetXattr.Inode), 0, func() syscall.Errno { return m.setXattr(op.SetXattr) })
 	case *raftpb.Command_RemoveXattr:
 		return 0, m.removeXattr(op.RemoveXattr)
 	case *raftpb.Command_ReapOrphans:

@@ -105,6 +105,7 @@ func (x *txn) newInode(i Ino, dir *loaded, name string, c *raftpb.Create) (*Inod
 				return nil, err
 			}
 			x.set(xattrKey(i, name), c.Xattrs[name])
+			x.charge(int64(len(c.Xattrs[name])), 0)
 		}
 	}
 	return in, nil
@@ -125,8 +126,7 @@ func (x *txn) removeName(dir *loaded, de *DirEntry, in *loaded) error {
 		return err
 	}
 	if len(in.Links) == 0 {
-		x.drop(in)
-		return nil
+		return x.drop(in)
 	}
 	return x.touchNames(in, in.Links, false)
 }

@@ -144,7 +144,7 @@ type DirEntry struct {
 type AccountRecord struct {
 	Account     Account
 	NextLocal   uint64 // the next inode number to give out
-	Bytes       uint64 // sum of the files' sizes
+	Bytes       uint64 // sum of the files' sizes and of the attributes' values
 	Files       uint64 // inodes, but not the home and its cur, new and tmp
 	QuotaBytes  uint64 // 0: none
 	QuotaFiles  uint64 // 0: none
