@@ -51,6 +51,28 @@ func TestLinks(t *testing.T) {
 	s.sound()
 }
 
+// A directory is not moved to below very many others, but within its directory, wherever that is.
+func TestDepth(t *testing.T) {
+	s := newScene(t)
+	defer s.close()
+	s.do(&raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: 1, Count: 2 * maxDepth}})
+	s.commit()
+	at := func(n int) Ino { return MakeIno(1, uint64(1000+n)) }
+	s.do(mkdir(sceneHome, "deep", at(0)))
+	for n := 1; n <= maxDepth; n++ {
+		s.do(mkdir(at(n-1), "d", at(n)))
+	}
+	move := func(from Ino, name string, to Ino) *raftpb.Command_Rename {
+		return &raftpb.Command_Rename{Rename: &raftpb.Rename{OldParent: uint64(from), OldName: []byte(name), NewParent: uint64(to), NewName: []byte("x")}}
+	}
+	s.want(syscall.EINVAL, move(sceneHome, "deep", at(maxDepth-1)))
+	s.want(syscall.ELOOP, move(scenePlain, "sub", at(maxDepth-1)))
+	s.want(0, move(scenePlain, "sub", at(maxDepth-2)))
+	s.want(0, move(at(maxDepth-1), "d", at(maxDepth-1)))
+	s.want(0, move(at(maxDepth-1), "x", sceneHome))
+	s.sound()
+}
+
 func TestXattrLimits(t *testing.T) {
 	s := newScene(t)
 	defer s.close()

@@ -594,9 +594,13 @@ func mayMove(in, from, to *modelInode, name string) syscall.Errno {
 		}
 		return 0
 	}
-	for up := to; up != nil; up = up.parent {
+	depth := 0
+	for up := to; up != nil && from != to; up = up.parent {
 		if up == in {
 			return syscall.EINVAL
+		}
+		if depth++; depth > 1000 {
+			return syscall.ELOOP
 		}
 	}
 	stays := from == to || in.role == RolePlain || in.role == RoleFolder

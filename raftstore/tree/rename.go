@@ -8,7 +8,7 @@ import (
 
 // rename moves a name, as rename(2) and renameat2(2) do, and answers the inode moved. A message that stays in its folder keeps
 // its UID; in another folder it gets a new one. ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EBUSY, EINVAL (a directory into
-// itself); EXDEV to another account, into tmp/, and for a directory that would become something else to the Maildir++.
+// itself); ELOOP (a directory to below too many others); EXDEV to another account, into tmp/, and for a directory that would become something else to the Maildir++.
 func (x *txn) rename(c *raftpb.Rename) (uint64, error) {
 	newName, err := checkName(c.NewName)
 	if err != nil {
@@ -62,6 +62,10 @@ func (x *txn) rename(c *raftpb.Rename) (uint64, error) {
 	return uint64(in.Ino), x.move(from, &de, in, to, newName)
 }
 
+// maxDepth bounds the way up to the home. There may be more directories above each other, but none is moved to below so many: every
+// replica walks all the way while nothing else is applied, and a damaged store could make it a circle.
+const maxDepth = 1000
+
 // movable tells whether in may go from one directory to another under that name.
 func (x *txn) movable(in, from, to *loaded, name string) error {
 	if in.isFixed(from) {
@@ -73,9 +77,12 @@ func (x *txn) movable(in, from, to *loaded, name string) error {
 		}
 		return nil
 	}
-	for up := to; ; {
+	for up, depth := to, 0; from.Ino != to.Ino; depth++ { // what stays in its directory does not come to be below itself
 		if up.Ino == in.Ino {
 			return syscall.EINVAL
+		}
+		if depth >= maxDepth {
+			return syscall.ELOOP
 		}
 		if len(up.Links) == 0 {
 			break

@@ -139,9 +139,6 @@ func (v *View) Xattrs(i Ino) ([]string, error) {
 	return names, it.Close()
 }
 
-// maxDepth bounds the way up to the home, which a damaged store could make a circle.
-const maxDepth = 4096
-
 // Path is the inode's path below its account's home by its first name, for people: fsck, logs of the operator's own choice.
 func (v *View) Path(i Ino) (string, error) {
 	h := v.store.Acquire()
