@@ -62,19 +62,11 @@ func (p *Proposer) propose(ctx context.Context, g *group.Group, cmd *raftpb.Comm
 	cmd.Now = time.Now().UnixNano()
 	cmd.Request = q.begin(p.session)
 	defer q.end(cmd.Request.Sequence)
-	for {
-		r, err := g.Propose(ctx, cmd)
-		if err == nil {
-			return r, nil
-		}
-		if !errors.Is(err, group.ErrUncertain) && !errors.Is(err, group.ErrNoLeader) {
-			return r, withErrno(err)
-		}
-		// The same request id again: if it was committed after all, the answer of then comes back.
-		if err := g.WaitLeader(ctx); err != nil {
-			return r, withErrno(err)
-		}
+	r, err := g.Propose(ctx, cmd)
+	if err != nil {
+		return r, withErrno(err)
 	}
+	return r, nil
 }
 
 // admit refuses what adds data when the disk is almost full. What removes data may use the reserve, and so may a change of

@@ -53,6 +53,8 @@ type Group struct {
 
 	snapshots *snapshotStore
 
+	role       *role
+	waiting    waiting
 	applied    atomic.Uint64 // index of the last applied command
 	broken     atomic.Pointer[error]
 	pending    atomic.Int64 // octets applied since the last checkpoint
@@ -71,6 +73,7 @@ func Open(cfg Config) (_ *Group, err error) {
 		log:        cfg.Logger.With("group", cfg.Name),
 		checkpoint: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
+		role:       newRole(),
 	}
 	g.snapshots = &snapshotStore{g: g, dir: filepath.Join(cfg.Dir, "snapshots")}
 	if err := g.snapshots.open(); err != nil {
@@ -109,8 +112,9 @@ func Open(cfg Config) (_ *Group, err error) {
 		g.logFS.wait()
 		return nil, err
 	}
-	g.done.Add(1)
+	g.done.Add(2)
 	go g.runCheckpoints()
+	go g.watchRole()
 	return g, nil
 }
 
@@ -265,28 +269,41 @@ var ErrNotMember = errors.New("not this node's replica")
 // ErrClosed says that the replica is being closed.
 var ErrClosed = fmt.Errorf("replica is closed: %w", syscall.EIO)
 
-// ErrNoLeader says that the group has no leader now, or that this node is not it.
+// ErrNoLeader says that the group has had no leader for a while, or that this node is not it, or that its leader commits nothing.
 var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)
 
-// ErrUncertain says that the leader was lost before it told whether the command was committed: propose it again under the same
-// request id.
+// ErrUncertain says that the leader was lost before it told whether the command was committed.
 var ErrUncertain = fmt.Errorf("leader lost while committing: %w", syscall.EIO)
 
-// Propose commits the command on a quorum and answers what applying it gave. Errors: ErrNoLeader (nothing was proposed),
-// ErrUncertain, whatever broke this replica, and ETIMEDOUT or ErrClosed when the context or the replica ended first: then it may be
-// committed yet.
+// Propose commits the command on a quorum and answers what applying it gave. When the leader is lost it waits for the next one, and
+// proposes again under the same request id: it is applied once. But a group that has had no leader for leaderPatience, or commits
+// nothing for commitPatience, answers ErrNoLeader, and then at once until it has one that does. Other errors: whatever broke this
+// replica, and ETIMEDOUT or ErrClosed when the context or the replica ended first. After all of them it may be committed yet.
 func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
-	if err := g.Err(); err != nil {
-		return machine.Result{}, err
-	}
-	if err := ctx.Err(); err != nil {
-		return machine.Result{}, err
-	}
 	data, err := proto.Marshal(cmd)
 	if err != nil { // a name that is not UTF-8
 		return machine.Result{}, errors.Join(err, syscall.EINVAL)
 	}
-	f := g.raft.Apply(data, remaining(ctx))
+	var lost error
+	for {
+		if err := g.lead(ctx, leaderPatience); err != nil {
+			return machine.Result{}, errors.Join(err, lost)
+		}
+		r, err := g.proposeOnce(ctx, data)
+		if !errors.Is(err, ErrUncertain) && !errors.Is(err, ErrNoLeader) {
+			return r, err
+		}
+		lost = err
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		case <-g.stop:
+		}
+	}
+}
+
+func (g *Group) proposeOnce(ctx context.Context, data []byte) (machine.Result, error) {
+	f := g.raft.Apply(data, enqueueTime(ctx))
 	if err := g.await(ctx, f); err != nil {
 		return machine.Result{}, err
 	}
@@ -299,17 +316,33 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 	return machine.Result{}, fmt.Errorf("group %s: entry was not applied: %w", g.cfg.Name, syscall.EIO)
 }
 
-// await waits for the end of what was asked of Raft, which a disk that hangs can keep away, and a shutdown. Its errors are Propose's.
+// await waits for the end of what was asked of Raft, which a disk that hangs can keep away, and a shutdown. Its errors are Propose's,
+// and ErrUncertain.
 func (g *Group) await(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
-	select {
-	case err := <-done:
-		return g.explain(err)
-	case <-ctx.Done():
-		return g.explain(ctx.Err())
-	case <-g.stop:
-		return ErrClosed
+	g.waiting.begin()
+	go func() {
+		err := f.Error()
+		g.waiting.end()
+		done <- err
+	}()
+	look := time.NewTimer(commitPatience)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return g.explain(err)
+		case <-look.C:
+			left := g.waiting.patience()
+			if left <= 0 {
+				return ErrUncertain
+			}
+			look.Reset(left)
+		case <-ctx.Done():
+			return g.explain(ctx.Err())
+		case <-g.stop:
+			return ErrClosed
+		}
 	}
 }
 
@@ -330,29 +363,26 @@ func (g *Group) explain(err error) error {
 		return errors.Join(err, syscall.ETIMEDOUT)
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return ErrNoLeader
-	case errors.Is(err, raft.ErrEnqueueTimeout):
-		return syscall.ETIMEDOUT
+	case errors.Is(err, raft.ErrEnqueueTimeout): // the context's time is over, or the leader's disk hangs
+		return ErrNoLeader
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
 		return ErrUncertain
 	}
 	return fmt.Errorf("commit in group %s: %w", g.cfg.Name, err) // the log's disk failed
 }
 
-// remaining is the time until the context's deadline; Raft takes 0 for none.
-func remaining(ctx context.Context) time.Duration {
+// enqueueTime is how long Raft may take to take an entry, which it does soon unless its disk hangs. It would wait for ever for 0.
+func enqueueTime(ctx context.Context) time.Duration {
 	if d, ok := ctx.Deadline(); ok {
-		return max(time.Until(d), time.Nanosecond)
+		return min(max(time.Until(d), time.Nanosecond), commitPatience)
 	}
-	return 0
+	return commitPatience
 }
 
 // ReadIndex waits until this replica's state shows everything that was acknowledged before the call. Errors as Propose's.
 func (g *Group) ReadIndex(ctx context.Context) error {
-	if err := g.Err(); err != nil {
+	if err := g.lead(ctx, leaderPatience); err != nil {
 		return err
-	}
-	if g.raft.State() != raft.Leader {
-		return ErrNoLeader
 	}
 	// With one voter nobody else can have acknowledged anything, and what this replica acknowledged it had applied.
 	if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 {
@@ -372,26 +402,17 @@ func (g *Group) Barrier(ctx context.Context) error {
 	if err := g.Err(); err != nil {
 		return err
 	}
-	return g.await(ctx, g.raft.Barrier(remaining(ctx)))
+	return g.await(ctx, g.raft.Barrier(enqueueTime(ctx)))
 }
 
 // WaitLeader waits until this replica leads its group and has applied all that was committed before.
 func (g *Group) WaitLeader(ctx context.Context) error {
-	for g.raft.State() != raft.Leader {
-		if err := g.Err(); err != nil {
-			return err
-		}
-		select {
-		case <-g.raft.LeaderCh(): // tells one of those who wait; the others look again soon
-		case <-time.After(20 * time.Millisecond):
-		case <-g.stop:
-			return ErrClosed
-		case <-ctx.Done():
-			return fmt.Errorf("group %s: %w: %w", g.cfg.Name, ErrNoLeader, ctx.Err())
-		}
+	err := g.lead(ctx, forever)
+	if err == nil {
+		err = g.Barrier(ctx)
 	}
-	if err := g.Barrier(ctx); err != nil {
-		return fmt.Errorf("group %s: %w", g.cfg.Name, err)
+	if err != nil {
+		return fmt.Errorf("group %s has no leader here: %w", g.cfg.Name, err)
 	}
 	return nil
 }

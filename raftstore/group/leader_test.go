@@ -1,0 +1,78 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// failures proposes, and has it fail: the first within most, the next ones, and listings, at once.
+func failures(t *testing.T, g *Group, seq uint64, most time.Duration) {
+	t.Helper()
+	for n, most := range []time.Duration{most, time.Second, time.Second} {
+		start := time.Now()
+		_, err := g.Propose(context.Background(), put(1, seq, 1, uint32(n), nil))
+		if took := time.Since(start); !errors.Is(err, ErrNoLeader) || !errors.Is(err, syscall.EIO) || took > most {
+			t.Errorf("proposal %d: %v after %v", n, err, took)
+		}
+		seq++
+	}
+	start := time.Now()
+	if err, took := g.ReadIndex(context.Background()), time.Since(start); !errors.Is(err, ErrNoLeader) || took > time.Second {
+		t.Errorf("listing: %v after %v", err, took)
+	}
+}
+
+func TestAGroupWithoutALeader(t *testing.T) {
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	for i := range 3 {
+		if c.groups[i] != g {
+			c.stop(i)
+		}
+	}
+	failures(t, g, 2, leaderPatience+2*time.Second)
+	for i := range 3 {
+		if c.groups[i] == nil {
+			c.start(i)
+		}
+	}
+	g = c.leader()
+	mustPropose(t, g, put(2, 1, 1, 1, nil))
+	if err := g.ReadIndex(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is proposed while a leader is elected waits for it.
+func TestAProposalWaitsForALeader(t *testing.T) {
+	c := newCluster(t, 1)
+	g := c.start(0) // and not yet elected
+	if err := g.ReadIndex(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.stop(0)
+	g = c.start(0)
+	if r := mustPropose(t, g, put(1, 1, 1, 1, nil)); r.Value != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A leader that commits nothing, because its disk hangs, is none.
+func TestALeaderThatHangs(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	c.hold.Lock()
+	failures(t, g, 2, commitPatience+2*time.Second)
+	c.hold.Unlock()
+	awaitThat(t, "the proposals under way to end", func() bool { return g.waiting.patience() == commitPatience })
+	mustPropose(t, g, put(1, 10, 10, 1, nil))
+}
