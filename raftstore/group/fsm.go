@@ -2,6 +2,7 @@ package group
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"syscall"
@@ -150,11 +151,9 @@ type flusher struct{ g *Group }
 
 // Persist has the state that was applied so far on disk, with the snapshot's index; the sink takes no octets.
 func (s flusher) Persist(to raft.SnapshotSink) error {
-	h := s.g.store.Acquire()
-	defer h.Release()
-	err := h.Set(flushedKey, binary.BigEndian.AppendUint64(nil, to.(*sink).meta.Index), pebble.NoSync)
+	h, err := s.g.snapshots.mark(to.(*sink).meta)
 	if err == nil {
-		err = s.g.flush(h)
+		err = errors.Join(s.g.flush(h), h.Release())
 	}
 	if err != nil {
 		to.Cancel()

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
 
 	"mailraft/raftstore/durable"
+	"mailraft/raftstore/machine"
 )
 
 // snapshotStore is the raft.SnapshotStore of a state that is durable itself. A snapshot taken here is a note, "the state on
@@ -172,7 +174,11 @@ func (k *sink) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := noteFile
-	if k.f != nil {
+	if k.f == nil {
+		if err := s.overtaken(k.meta); err != nil {
+			return err
+		}
+	} else {
 		if err := errors.Join(k.w.Flush(), k.f.Sync(), k.f.Close()); err != nil {
 			return err
 		}
@@ -193,6 +199,29 @@ func (k *sink) Close() error {
 	}
 	s.last, s.got = k.meta, k.f != nil
 	return nil
+}
+
+// overtaken tells whether a snapshot from the leader came while one was taken here: that one is of a state that is about to go, or
+// has gone. Called with s.mu held.
+func (s *snapshotStore) overtaken(own *raft.SnapshotMeta) error {
+	if s.got || s.last != nil && own.Index < s.last.Index {
+		return fmt.Errorf("snapshot at index %d was overtaken by the leader's at %d", own.Index, s.last.Index)
+	}
+	return nil
+}
+
+// mark has the state that is there now know that it has a snapshot's index, unless the leader's is taking its place.
+func (s *snapshotStore) mark(own *raft.SnapshotMeta) (*machine.Handle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.overtaken(own); err != nil {
+		return nil, err
+	}
+	h := s.g.store.Acquire()
+	if err := h.Set(flushedKey, binary.BigEndian.AppendUint64(nil, own.Index), pebble.NoSync); err != nil {
+		return nil, errors.Join(err, h.Release())
+	}
+	return h, nil
 }
 
 func (k *sink) Cancel() error {
