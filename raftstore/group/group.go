@@ -49,6 +49,8 @@ type Group struct {
 	wal     *wal.WAL
 	logFS   *logFS
 	raft    *raft.Raft
+	started chan struct{} // closed when raft is there
+	endRaft func() error  // waits for it to end, however often it is called
 	fsm     *fsm
 
 	snapshots *snapshotStore
@@ -57,7 +59,8 @@ type Group struct {
 	waiting    waiting
 	applied    atomic.Uint64 // index of the last applied command
 	broken     atomic.Pointer[error]
-	pending    atomic.Int64 // octets applied since the last checkpoint
+	failed     chan struct{} // closed when broken is set
+	pending    atomic.Int64  // octets applied since the last checkpoint
 	checkpoint chan struct{}
 	stop       chan struct{}
 	done       sync.WaitGroup
@@ -74,7 +77,10 @@ func Open(cfg Config) (_ *Group, err error) {
 		checkpoint: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
 		role:       newRole(),
+		started:    make(chan struct{}),
+		failed:     make(chan struct{}),
 	}
+	g.endRaft = sync.OnceValue(func() error { return g.raft.Shutdown().Error() })
 	g.snapshots = &snapshotStore{g: g, dir: filepath.Join(cfg.Dir, "snapshots")}
 	if err := g.snapshots.open(); err != nil {
 		return nil, err
@@ -178,9 +184,10 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	if g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport); err != nil {
 		return err
 	}
+	close(g.started)
 	err = errors.Join(g.checkMember(), g.matchLog())
 	if err != nil {
-		err = errors.Join(err, g.raft.Shutdown().Error())
+		err = errors.Join(err, g.endRaft())
 	}
 	return err
 }
@@ -224,7 +231,7 @@ func (g *Group) Close() error {
 	close(g.stop)
 	ended := make(chan error, 1)
 	go func() {
-		err := g.raft.Shutdown().Error()
+		err := g.endRaft()
 		g.done.Wait()
 		ended <- err
 	}()
@@ -340,6 +347,8 @@ func (g *Group) await(ctx context.Context, f raft.Future) error {
 			look.Reset(left)
 		case <-ctx.Done():
 			return g.explain(ctx.Err())
+		case <-g.failed:
+			return g.Err()
 		case <-g.stop:
 			return ErrClosed
 		}
@@ -425,10 +434,18 @@ func (g *Group) Err() error {
 	return nil
 }
 
+// fail has the replica stop: it takes part in nothing any more, so that another leads the group if this one did.
 func (g *Group) fail(err error) {
 	err = fmt.Errorf("replica of group %s in %s is broken: %w", g.cfg.Name, g.cfg.Dir, err)
 	if g.broken.CompareAndSwap(nil, &err) {
+		close(g.failed)
 		g.log.Error("replica stops serving", "error", err)
+		go func() { // Raft's own goroutines come here, which it waits for
+			<-g.started
+			if err := g.endRaft(); err != nil {
+				g.log.Error("ending the broken replica's part", "error", err)
+			}
+		}()
 	}
 }
 

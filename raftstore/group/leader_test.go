@@ -76,3 +76,37 @@ func TestALeaderThatHangs(t *testing.T) {
 	awaitThat(t, "the proposals under way to end", func() bool { return g.waiting.patience() == commitPatience })
 	mustPropose(t, g, put(1, 10, 10, 1, nil))
 }
+
+// A leader whose replica is broken gives up its part, and the others go on.
+func TestABrokenLeader(t *testing.T) {
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	damage := errors.New("a record that can't be read")
+	c.hold.Lock()
+	ended := make(chan error)
+	go func() {
+		_, err := g.Propose(context.Background(), put(1, 2, 1, 1, nil))
+		ended <- err
+	}()
+	awaitThat(t, "a proposal under way", func() bool { return g.waiting.patience() < commitPatience })
+	g.fail(damage)
+	if err := <-ended; !errors.Is(err, damage) {
+		t.Errorf("under way: %v", err)
+	}
+	c.hold.Unlock()
+	if _, err := g.Propose(t.Context(), put(1, 3, 1, 1, nil)); !errors.Is(err, damage) {
+		t.Errorf("proposal: %v", err)
+	}
+	if err := g.ReadIndex(t.Context()); !errors.Is(err, damage) {
+		t.Errorf("listing: %v", err)
+	}
+	next := c.leader()
+	if next == g {
+		t.Fatal("the broken one leads")
+	}
+	mustPropose(t, next, put(2, 1, 1, 1, nil))
+}
