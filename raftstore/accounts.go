@@ -391,8 +391,10 @@ func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
 	return err
 }
 
-// finishAccounts drops the accounts whose making or removing a crash cut short: neither has taken mail, or may any more.
-func (s *Store) finishAccounts(ctx context.Context) error {
+// finishAccounts drops the accounts whose making or removing a crash cut short: neither has taken mail, or may any more. The node that
+// leads the directory does it, when it begins to: an account that another is just making is not made then, and that one is told.
+// Nobody's mail waits for it, so what can't be finished is for the next leader.
+func (s *Store) finishAccounts(ctx context.Context) {
 	var unfinished []*raftpb.Account
 	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
 		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
@@ -401,10 +403,27 @@ func (s *Store) finishAccounts(ctx context.Context) error {
 		return true
 	})
 	for _, a := range unfinished {
-		s.log.Info("dropping an account that was not whole", "account", a.LocalPart+"@"+a.Domain)
-		err = errors.Join(err, s.directory.drop(ctx, a))
+		s.log.Info("dropping an account that is not whole", "account", a.LocalPart+"@"+a.Domain)
+		// It may have been finished, or be gone, since it was read.
+		if derr := s.directory.drop(ctx, a); !errors.Is(derr, errState) && !errors.Is(derr, ErrNoSuchAccount) {
+			err = errors.Join(err, derr)
+		}
 	}
-	return err
+	if err != nil {
+		s.log.Error("accounts that are not whole stay", "error", err)
+	}
+}
+
+// finishAccountsAgain does so whenever this node begins to lead the directory in another term than the one given.
+func (s *Store) finishAccountsAgain(ctx context.Context, term uint64) {
+	defer s.done.Done()
+	for {
+		var err error
+		if term, err = s.directory.group.WaitTerm(ctx, term); err != nil {
+			return // the store is being closed, or the replica is broken
+		}
+		s.finishAccounts(ctx)
+	}
 }
 
 // SetQuota sets an account's limits; 0 is none: ErrNoSuchAccount.

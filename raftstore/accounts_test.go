@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -246,5 +248,28 @@ func TestAddressesHaveOneForm(t *testing.T) {
 	}
 	if err := d.RemoveDomain(ctx, "BÜCHER.example"); err != nil {
 		t.Error(err)
+	}
+}
+
+// What was left unfinished is dropped, but not what was finished after it was read.
+func TestOnlyUnfinishedAccountsAreDropped(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	half := addRecord(t, s, "half", "example.org", 1)
+	begun := addRecord(t, s, "begun", "example.org", 1)
+	done := proto.CloneOf(begun)
+	done.State = raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+	if err := errors.Join(s.directory.makeTree(t.Context(), done), s.directory.put(t.Context(), done)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.directory.drop(t.Context(), begun); !errors.Is(err, errState) {
+		t.Errorf("an account that was finished meanwhile: %v", err)
+	}
+	s.finishAccounts(t.Context())
+	if _, err := s.Directory().Account(tree.Account(half.Number)); !errors.Is(err, ErrNoSuchAccount) {
+		t.Errorf("an account that is half made: %v", err)
+	}
+	if _, err := s.Directory().FindAccount("begun", "example.org"); err != nil {
+		t.Errorf("an account that is made: %v", err)
 	}
 }

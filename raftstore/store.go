@@ -116,10 +116,13 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			return nil, s.explain(err)
 		}
 	}
-	if err := s.finishAccounts(ctx); err != nil { // nobody's mail waits for it
-		s.log.Error("accounts that are not whole stay until the next start", "error", err)
+	term, err := s.directory.group.WaitTerm(within, 0)
+	if err != nil {
+		return nil, s.explain(err)
 	}
-	s.done.Add(1)
+	s.finishAccounts(ctx)
+	s.done.Add(2)
+	go s.finishAccountsAgain(background, term)
 	go s.reapOrphans(background)
 	return s, nil
 }

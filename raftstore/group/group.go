@@ -301,11 +301,16 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 			return r, err
 		}
 		lost = err
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-		case <-g.stop:
-		}
+		g.pause(ctx)
+	}
+}
+
+// pause is before another try.
+func (g *Group) pause(ctx context.Context) {
+	select {
+	case <-time.After(retryPause):
+	case <-ctx.Done():
+	case <-g.stop:
 	}
 }
 
@@ -416,14 +421,44 @@ func (g *Group) Barrier(ctx context.Context) error {
 
 // WaitLeader waits until this replica leads its group and has applied all that was committed before.
 func (g *Group) WaitLeader(ctx context.Context) error {
-	err := g.lead(ctx, forever)
-	if err == nil {
-		err = g.Barrier(ctx)
+	for {
+		err := g.lead(ctx, forever)
+		if err == nil {
+			err = g.Barrier(ctx)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, ErrUncertain) && !errors.Is(err, ErrNoLeader): // else it was lost at once, or has a long log to apply
+			return fmt.Errorf("group %s has no leader here: %w", g.cfg.Name, err)
+		}
+		g.pause(ctx)
 	}
-	if err != nil {
-		return fmt.Errorf("group %s has no leader here: %w", g.cfg.Name, err)
+}
+
+// WaitTerm waits until this replica leads its group in another term than the one given, and has applied all that was committed before;
+// it answers the term.
+func (g *Group) WaitTerm(ctx context.Context, not uint64) (uint64, error) {
+	for {
+		_, _, changed := g.role.now()
+		term := g.raft.CurrentTerm()
+		if err := g.WaitLeader(ctx); err != nil {
+			return 0, err
+		}
+		if term != g.raft.CurrentTerm() {
+			continue // another has led since
+		}
+		if term != not {
+			return term, nil
+		}
+		select {
+		case <-changed:
+		case <-g.stop:
+			return 0, ErrClosed
+		case <-ctx.Done():
+			return 0, g.explain(ctx.Err())
+		}
 	}
-	return nil
 }
 
 // Err is what broke the replica: its state can't be read or written any more. Nil while all is well.

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // failures proposes, and has it fail: the first within most, the next ones, and listings, at once.
@@ -109,4 +111,36 @@ func TestABrokenLeader(t *testing.T) {
 		t.Fatal("the broken one leads")
 	}
 	mustPropose(t, next, put(2, 1, 1, 1, nil))
+}
+
+// Whoever waits for a term hears of each in which this replica leads, once.
+func TestWaitTerm(t *testing.T) {
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	first, err := g.WaitTerm(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if term, err := g.WaitTerm(ctx, first); !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Errorf("term %d again: %d, %v", first, term, err)
+	}
+	// Leadership goes elsewhere, and comes back.
+	other := c.groups[c.other(g)]
+	if err := g.raft.LeadershipTransferToServer(raft.ServerID(other.cfg.NodeID), raft.ServerAddress(other.cfg.NodeID)).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.WaitTerm(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.raft.LeadershipTransferToServer(raft.ServerID(g.cfg.NodeID), raft.ServerAddress(g.cfg.NodeID)).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if term, err := g.WaitTerm(t.Context(), first); err != nil || term <= first {
+		t.Errorf("next term: %d, %v", term, err)
+	}
 }
