@@ -76,7 +76,9 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		for i := range answers {
 			answers[i] = err
 		}
+		return answers
 	}
+	f.g.passed.raise(logs[len(logs)-1].Index)
 	return answers
 }
 

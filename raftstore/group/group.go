@@ -58,6 +58,8 @@ type Group struct {
 	role       *role
 	waiting    waiting
 	applied    atomic.Uint64 // index of the last applied command
+	passed     watermark     // of all entries
+	readTerm   atomic.Uint64 // the last term in which this replica led, and knew what is committed
 	broken     atomic.Pointer[error]
 	failed     chan struct{} // closed when broken is set
 	pending    atomic.Int64  // octets applied since the last checkpoint
@@ -393,30 +395,13 @@ func enqueueTime(ctx context.Context) time.Duration {
 	return commitPatience
 }
 
-// ReadIndex waits until this replica's state shows everything that was acknowledged before the call. Errors as Propose's.
-func (g *Group) ReadIndex(ctx context.Context) error {
-	if err := g.lead(ctx, leaderPatience); err != nil {
-		return err
-	}
-	// With one voter nobody else can have acknowledged anything, and what this replica acknowledged it had applied.
-	if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 {
-		return nil
-	}
-	if err := g.await(ctx, g.raft.VerifyLeader()); err != nil {
-		return err
-	}
-	// The barrier is an entry of its own. It also is what makes this true in a leader's first moments, before it has committed
-	// anything in its term.
-	return g.Barrier(ctx)
-}
-
 // Barrier returns nil once everything is applied here that was proposed before and will ever be committed: also what got no answer.
 // Errors as Propose's: ErrNoLeader when this node does not lead.
 func (g *Group) Barrier(ctx context.Context) error {
 	if err := g.Err(); err != nil {
 		return err
 	}
-	return g.await(ctx, g.raft.Barrier(enqueueTime(ctx)))
+	return g.await(ctx, g.barrier(ctx))
 }
 
 // WaitLeader waits until this replica leads its group and has applied all that was committed before.

@@ -1,0 +1,97 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"mailraft/raftstore/raftpb"
+)
+
+// Reading waits for what is committed, and adds nothing to the log: a listing a second must not be an entry a second on three disks.
+func TestReadIndexAppendsNothing(t *testing.T) {
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	if err := errors.Join(g.ReadIndex(t.Context()), g.Barrier(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	last := g.raft.LastIndex()
+	var readers sync.WaitGroup
+	for range 16 {
+		readers.Go(func() {
+			for range 20 {
+				if err := g.ReadIndex(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	if n := g.raft.LastIndex(); n != last {
+		t.Errorf("the log grew from %d to %d", last, n)
+	}
+
+	// What is committed, and not applied yet, is waited for: here nobody was told of it.
+	c.hold.Lock()
+	g.propose(t, put(1, 2, 2, 2, nil))
+	awaitThat(t, "an entry to be committed", func() bool { return g.raft.CommitIndex() > last })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := g.ReadIndex(ctx)
+	c.hold.Unlock()
+	if err == nil {
+		t.Error("read before what is committed was applied")
+	}
+	if err := g.ReadIndex(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(contents(t, g)) != 2 {
+		t.Error("what is committed does not show")
+	}
+	for i := range 3 { // the others learn of the last entry by the next heartbeat
+		awaitApplied(t, c.groups[i], g.applied.Load())
+	}
+}
+
+// propose does not wait for the answer.
+func (g *Group) propose(t *testing.T, cmd *raftpb.Command) {
+	go func() {
+		if _, err := g.Propose(context.Background(), cmd); err != nil {
+			t.Error(err)
+		}
+	}()
+}
+
+// A leader that is cut off from the others must not answer readers, whom a new one may have overtaken.
+func TestALeaderCutOffAnswersNoReader(t *testing.T) {
+	c := newCluster(t, 3)
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	if err := g.ReadIndex(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old := raft.ServerAddress(g.cfg.NodeID)
+	for i, tr := range c.transports {
+		if c.groups[i] == g {
+			tr.DisconnectAll()
+			c.groups[i] = nil // for leader
+			defer func() { c.groups[i] = g }()
+		} else {
+			tr.Disconnect(old)
+		}
+	}
+	mustPropose(t, c.leader(), put(1, 1, 1, 1, nil))
+	if err := g.ReadIndex(t.Context()); !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrUncertain) {
+		t.Errorf("read: %v", err)
+	}
+}
