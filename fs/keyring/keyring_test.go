@@ -65,7 +65,7 @@ func newOwner(t testing.TB, account uint64, passwords ...string) *owner {
 
 func unlock(t testing.TB, k *keyring.Keyring, o *owner, password string, lifetime time.Duration) *keyring.Session {
 	t.Helper()
-	s, err := k.Unlock(context.Background(), o.account, o.slots, []byte(password), lifetime)
+	s, err := k.Unlock(context.Background(), "", o.account, o.slots, []byte(password), lifetime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestLockEndsAll(t *testing.T) {
 	e.want(t, "+1", "+2", "-1")
 	// What was known of logins went with it: this one derives again, and may not be served from before.
 	o.slots = nil
-	if _, err := k.Unlock(t.Context(), 1, o.slots, []byte("pw"), 0); !errors.Is(err, keyring.ErrWrongPassword) {
+	if _, err := k.Unlock(t.Context(), "", 1, o.slots, []byte("pw"), 0); !errors.Is(err, keyring.ErrWrongPassword) {
 		t.Errorf("no slots: %v", err)
 	}
 }
@@ -236,7 +236,7 @@ func TestLockEndsAll(t *testing.T) {
 // closedGate is a gate nobody passes: what unlocks all the same did so without a derivation.
 func closedGate(t *testing.T, g *slot.Gate) (open func()) {
 	t.Helper()
-	leave, err := g.Enter(t.Context(), slot.DefaultParams)
+	leave, err := g.Enter(t.Context(), "", slot.DefaultParams)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestKnownLogins(t *testing.T) {
 	try := func(account uint64, slots []*slot.Slot, password string) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // so that a derivation is refused at once
-		s, err := k.Unlock(ctx, account, slots, []byte(password), 0)
+		s, err := k.Unlock(ctx, "", account, slots, []byte(password), 0)
 		if err == nil {
 			s.Close()
 		}
@@ -301,15 +301,15 @@ func TestKnownLogins(t *testing.T) {
 func TestWrongPasswords(t *testing.T) {
 	k := keyring.New(keyring.Config{Gate: slot.NewGate(1)})
 	o := newOwner(t, 1, "pw")
-	if _, err := k.Unlock(t.Context(), 1, o.slots, []byte("wrong"), 0); !errors.Is(err, keyring.ErrWrongPassword) {
+	if _, err := k.Unlock(t.Context(), "", 1, o.slots, []byte("wrong"), 0); !errors.Is(err, keyring.ErrWrongPassword) {
 		t.Errorf("wrong password: %v", err)
 	}
 	hostile := *o.slots[0]
 	hostile.Params.Memory = 1 << 31
-	if _, err := k.Unlock(t.Context(), 1, []*slot.Slot{&hostile}, []byte("pw"), 0); !errors.Is(err, slot.ErrParams) {
+	if _, err := k.Unlock(t.Context(), "", 1, []*slot.Slot{&hostile}, []byte("pw"), 0); !errors.Is(err, slot.ErrParams) {
 		t.Errorf("hostile slot: %v", err)
 	}
-	s, err := k.Unlock(t.Context(), 1, []*slot.Slot{&hostile, o.slots[0]}, []byte("pw"), 0)
+	s, err := k.Unlock(t.Context(), "", 1, []*slot.Slot{&hostile, o.slots[0]}, []byte("pw"), 0)
 	if err != nil {
 		t.Fatalf("a good slot behind a hostile one: %v", err)
 	}
@@ -317,7 +317,7 @@ func TestWrongPasswords(t *testing.T) {
 	if !ended(s) {
 		t.Error("Close left a session")
 	}
-	if _, err := k.Unlock(t.Context(), 1, o.slots, []byte("pw"), 0); !errors.Is(err, keyring.ErrClosed) {
+	if _, err := k.Unlock(t.Context(), "", 1, o.slots, []byte("pw"), 0); !errors.Is(err, keyring.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 	if _, err := k.Open(1, o.identity, 0); !errors.Is(err, keyring.ErrClosed) {
@@ -369,7 +369,7 @@ func TestRaces(t *testing.T) {
 				case 0:
 					k.Lock(o.account)
 				case 1:
-					k.Unlock(t.Context(), o.account, o.slots, []byte("wrong"), 0)
+					k.Unlock(t.Context(), "", o.account, o.slots, []byte("wrong"), 0)
 				default:
 					s := unlock(t, k, o, "pw", time.Duration(i%3)*time.Millisecond)
 					k.Identity(o.account)
@@ -408,7 +408,7 @@ func BenchmarkKnownLogin(b *testing.B) {
 	unlock(b, k, o, "pw", 0)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := k.Unlock(b.Context(), 1, o.slots, []byte("pw"), 0)
+		s, err := k.Unlock(b.Context(), "", 1, o.slots, []byte("pw"), 0)
 		if err != nil {
 			b.Fatal(err)
 		}

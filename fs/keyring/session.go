@@ -80,10 +80,11 @@ func (k *Keyring) expire(a *account, grace uint64) {
 // stays the caller's to wipe.
 //
 // Where the account is unlocked already, a password that opened one of these very slots before needs no derivation.
-// Otherwise each slot costs one, one after the other, in turn with all others of the Gate.
+// Otherwise each slot costs one, one after the other, in turn with all others of the Gate, there as one of the party from.
 //
-// Errors: ErrWrongPassword; ErrClosed; slot.ErrParams when no slot opens and one asks for more than is granted; ctx's.
-func (k *Keyring) Unlock(ctx context.Context, account uint64, slots []*slot.Slot, password []byte, lifetime time.Duration) (*Session, error) {
+// Errors: ErrWrongPassword; ErrClosed; slot.ErrBusy; slot.ErrParams when no slot opens and one asks for more than is granted;
+// ctx's.
+func (k *Keyring) Unlock(ctx context.Context, from string, account uint64, slots []*slot.Slot, password []byte, lifetime time.Duration) (*Session, error) {
 	logins := make([]login, len(slots))
 	for i, s := range slots {
 		logins[i] = k.mac.sum(account, s, password)
@@ -93,7 +94,7 @@ func (k *Keyring) Unlock(ctx context.Context, account uint64, slots []*slot.Slot
 	}
 	failed := ErrWrongPassword
 	for i, s := range slots {
-		session, err := k.unlockSlot(ctx, account, s, password, logins, i, lifetime)
+		session, err := k.unlockSlot(ctx, from, account, s, password, logins, i, lifetime)
 		switch {
 		case err == nil:
 			return session, nil
@@ -109,8 +110,8 @@ func (k *Keyring) Unlock(ctx context.Context, account uint64, slots []*slot.Slot
 
 // unlockSlot opens one slot in turn, unless the password has become known while waiting for it, as it does when a client
 // opens several connections at once.
-func (k *Keyring) unlockSlot(ctx context.Context, account uint64, s *slot.Slot, password []byte, logins []login, i int, lifetime time.Duration) (*Session, error) {
-	leave, err := k.gate.Enter(ctx, s.Params)
+func (k *Keyring) unlockSlot(ctx context.Context, from string, account uint64, s *slot.Slot, password []byte, logins []login, i int, lifetime time.Duration) (*Session, error) {
+	leave, err := k.gate.Enter(ctx, from, s.Params)
 	if err != nil {
 		return nil, err
 	}

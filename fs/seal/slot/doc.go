@@ -6,5 +6,5 @@
 // verifier is stored.
 //
 // Records come from storage that others may write, so what they ask for is bounded before any memory is spent. Derivations
-// take turns at a [Gate], which bounds the memory that all of them take together.
+// take turns at a [Gate], which bounds the memory that all of them take together, and gives each party that waits its share.
 package slot

@@ -16,6 +16,8 @@ var (
 	ErrRecord = errors.New("malformed key slot")
 	// ErrParams: the derivation parameters are outside of what is served.
 	ErrParams = errors.New("key derivation parameters out of bounds")
+	// ErrBusy: so many derivations wait for the same party that no more may.
+	ErrBusy = errors.New("too many derivations are waiting")
 )
 
 // Kind is the kind of secret that opens a slot.

@@ -2,11 +2,8 @@ package slot_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -75,14 +72,14 @@ func TestWrapUnwrap(t *testing.T) {
 
 func TestDefaultParams(t *testing.T) {
 	id := newIdentity(t, seal.X25519)
-	s, err := slot.NewGate(1).Wrap(t.Context(), id, []byte("pw"), slot.DefaultParams, slot.Binding{Account: 1, Slot: 1, Kind: slot.Password})
+	s, err := slot.NewGate(1).Wrap(t.Context(), "", id, []byte("pw"), slot.DefaultParams, slot.Binding{Account: 1, Slot: 1, Kind: slot.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Params != (slot.Params{Passes: 3, Memory: 65536, Threads: 4}) {
 		t.Fatalf("not RFC 9106's second recommended option: %+v", s.Params)
 	}
-	got, err := slot.NewGate(1).Unwrap(t.Context(), s, 1, []byte("pw"))
+	got, err := slot.NewGate(1).Unwrap(t.Context(), "", s, 1, []byte("pw"))
 	if err != nil || got.Recipient().String() != id.Recipient().String() {
 		t.Fatal(err)
 	}
@@ -127,55 +124,13 @@ func TestHostileParams(t *testing.T) {
 		if _, err := slot.Unwrap(s, 1, []byte("pw")); !errors.Is(err, slot.ErrParams) {
 			t.Errorf("Unwrap with %+v: %v", p, err)
 		}
-		if _, err := slot.NewGate(1000).Enter(t.Context(), p); !errors.Is(err, slot.ErrParams) {
+		if _, err := slot.NewGate(1000).Enter(t.Context(), "", p); !errors.Is(err, slot.ErrParams) {
 			t.Errorf("Enter with %+v: %v", p, err)
 		}
 	}
-	if _, err := slot.NewGate(2).Enter(t.Context(), slot.Params{Passes: 1, Memory: 128<<10 + 1, Threads: 1}); !errors.Is(err, slot.ErrParams) {
+	if _, err := slot.NewGate(2).Enter(t.Context(), "", slot.Params{Passes: 1, Memory: 128<<10 + 1, Threads: 1}); !errors.Is(err, slot.ErrParams) {
 		t.Errorf("more memory than the gate has: %v", err)
 	}
-}
-
-func TestGateTurns(t *testing.T) {
-	g := slot.NewGate(3)
-	var inside, most atomic.Int64
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			for range 50 {
-				leave, err := g.Enter(t.Context(), quick)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				now := inside.Add(1)
-				for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
-				}
-				inside.Add(-1)
-				leave()
-			}
-		})
-	}
-	wg.Wait()
-	if most.Load() > 3 {
-		t.Fatalf("%d at once, 3 granted", most.Load())
-	}
-	// A record of 128 MiB takes two turns.
-	leave, err := g.Enter(t.Context(), slot.Params{Passes: 1, Memory: 128 << 10, Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	last, err := g.Enter(t.Context(), quick)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := g.Unwrap(ctx, wrap(t, newIdentity(t, seal.X25519), "pw", 1, 1), 1, []byte("pw")); !errors.Is(err, context.Canceled) {
-		t.Fatalf("waiting with a cancelled context: %v", err)
-	}
-	leave()
-	last()
 }
 
 func TestUnmarshalRefuses(t *testing.T) {

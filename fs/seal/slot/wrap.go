@@ -8,44 +8,13 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
-	"golang.org/x/sync/semaphore"
 
 	"mailraft/fs/seal"
 )
 
-// Gate makes derivations take turns. A turn is DefaultParams.Memory (64 MiB); a record that asks for more takes several
-// turns at once. So the derivations of one Gate take at most its turns times 64 MiB together (and what the garbage
-// collector has not yet taken back of those before).
-type Gate struct {
-	turns int64
-	sem   *semaphore.Weighted
-}
-
-// NewGate returns a Gate of that many turns; at least one.
-func NewGate(turns int) *Gate {
-	n := int64(max(1, turns))
-	return &Gate{n, semaphore.NewWeighted(n)}
-}
-
-// Enter waits until there is memory for a derivation with p; leave gives it back, once. Errors: ctx's, ErrParams when the
-// parameters are not served, or need more than all of the Gate's turns.
-func (g *Gate) Enter(ctx context.Context, p Params) (leave func(), err error) {
-	if err := p.Check(); err != nil {
-		return nil, err
-	}
-	n := (int64(p.Memory) + int64(DefaultParams.Memory) - 1) / int64(DefaultParams.Memory)
-	if n > g.turns {
-		return nil, fmt.Errorf("%w: m=%d KiB, more than this node grants", ErrParams, p.Memory)
-	}
-	if err := g.sem.Acquire(ctx, n); err != nil {
-		return nil, err
-	}
-	return func() { g.sem.Release(n) }, nil
-}
-
 // Wrap is [Wrap], when it is its turn. Errors: those of Enter and Wrap.
-func (g *Gate) Wrap(ctx context.Context, id seal.Identity, password []byte, p Params, b Binding) (*Slot, error) {
-	leave, err := g.Enter(ctx, p)
+func (g *Gate) Wrap(ctx context.Context, from string, id seal.Identity, password []byte, p Params, b Binding) (*Slot, error) {
+	leave, err := g.Enter(ctx, from, p)
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +23,8 @@ func (g *Gate) Wrap(ctx context.Context, id seal.Identity, password []byte, p Pa
 }
 
 // Unwrap is [Unwrap], when it is its turn. Errors: those of Enter and Unwrap.
-func (g *Gate) Unwrap(ctx context.Context, s *Slot, account uint64, password []byte) (seal.Identity, error) {
-	leave, err := g.Enter(ctx, s.Params)
+func (g *Gate) Unwrap(ctx context.Context, from string, s *Slot, account uint64, password []byte) (seal.Identity, error) {
+	leave, err := g.Enter(ctx, from, s.Params)
 	if err != nil {
 		return seal.Identity{}, err
 	}

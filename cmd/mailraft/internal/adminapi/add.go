@@ -133,7 +133,7 @@ func (s *Server) wrap(ctx context.Context, id seal.Identity, account uint32, pas
 	normal := passwords.Normal(password)
 	defer clear(normal)
 	binding := slot.Binding{Account: uint64(account), Slot: uint64(number), Kind: slot.Password}
-	wrapped, err := s.Gate.Wrap(ctx, id, normal, slot.DefaultParams, binding)
+	wrapped, err := s.Gate.Wrap(ctx, "", id, normal, slot.DefaultParams, binding)
 	if err != nil {
 		return nil, errors.Join(err, ctx.Err())
 	}

@@ -76,7 +76,7 @@ func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte)
 	normal := passwords.Normal(password)
 	defer clear(normal)
 	for i, sl := range slots {
-		id, err := s.Gate.Unwrap(ctx, sl, uint64(a.Number), normal)
+		id, err := s.Gate.Unwrap(ctx, "", sl, uint64(a.Number), normal)
 		if err == nil {
 			return id, i, nil
 		}

@@ -33,7 +33,7 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	defer s.Derived()
 	normal := passwords.Normal(req.Password)
 	defer clear(normal)
-	if _, err := s.Keyring.Unlock(ctx, uint64(a.Number), slots, normal, d); err != nil {
+	if _, err := s.Keyring.Unlock(ctx, "", uint64(a.Number), slots, normal, d); err != nil {
 		return nil, refusal(err)
 	}
 	s.Logger.Info("account unlocked", "account", addressOf(a), "for", d)

@@ -34,8 +34,8 @@ func newDecoy(gate *slot.Gate) (*decoy, error) {
 }
 
 // try takes the time of a wrong password and answers keyring.ErrWrongPassword, or ctx's error.
-func (d *decoy) try(ctx context.Context, password []byte) error {
-	id, err := d.gate.Unwrap(ctx, d.slot, 0, password)
+func (d *decoy) try(ctx context.Context, from string, password []byte) error {
+	id, err := d.gate.Unwrap(ctx, from, d.slot, 0, password)
 	if err == nil {
 		id.Wipe()
 		err = keyring.ErrWrongPassword

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path"
 	"strings"
 	"syscall"
@@ -124,7 +125,7 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 	log := s.log.With("protocol", req.Protocol, "user", req.Username, "remote", req.Remote, "tls", req.Tls)
 	ctx := stream.Context()
 	password := passwords.Normal(req.Password)
-	a, session, err := s.unlock(ctx, req.Username, password)
+	a, session, err := s.unlock(ctx, party(req.Remote, req.Username), req.Username, password)
 	clear(password)
 	switch {
 	case errors.Is(err, keyring.ErrWrongPassword):
@@ -132,6 +133,9 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 		return status.Error(codes.Unauthenticated, "authentication failed")
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
+	case errors.Is(err, slot.ErrBusy):
+		log.Warn("login put off: too many are waiting from there")
+		return status.Error(codes.Unavailable, "too many logins at once")
 	case err != nil:
 		log.Error("login failed", "error", err)
 		return status.Error(codes.Unavailable, "login is not possible now")
@@ -150,11 +154,11 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 }
 
 // unlock opens a session. An unknown user costs as much time as a wrong password, and has the same answer.
-func (s *Server) unlock(ctx context.Context, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
+func (s *Server) unlock(ctx context.Context, from, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
 	defer s.derived()
 	a, err := s.find(username)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, raftstore.ErrAddress) {
-		return nil, nil, s.decoy.try(ctx, password)
+		return nil, nil, s.decoy.try(ctx, from, password)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -164,9 +168,9 @@ func (s *Server) unlock(ctx context.Context, username string, password []byte) (
 		return nil, nil, err
 	}
 	if len(slots) == 0 {
-		return nil, nil, s.decoy.try(ctx, password)
+		return nil, nil, s.decoy.try(ctx, from, password)
 	}
-	session, err := s.keyring.Unlock(ctx, uint64(a.Number), slots, password, 0)
+	session, err := s.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,6 +180,20 @@ func (s *Server) unlock(ctx context.Context, username string, password []byte) (
 		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
 	}
 	return a, session, nil
+}
+
+// party is who waits for a derivation: the client's host, of IPv6 the network that one customer has. What comes from this machine
+// is many people's, behind a webmail program or the like, so there each user is one.
+func party(remote, username string) string {
+	host, err := netip.ParseAddrPort(remote)
+	addr := host.Addr().Unmap().WithZone("")
+	switch {
+	case err != nil || addr.IsLoopback(): // a Unix socket has no address
+		return "user " + strings.ToLower(username)
+	case addr.Is6():
+		return netip.PrefixFrom(addr, 64).Masked().String()
+	}
+	return addr.String()
 }
 
 func (s *Server) find(username string) (*raftpb.Account, error) {
