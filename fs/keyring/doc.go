@@ -5,6 +5,8 @@
 // grace after the last one ended. Then, or when it is locked by hand, its key is wiped (as far as [seal.Identity.Wipe] can)
 // and the hooks are told, so that the mount drops what the kernel has cached of it.
 //
+// A session lasts no longer than the slot that opened it: see [Keyring.Keep].
+//
 // While an account is unlocked, a login with a password that opened it before is checked with a keyed hash instead of
 // Argon2id. The hash's key is random and lives only in this process; what was hashed is forgotten when the account is
 // locked. The hash covers the slot's record, so a changed or removed slot never passes by it.

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,6 +131,40 @@ func (k *Keyring) Lock(account uint64) bool {
 		k.call(&k.onLock, account)
 	}
 	return ok
+}
+
+// Keep ends what other slots than these have opened: the account's sessions, and what is remembered of their passwords. When that
+// leaves nothing the account is locked, at once and not after a grace. It is for when the account's slots have changed; no slots:
+// it is gone. It returns after the OnLock hooks.
+func (k *Keyring) Keep(account uint64, slots []*slot.Slot) {
+	valid := make(map[string]bool, len(slots))
+	for _, s := range slots {
+		valid[string(s.Marshal())] = true
+	}
+	k.mu.Lock()
+	a, ok := k.accounts[account]
+	locked := ok && !k.keep(a, valid)
+	if locked {
+		k.remove(a)
+	}
+	k.mu.Unlock()
+	if locked {
+		k.call(&k.onLock, account)
+	}
+}
+
+// keep ends what is not of the records in valid, and says whether a may stay unlocked. The caller holds k.mu.
+func (k *Keyring) keep(a *account, valid map[string]bool) bool {
+	ended := false
+	for s := range a.sessions {
+		if !valid[s.record] {
+			s.end()
+			delete(a.sessions, s)
+			ended = true
+		}
+	}
+	a.logins = slices.DeleteFunc(a.logins, func(l login) bool { return !valid[l.record] }) // clears those behind
+	return len(a.sessions) > 0 || !ended && len(a.logins) > 0
 }
 
 // remove takes a out of the keyring, wipes it and ends its sessions. The caller holds k.mu, and calls the OnLock hooks

@@ -233,6 +233,57 @@ func TestLockEndsAll(t *testing.T) {
 	}
 }
 
+func TestKeepEndsWhatOtherSlotsOpened(t *testing.T) {
+	k := keyring.New(keyring.Config{Grace: time.Hour, Gate: slot.NewGate(1)})
+	defer k.Close()
+	var e events
+	e.hook(k)
+	o := newOwner(t, 1, "old", "other")
+	old, other := unlock(t, k, o, "old", 0), unlock(t, k, o, "other", 0)
+	resumed := unlock(t, k, o, "old", 0)
+	k.Keep(1, o.slots)
+	if ended(old) || ended(other) || ended(resumed) {
+		t.Fatal("a session ended whose slot is there")
+	}
+	o.slots = o.slots[1:]
+	renewed := o.addSlot(t, "old") // the same password, wrapped anew, is another slot
+	k.Keep(1, o.slots)
+	if !ended(old) || !ended(resumed) || ended(other) || !unlocked(t, k, o) {
+		t.Fatal("not the sessions of the slot that is gone, and they alone, ended")
+	}
+	e.want(t, "+1")
+
+	k.Keep(1, []*slot.Slot{renewed})
+	if !ended(other) || unlocked(t, k, o) {
+		t.Fatal("unlocked in a grace that nothing valid began")
+	}
+	e.want(t, "+1", "-1")
+
+	unlock(t, k, o, "other", 0).Close()
+	k.Keep(1, o.slots)
+	if !unlocked(t, k, o) {
+		t.Fatal("the grace ended with its slot still there")
+	}
+	k.Keep(1, []*slot.Slot{renewed})
+	if unlocked(t, k, o) {
+		t.Fatal("the grace goes on without its slot")
+	}
+
+	identity, err := slot.Unwrap(renewed, 1, []byte("old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := k.Open(1, identity, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Keep(1, nil)
+	if !ended(opened) || unlocked(t, k, o) {
+		t.Fatal("something is left of an account that is gone")
+	}
+	k.Keep(1, o.slots) // of an account that is locked
+}
+
 // closedGate is a gate nobody passes: what unlocks all the same did so without a derivation.
 func closedGate(t *testing.T, g *slot.Gate) (open func()) {
 	t.Helper()
@@ -328,6 +379,8 @@ func TestWrongPasswords(t *testing.T) {
 func TestOpenTakesIdentities(t *testing.T) {
 	k := keyring.New(keyring.Config{Gate: slot.NewGate(1)})
 	defer k.Close()
+	var e events
+	e.hook(k)
 	o := newOwner(t, 1, "pw")
 	session := unlock(t, k, o, "pw", 0)
 	before, _ := k.Identity(1)
@@ -345,9 +398,10 @@ func TestOpenTakesIdentities(t *testing.T) {
 	if _, err := k.Open(1, next, 0); err != nil {
 		t.Fatal(err)
 	}
-	if after, _ := k.Identity(1); after != next || !before.Wiped() || ended(session) {
-		t.Error("a new key does not replace the old one")
+	if after, _ := k.Identity(1); after != next || !before.Wiped() || !ended(session) {
+		t.Error("a new key does not replace the old one, with its sessions")
 	}
+	e.want(t, "+1", "-1", "+1")
 	next.Wipe()
 	if _, err := k.Open(1, next, 0); !errors.Is(err, seal.ErrWiped) {
 		t.Errorf("wiped identity: %v", err)

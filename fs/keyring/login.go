@@ -11,8 +11,11 @@ import (
 	"mailraft/fs/seal/slot"
 )
 
-// login is the keyed hash of an account, a slot's record and the password that opened it.
-type login [blake2b.Size256]byte
+// login is a slot's record, and the keyed hash of the account, that record and the password that opened it.
+type login struct {
+	record string
+	sum    [blake2b.Size256]byte
+}
 
 // maxLogins is how many logins are remembered an account; the oldest go first.
 const maxLogins = 16
@@ -45,20 +48,21 @@ func (m *loginMAC) sum(account uint64, s *slot.Slot, password []byte) (l login) 
 		panic("keyring: blake2b: " + err.Error()) // the key's size is constant
 	}
 	record := s.Marshal()
+	l.record = string(record)
 	var head [16]byte
 	binary.BigEndian.PutUint64(head[:], account)
 	binary.BigEndian.PutUint64(head[8:], uint64(len(record)))
 	h.Write(head[:])
 	h.Write(record)
 	h.Write(password)
-	h.Sum(l[:0])
+	h.Sum(l.sum[:0])
 	h.Reset()
 	return l
 }
 
 // remember adds l to what opened the account. The caller holds Keyring.mu.
 func (a *account) remember(l login) {
-	if a.knows([]login{l}) {
+	if a.known([]login{l}) != nil {
 		return
 	}
 	if len(a.logins) == maxLogins {
@@ -67,13 +71,15 @@ func (a *account) remember(l login) {
 	a.logins = append(a.logins, l)
 }
 
-// knows says whether any of these opened the account before. The caller holds Keyring.mu.
-func (a *account) knows(logins []login) bool {
-	known := 0
+// known is the one of these that opened the account before, or nil. The caller holds Keyring.mu.
+func (a *account) known(logins []login) *login {
+	var known *login
 	for i := range logins {
 		for j := range a.logins {
-			known |= subtle.ConstantTimeCompare(logins[i][:], a.logins[j][:])
+			if subtle.ConstantTimeCompare(logins[i].sum[:], a.logins[j].sum[:]) == 1 {
+				known = &logins[i]
+			}
 		}
 	}
-	return known == 1
+	return known
 }

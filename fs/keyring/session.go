@@ -9,10 +9,12 @@ import (
 	"mailraft/fs/seal/slot"
 )
 
-// Session keeps an account unlocked until it is closed, its lifetime is over, or the account is locked.
+// Session keeps an account unlocked until it is closed, its lifetime is over, the slot that opened it is no longer one of the
+// account's, or the account is locked.
 type Session struct {
 	ring    *Keyring
 	account *account
+	record  string // of the slot; "": none
 	done    chan struct{}
 	life    *time.Timer // nil when the lifetime is unlimited
 	ended   bool        // guarded by ring.mu
@@ -82,6 +84,9 @@ func (k *Keyring) expire(a *account, grace uint64) {
 // Where the account is unlocked already, a password that opened one of these very slots before needs no derivation.
 // Otherwise each slot costs one, one after the other, in turn with all others of the Gate, there as one of the party from.
 //
+// That takes its time: the caller looks whether the slots are still the account's, and if not calls Keep, after Unlock
+// returned. Then no session is left of a slot that was taken away at any time.
+//
 // Errors: ErrWrongPassword; ErrClosed; slot.ErrBusy; slot.ErrParams when no slot opens and one asks for more than is granted;
 // ctx's.
 func (k *Keyring) Unlock(ctx context.Context, from string, account uint64, slots []*slot.Slot, password []byte, lifetime time.Duration) (*Session, error) {
@@ -129,8 +134,9 @@ func (k *Keyring) unlockSlot(ctx context.Context, from string, account uint64, s
 }
 
 // Open starts a session with an identity that was unwrapped elsewhere. The Keyring takes the identity over: it is wiped
-// when the account is locked, or at once when the account is unlocked already with the same key. A different key replaces
-// the one before, which is wiped. lifetime is as for Unlock. Errors: ErrClosed, seal.ErrWiped.
+// when the account is locked, or at once when the account is unlocked already with the same key. A different key locks the
+// account first: no session goes on with a key that it has not opened. lifetime is as for Unlock. Errors: ErrClosed,
+// seal.ErrWiped.
 func (k *Keyring) Open(account uint64, identity seal.Identity, lifetime time.Duration) (*Session, error) {
 	return k.open(account, identity, nil, lifetime)
 }
@@ -147,24 +153,29 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 		return nil, ErrClosed
 	}
 	a, ok := k.accounts[id]
+	locked := false
 	switch {
-	case !ok:
-		a = &account{id: id, identity: identity, sessions: make(map[*Session]struct{})}
-		k.accounts[id] = a
-	case a.identity == identity:
+	case !ok || a.identity == identity:
 	case a.identity.Recipient().String() == identity.Recipient().String():
 		identity.Wipe()
 	default:
-		a.identity.Wipe()
-		a.identity = identity
-		clear(a.logins)
-		a.logins = nil
+		k.remove(a)
+		ok, locked = false, true
 	}
+	if !ok {
+		a = &account{id: id, identity: identity, sessions: make(map[*Session]struct{})}
+		k.accounts[id] = a
+	}
+	record := ""
 	if known != nil {
 		a.remember(*known)
+		record = known.record
 	}
-	s := k.start(a, lifetime)
+	s := k.start(a, record, lifetime)
 	k.mu.Unlock()
+	if locked {
+		k.call(&k.onLock, id)
+	}
 	if !ok {
 		k.call(&k.onUnlock, id)
 	}
@@ -179,15 +190,19 @@ func (k *Keyring) resume(account uint64, logins []login, lifetime time.Duration)
 		return nil, ErrClosed
 	}
 	a, ok := k.accounts[account]
-	if !ok || !a.knows(logins) {
+	if !ok {
 		return nil, nil
 	}
-	return k.start(a, lifetime), nil
+	known := a.known(logins)
+	if known == nil {
+		return nil, nil
+	}
+	return k.start(a, known.record, lifetime), nil
 }
 
 // start adds a session to a. The caller holds k.mu.
-func (k *Keyring) start(a *account, lifetime time.Duration) *Session {
-	s := &Session{ring: k, account: a, done: make(chan struct{})}
+func (k *Keyring) start(a *account, record string, lifetime time.Duration) *Session {
+	s := &Session{ring: k, account: a, record: record, done: make(chan struct{})}
 	if lifetime > 0 {
 		s.life = time.AfterFunc(lifetime, func() { s.Close() })
 	}

@@ -129,7 +129,6 @@ func (s *Server) newKeys(ctx context.Context, account uint32, kind seal.Kind, pa
 }
 
 func (s *Server) wrap(ctx context.Context, id seal.Identity, account uint32, password []byte, number uint32) (*raftpb.Slot, error) {
-	defer s.Derived()
 	normal := passwords.Normal(password)
 	defer clear(normal)
 	binding := slot.Binding{Account: uint64(account), Slot: uint64(number), Kind: slot.Password}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/peercred"
 	"mailraft/fs/keyring"
@@ -50,8 +51,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	control := access.New(store, ring, log)
+	t.Cleanup(func() { control.Close() })
 	server := grpc.NewServer()
-	NewServer(Node{Store: store, Keyring: ring, Gate: gate, Derived: func() {}, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
+	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -161,7 +164,11 @@ func TestAPasswordChangeKeepsTheKey(t *testing.T) {
 	}
 	w.wantCode(t, "wrong old password", set("wrong", "new", false), codes.Unauthenticated)
 	w.wantCode(t, "no new password", set("old", "", false), codes.InvalidArgument)
+	w.wantCode(t, "unlock", w.unlock(t, "a@example.org", "old"), codes.OK)
 	w.wantCode(t, "change", set("old", "caf\u00e9", false), codes.OK)
+	if _, ok := w.ring.Identity(uint64(before.Number)); ok {
+		t.Error("what the old password unlocked is still unlocked")
+	}
 	w.wantCode(t, "old password", w.unlock(t, "a@example.org", "old"), codes.Unauthenticated)
 	w.wantCode(t, "new password, other bytes", w.unlock(t, "a@example.org", "cafe\u0301"), codes.OK)
 	after, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
-	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
@@ -19,7 +19,7 @@ import (
 // errChanged: two changed the same password at once.
 var errChanged = status.Error(codes.Aborted, "the account's passwords were changed meanwhile; try again")
 
-// SetPassword implements adminpb.AdminServer.
+// SetPassword implements adminpb.AdminServer. It ends the sessions that the old password opened.
 func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordRequest) (*adminpb.Empty, error) {
 	defer clear(req.Old)
 	defer clear(req.New)
@@ -35,6 +35,7 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 	} else {
 		err = s.rewrap(ctx, a, req.Old, req.New)
 	}
+	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -68,11 +69,10 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 
 // unwrap opens the private key, and says which of the slots did.
 func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte) (seal.Identity, int, error) {
-	slots, err := nodeapi.Slots(a)
+	slots, err := access.Slots(a)
 	if err != nil {
 		return seal.Identity{}, 0, err
 	}
-	defer s.Derived()
 	normal := passwords.Normal(password)
 	defer clear(normal)
 	for i, sl := range slots {
@@ -106,15 +106,11 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 	if err != nil {
 		return err
 	}
-	err = s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+	return s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
 		if now.Version != a.Version {
 			return errChanged
 		}
 		now.Recipient, now.Slots = recipient, slots
 		return nil
 	})
-	if err == nil {
-		s.Keyring.Lock(uint64(a.Number)) // ends the sessions that have the old key
-	}
-	return err
 }

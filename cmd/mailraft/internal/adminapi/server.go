@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
@@ -17,8 +18,8 @@ import (
 type Node struct {
 	Store   *raftstore.Store
 	Keyring *keyring.Keyring
+	Access  *access.Control
 	Gate    *slot.Gate // where derivations take turns
-	Derived func()     // called after each of them
 	// Status adds what only the daemon knows: names, sockets, proxies.
 	Status func(*adminpb.StatusReply)
 	Logger *slog.Logger
@@ -37,13 +38,7 @@ func NewServer(n Node) *Server { return &Server{Node: n} }
 func (s *Server) Register(r grpc.ServiceRegistrar) { adminpb.RegisterAdminServer(r, s) }
 
 // find finds an account by its address.
-func (s *Server) find(address string) (*raftpb.Account, error) {
-	local, domain, err := raftstore.SplitAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	return s.Store.Directory().FindAccount(local, domain)
-}
+func (s *Server) find(address string) (*raftpb.Account, error) { return s.Access.Find(address) }
 
 // current waits until what was changed before the call shows here.
 func (s *Server) current(ctx context.Context) error { return s.Store.Directory().ReadIndex(ctx) }

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
-	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/passwords"
 )
 
@@ -22,18 +21,10 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	if req.Seconds <= 0 || req.Seconds > int64(maxUnlock/time.Second) {
 		return nil, status.Errorf(codes.InvalidArgument, "an account can be unlocked for 1 second to %v", maxUnlock)
 	}
-	a, err := s.find(req.Address)
-	if err != nil {
-		return nil, refusal(err)
-	}
-	slots, err := nodeapi.Slots(a)
-	if err != nil {
-		return nil, refusal(err)
-	}
-	defer s.Derived()
 	normal := passwords.Normal(req.Password)
 	defer clear(normal)
-	if _, err := s.Keyring.Unlock(ctx, "", uint64(a.Number), slots, normal, d); err != nil {
+	a, _, err := s.Access.Unlock(ctx, "", req.Address, normal, d)
+	if err != nil {
 		return nil, refusal(err)
 	}
 	s.Logger.Info("account unlocked", "account", addressOf(a), "for", d)

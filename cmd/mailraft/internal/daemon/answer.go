@@ -26,7 +26,7 @@ func (d *Daemon) answerProxies(context.Context) error {
 		return err
 	}
 	if d.node, err = nodeapi.NewServer(nodeapi.Node{
-		Store: d.store, Keyring: d.keyring, Gate: d.gate, Derived: d.sweeper.derived, Logger: d.log,
+		Store: d.store, Access: d.access, Gate: d.gate, Logger: d.log,
 	}); err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (d *Daemon) answerAdmin(context.Context) error {
 		return err
 	}
 	d.serveRPC(admin, adminapi.NewServer(adminapi.Node{
-		Store: d.store, Keyring: d.keyring, Gate: d.gate, Derived: d.sweeper.derived, Status: d.fillStatus, Logger: d.log,
+		Store: d.store, Keyring: d.keyring, Access: d.access, Gate: d.gate, Status: d.fillStatus, Logger: d.log,
 	}).Register)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/config"
 	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/nodeapi"
@@ -35,6 +36,7 @@ type Daemon struct {
 	store    *raftstore.Store
 	gate     *slot.Gate
 	keyring  *keyring.Keyring
+	access   *access.Control
 	sweeper  *sweeper
 	mount    *fs.FS
 	mountDir *os.File // to hand over
@@ -177,20 +179,12 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.gate = slot.NewGate(turns)
 	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
 	d.atEnd("keyring", d.keyring.Close)
-	d.atEnd("subscription", d.lockRemoved())
+	d.access = access.New(d.store, d.keyring, d.log)
+	d.atEnd("access control", d.access.Close)
 	d.sweeper = newSweeper()
+	d.gate.OnLeave(d.sweeper.derived)
 	d.atEnd("sweeper", d.sweeper.stop)
 	return nil
-}
-
-// lockRemoved locks accounts when they are removed, by whatever node.
-func (d *Daemon) lockRemoved() (stop func() error) {
-	cancel := d.store.Directory().Subscribe(func(ev raftstore.DirectoryEvent) {
-		if ev.Removed && ev.Account != 0 {
-			go d.keyring.Lock(uint64(ev.Account)) // calls back into the mount: not from the goroutine that applies
-		}
-	})
-	return func() error { cancel(); return nil }
 }
 
 func (d *Daemon) openCertificate(context.Context) error { return d.loadCertificate() }

@@ -23,7 +23,7 @@ func newSweeper() *sweeper {
 	return s
 }
 
-// derived is called after each check of a password.
+// derived is called after each derivation.
 func (s *sweeper) derived() { s.timer.Reset(sweepAfter) }
 
 func (s *sweeper) stop() error { s.timer.Stop(); return nil }

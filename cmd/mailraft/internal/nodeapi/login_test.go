@@ -1,13 +1,203 @@
 package nodeapi
 
 import (
+	"context"
 	"errors"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
+	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/proxy"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
 )
+
+// update changes an account's record, as another node might.
+func (w *world) update(t *testing.T, a *raftpb.Account, change func(*raftpb.Account)) {
+	t.Helper()
+	err := w.store.Directory().UpdateAccount(within(t), tree.Account(a.Number), func(now *raftpb.Account) error {
+		change(now)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reset gives an account a new key pair, under a new password.
+func (w *world) reset(t *testing.T, a *raftpb.Account, password string) {
+	t.Helper()
+	recipient, slots, err := keys(a.Number, 2, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(t, a, func(now *raftpb.Account) { now.Recipient, now.Slots = recipient, slots })
+}
+
+func (w *world) remove(t *testing.T, a *raftpb.Account) {
+	t.Helper()
+	if err := w.store.Directory().RemoveAccount(within(t), a.LocalPart, a.Domain); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rewrap puts an account's key under another password.
+func (w *world) rewrap(t *testing.T, a *raftpb.Account, old, new string) {
+	t.Helper()
+	was, err := slot.Unmarshal(a.Slots[0].Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := slot.Unwrap(was, uint64(a.Number), []byte(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := slot.Wrap(id, []byte(new), cheap, slot.Binding{Account: uint64(a.Number), Slot: 2, Kind: slot.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(t, a, func(now *raftpb.Account) {
+		now.Slots = []*raftpb.Slot{{Id: 2, Kind: "password", Record: s.Marshal()}}
+	})
+}
+
+// TestALoginUnderWay changes the account after the login has read its record and derived its key, and before it has a session.
+func TestALoginUnderWay(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*testing.T, *world, *raftpb.Account)
+		want   error
+	}{
+		"reset":    {func(t *testing.T, w *world, a *raftpb.Account) { w.reset(t, a, "other") }, proxy.ErrAuthentication},
+		"password": {func(t *testing.T, w *world, a *raftpb.Account) { w.rewrap(t, a, "secret", "other") }, proxy.ErrAuthentication},
+		"removal":  {func(t *testing.T, w *world, a *raftpb.Account) { w.remove(t, a) }, proxy.ErrAuthentication},
+		"another of that name": {func(t *testing.T, w *world, a *raftpb.Account) {
+			w.remove(t, a)
+			w.accountWith(t, "alice", "other", 0)
+		}, proxy.ErrAuthentication},
+		"the same password, another key": {func(t *testing.T, w *world, a *raftpb.Account) { w.reset(t, a, "secret") }, nil},
+		"quota": {func(t *testing.T, w *world, a *raftpb.Account) {
+			w.update(t, a, func(a *raftpb.Account) { a.QuotaFiles = 9 })
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.account(t, "alice", 0)
+			var once sync.Once
+			w.left = func() {
+				once.Do(func() {
+					c.change(t, w, a)
+					w.access.Enforce(a.Number) // while there is nothing to end yet
+				})
+			}
+			s, err := w.client.Login(within(t), credentials("alice@example.org", "secret"))
+			if !errors.Is(err, c.want) {
+				t.Fatalf("%v, want %v", err, c.want)
+			}
+			id, unlocked := w.ring.Identity(uint64(a.Number))
+			if unlocked != (c.want == nil) {
+				t.Errorf("unlocked: %v", unlocked)
+			}
+			if err != nil {
+				return
+			}
+			now, err := w.store.Directory().FindAccount("alice", "example.org")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id.Recipient().String() != now.Recipient {
+				t.Error("unlocked with a key that is not the account's")
+			}
+			s.Close()
+		})
+	}
+}
+
+// TestASessionEndsWithItsPassword changes the account, as another node might, while it has a session and one in its grace.
+func TestASessionEndsWithItsPassword(t *testing.T) {
+	for name, change := range map[string]func(*testing.T, *world, *raftpb.Account){
+		"reset":    func(t *testing.T, w *world, a *raftpb.Account) { w.reset(t, a, "other") },
+		"password": func(t *testing.T, w *world, a *raftpb.Account) { w.rewrap(t, a, "secret", "other") },
+		"removal":  func(t *testing.T, w *world, a *raftpb.Account) { w.remove(t, a) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.account(t, "alice", 0)
+			s, err := w.client.Login(within(t), credentials("alice@example.org", "secret"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			w.update(t, a, func(a *raftpb.Account) { a.QuotaFiles = 9 })
+			w.access.Enforce(a.Number)
+			select {
+			case <-s.Done():
+				t.Fatal("a quota ended the session")
+			default:
+			}
+			locked := w.locks()
+			change(t, w, a)
+			select {
+			case <-locked:
+			case <-within(t).Done():
+				t.Fatal("still unlocked")
+			}
+			<-s.Done()
+			if name == "removal" {
+				return
+			}
+			again, err := w.client.Login(within(t), credentials("alice@example.org", "other"))
+			if err != nil {
+				t.Fatal("the new password:", err)
+			}
+			again.Close()
+		})
+	}
+}
+
+// TestAnUnknownUserIsAsAWrongPassword compares the work and the answer, to the letter.
+func TestAnUnknownUserIsAsAWrongPassword(t *testing.T) {
+	w := newWorld(t)
+	w.account(t, "alice", 0)
+	bare := w.account(t, "bare", 0)
+	w.update(t, bare, func(a *raftpb.Account) { a.Slots = nil })
+	var derivations atomic.Int64
+	w.left = func() { derivations.Add(1) }
+	refused := func(user, password string) string {
+		stream, err := w.client.node.Login(within(t), &nodepb.LoginRequest{Username: user, Password: []byte(password), Remote: "192.0.2.1:9"})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err == nil {
+			t.Fatalf("%s logs in with %q", user, password)
+		}
+		if n := derivations.Swap(0); n != 1 {
+			t.Errorf("%s with %q: %d derivations", user, password, n)
+		}
+		return status.Convert(err).String()
+	}
+	wrong := refused("alice@example.org", "wrong")
+	for _, user := range []string{"bob@example.org", "alice@nowhere.example", "alice", "", "@", "bare@example.org"} {
+		if got := refused(user, "secret"); got != wrong {
+			t.Errorf("%s: %q, a wrong password is %q", user, got, wrong)
+		}
+	}
+	// An account that is unlocked does not show it to those who do not know its password.
+	s, err := w.client.Login(within(t), credentials("alice@example.org", "secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	derivations.Store(0)
+	if got := refused("alice@example.org", "wrong"); got != wrong {
+		t.Errorf("unlocked: %q, locked: %q", got, wrong)
+	}
+}
 
 func TestParty(t *testing.T) {
 	for _, c := range []struct{ remote, user, want string }{
@@ -71,5 +261,22 @@ func TestOneHostDoesNotHoldTheLine(t *testing.T) {
 	}
 	if in != 1 {
 		t.Errorf("%d of one login from elsewhere", in)
+	}
+}
+
+// TestNoPasswordOpensAnotherKey has a key in the slots that is not the directory's.
+func TestNoPasswordOpensAnotherKey(t *testing.T) {
+	w := newWorld(t)
+	a := w.account(t, "alice", 0)
+	recipient, _, err := keys(a.Number, 2, "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(t, a, func(a *raftpb.Account) { a.Recipient = recipient })
+	if _, _, err := w.access.Unlock(context.Background(), "", "alice@example.org", []byte("secret"), 0); err == nil || errors.Is(err, keyring.ErrWrongPassword) {
+		t.Error(err)
+	}
+	if w.unlocked(a) {
+		t.Error("unlocked")
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/peercred"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
@@ -23,9 +24,11 @@ type world struct {
 	store  *raftstore.Store
 	ring   *keyring.Keyring
 	gate   *slot.Gate
+	access *access.Control
 	server *grpc.Server
 	client *Client
 	socket string
+	left   func() // called after each turn at the gate
 }
 
 const root = "/mnt/mail"
@@ -37,16 +40,19 @@ func newWorld(t *testing.T, users ...uint32) *world {
 		users = []uint32{uint32(os.Getuid())}
 	}
 	log := slog.New(slog.DiscardHandler)
-	w := &world{socket: filepath.Join(t.TempDir(), "node.sock")}
+	w := &world{socket: filepath.Join(t.TempDir(), "node.sock"), left: func() {}}
 	var err error
 	if w.store, err = raftstore.Open(within(t), raftstore.Config{Dir: filepath.Join(t.TempDir(), "store"), NodeID: "n1", Shards: 2, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
 	w.gate = slot.NewGate(2)
+	w.gate.OnLeave(func() { w.left() })
 	w.ring = keyring.New(keyring.Config{Gate: w.gate})
 	t.Cleanup(func() { w.ring.Close() })
-	service, err := NewServer(Node{Store: w.store, Keyring: w.ring, Gate: w.gate, Derived: func() {}, Logger: log})
+	w.access = access.New(w.store, w.ring, log)
+	t.Cleanup(func() { w.access.Close() })
+	service, err := NewServer(Node{Store: w.store, Access: w.access, Gate: w.gate, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,20 +104,23 @@ func (w *world) accountWith(t *testing.T, local, password string, quotaFiles uin
 	}
 	made, err := d.AddAccounts(within(t), []raftstore.NewAccount{{
 		LocalPart: local, Domain: "example.org", QuotaFiles: quotaFiles,
-		Keys: func(number uint32) (string, []*raftpb.Slot, error) {
-			id, err := seal.GenerateIdentity(seal.X25519)
-			if err != nil {
-				return "", nil, err
-			}
-			s, err := slot.Wrap(id, []byte(password), cheap, slot.Binding{Account: uint64(number), Slot: 1, Kind: slot.Password})
-			if err != nil {
-				return "", nil, err
-			}
-			return id.Recipient().String(), []*raftpb.Slot{{Id: 1, Kind: "password", Record: s.Marshal()}}, nil
-		},
+		Keys: func(number uint32) (string, []*raftpb.Slot, error) { return keys(number, 1, password) },
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return made[0]
+}
+
+// keys makes a key pair for an account, in one slot.
+func keys(account, number uint32, password string) (string, []*raftpb.Slot, error) {
+	id, err := seal.GenerateIdentity(seal.X25519)
+	if err != nil {
+		return "", nil, err
+	}
+	s, err := slot.Wrap(id, []byte(password), cheap, slot.Binding{Account: uint64(account), Slot: uint64(number), Kind: slot.Password})
+	if err != nil {
+		return "", nil, err
+	}
+	return id.Recipient().String(), []*raftpb.Slot{{Id: number, Kind: "password", Record: s.Marshal()}}, nil
 }

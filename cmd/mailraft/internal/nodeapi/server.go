@@ -3,7 +3,6 @@ package nodeapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"path"
@@ -14,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
@@ -25,23 +25,21 @@ import (
 
 // Node is what the service works on.
 type Node struct {
-	Store   *raftstore.Store
-	Keyring *keyring.Keyring
-	Gate    *slot.Gate // where the keyring's derivations take turns
-	Derived func()     // called after each check of a password
-	Logger  *slog.Logger
+	Store  *raftstore.Store
+	Access *access.Control
+	Gate   *slot.Gate // where derivations take turns
+	Logger *slog.Logger
 }
 
 // Server answers the proxies.
 type Server struct {
 	nodepb.UnimplementedNodeServer
 
-	store   *raftstore.Store
-	keyring *keyring.Keyring
-	derived func()
-	decoy   *decoy
-	feed    *feed
-	log     *slog.Logger
+	store  *raftstore.Store
+	access *access.Control
+	decoy  *decoy
+	feed   *feed
+	log    *slog.Logger
 }
 
 // NewServer makes the service. Close ends it.
@@ -50,7 +48,7 @@ func NewServer(n Node) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{store: n.Store, keyring: n.Keyring, derived: n.Derived, decoy: d, feed: newFeed(n.Store), log: n.Logger}, nil
+	return &Server{store: n.Store, access: n.Access, decoy: d, feed: newFeed(n.Store), log: n.Logger}, nil
 }
 
 // Close ends all watches.
@@ -155,31 +153,13 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 
 // unlock opens a session. An unknown user costs as much time as a wrong password, and has the same answer.
 func (s *Server) unlock(ctx context.Context, from, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
-	defer s.derived()
-	a, err := s.find(username)
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, raftstore.ErrAddress) {
-		return nil, nil, s.decoy.try(ctx, from, password)
+	a, session, err := s.access.Unlock(ctx, from, username, password, 0)
+	for _, unknown := range []error{syscall.ENOENT, raftstore.ErrAddress, access.ErrNoSlots} {
+		if errors.Is(err, unknown) {
+			return nil, nil, s.decoy.try(ctx, from, password)
+		}
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	slots, err := Slots(a)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(slots) == 0 {
-		return nil, nil, s.decoy.try(ctx, from, password)
-	}
-	session, err := s.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	// Mail that comes in is sealed to the public key of the directory's record: it must be this key's.
-	if id, ok := s.keyring.Identity(uint64(a.Number)); ok && id.Recipient().String() != a.Recipient {
-		session.Close()
-		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
-	}
-	return a, session, nil
+	return a, session, err
 }
 
 // party is who waits for a derivation: the client's host, of IPv6 the network that one customer has. What comes from this machine
@@ -196,30 +176,9 @@ func party(remote, username string) string {
 	return addr.String()
 }
 
-func (s *Server) find(username string) (*raftpb.Account, error) {
-	local, domain, err := raftstore.SplitAddress(username)
-	if err != nil {
-		return nil, err
-	}
-	return s.store.Directory().FindAccount(local, domain)
-}
-
-// Slots reads the records of an account's key slots.
-func Slots(a *raftpb.Account) ([]*slot.Slot, error) {
-	slots := make([]*slot.Slot, 0, len(a.Slots))
-	for _, r := range a.Slots {
-		s, err := slot.Unmarshal(r.Record)
-		if err != nil {
-			return nil, err
-		}
-		slots = append(slots, s)
-	}
-	return slots, nil
-}
-
 // Watch implements nodepb.NodeServer.
 func (s *Server) Watch(req *nodepb.WatchRequest, stream grpc.ServerStreamingServer[nodepb.WatchReply]) error {
-	a, err := s.find(req.Account)
+	a, err := s.access.Find(req.Account)
 	if err != nil {
 		return status.Error(codes.NotFound, "no such account")
 	}

@@ -1,0 +1,196 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// ErrNoSlots: no password opens the account.
+var ErrNoSlots = errors.New("account has no key slots")
+
+// Control opens accounts of a store's directory in a keyring.
+type Control struct {
+	directory *raftstore.Directory
+	keyring   *keyring.Keyring
+	log       *slog.Logger
+
+	cancel func() // of the subscription
+	done   chan struct{}
+	stop   chan struct{}
+
+	mu      sync.Mutex // taken by the applying goroutine: never held for long
+	changed map[uint32]struct{}
+	news    chan struct{} // has an element while there is something in changed
+}
+
+// New begins to follow the directory, until Close.
+func New(store *raftstore.Store, ring *keyring.Keyring, log *slog.Logger) *Control {
+	c := &Control{
+		directory: store.Directory(), keyring: ring, log: log,
+		done: make(chan struct{}), stop: make(chan struct{}),
+		changed: map[uint32]struct{}{}, news: make(chan struct{}, 1),
+	}
+	c.cancel = c.directory.Subscribe(c.note)
+	go c.follow()
+	return c
+}
+
+// Close ends the following. The sessions are the keyring's to end.
+func (c *Control) Close() error {
+	c.cancel()
+	close(c.stop)
+	<-c.done
+	return nil
+}
+
+// note takes down which account a change is about. It is called on the applying goroutine.
+func (c *Control) note(ev raftstore.DirectoryEvent) {
+	if ev.Account == 0 || ev.Added {
+		return
+	}
+	c.mu.Lock()
+	c.changed[ev.Account] = struct{}{}
+	c.mu.Unlock()
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+}
+
+// follow enforces what changes. Locking an account calls back into the mount, so it is done here, and not where it is applied.
+func (c *Control) follow() {
+	defer close(c.done)
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-c.news:
+		}
+		c.mu.Lock()
+		changed := c.changed
+		c.changed = map[uint32]struct{}{}
+		c.mu.Unlock()
+		for n := range changed {
+			c.Enforce(n)
+		}
+	}
+}
+
+// Enforce ends the account's sessions that its record, as it is on this node, does not allow: those of slots that are gone, and
+// all of an account that is gone. follow does so after every change; it is called where that must have been done.
+func (c *Control) Enforce(number uint32) {
+	if _, unlocked := c.keyring.Identity(uint64(number)); !unlocked {
+		return
+	}
+	slots, err := c.slots(number)
+	if err != nil {
+		c.log.Error("an account is locked, for its key slots cannot be read", "account", number, "error", err)
+	}
+	c.keyring.Keep(uint64(number), slots)
+}
+
+// slots are the account's; none of one that is gone.
+func (c *Control) slots(number uint32) ([]*slot.Slot, error) {
+	a, err := c.directory.Account(tree.Account(number))
+	if errors.Is(err, syscall.ENOENT) || err == nil && a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Slots(a)
+}
+
+// Slots reads the records of an account's key slots.
+func Slots(a *raftpb.Account) ([]*slot.Slot, error) {
+	slots := make([]*slot.Slot, 0, len(a.Slots))
+	for _, r := range a.Slots {
+		s, err := slot.Unmarshal(r.Record)
+		if err != nil {
+			return nil, err
+		}
+		slots = append(slots, s)
+	}
+	return slots, nil
+}
+
+// Find finds an account by its address. Errors: ErrAddress, ErrNoSuchDomain and ErrNoSuchAccount of package raftstore.
+func (c *Control) Find(address string) (*raftpb.Account, error) {
+	local, domain, err := raftstore.SplitAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	return c.directory.FindAccount(local, domain)
+}
+
+// Unlock starts a session of the account at that address for who knows the password, waiting for its turn as one of the party
+// from. Errors: those of Find, ErrNoSlots, those of keyring.Unlock.
+//
+// A derivation takes its time, and longer when many wait. Whatever happens to the account meanwhile: the session that is returned
+// was opened by a slot that the account had at the end of it, or is over.
+func (c *Control) Unlock(ctx context.Context, from, address string, password []byte, lifetime time.Duration) (*raftpb.Account, *keyring.Session, error) {
+	a, err := c.Find(address)
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		slots, err := Slots(a)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(slots) == 0 {
+			return nil, nil, ErrNoSlots
+		}
+		session, err := c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime)
+		if err != nil {
+			return nil, nil, err
+		}
+		// A change that does not show here yet finds the session when it is enforced.
+		now, err := c.Find(address)
+		if err == nil && now.Number == a.Number && now.Version == a.Version {
+			return c.checked(a, session)
+		}
+		c.Enforce(a.Number)
+		if err == nil && now.Number == a.Number && !ended(session) { // something else of the record changed
+			return c.checked(now, session)
+		}
+		session.Close()
+		switch {
+		case errors.Is(err, syscall.ENOENT):
+			return nil, nil, keyring.ErrWrongPassword
+		case err != nil:
+			return nil, nil, err
+		}
+		a = now
+	}
+}
+
+// checked refuses a key that is not the record's: mail that comes in is sealed to the public key there.
+func (c *Control) checked(a *raftpb.Account, session *keyring.Session) (*raftpb.Account, *keyring.Session, error) {
+	id, ok := c.keyring.Identity(uint64(a.Number))
+	if ok && !ended(session) && id.Recipient().String() != a.Recipient {
+		session.Close()
+		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
+	}
+	return a, session, nil
+}
+
+func ended(s *keyring.Session) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
+}
