@@ -158,6 +158,11 @@ func (v *invalidator) attributes(i tree.Ino) {
 	v.queue(i.Account()).add(func(v *invalidator) { v.attrNotify(i) })
 }
 
+// entry has the kernel forget a name.
+func (v *invalidator) entry(dir tree.Ino, name string) {
+	v.queue(dir.Account()).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(dir), name) })
+}
+
 func (v *invalidator) attrNotify(i tree.Ino) { v.kernel.InodeNotify(uint64(i), -1, 0) }
 
 // notifyAll is called with no lock held. Most answers are ENOENT: the kernel never asked for what changed.
@@ -172,7 +177,7 @@ func (v *invalidator) notifyAll(changes []tree.Change) {
 			v.attrNotify(c.Parent)
 			v.attrNotify(c.Ino)
 			if c.Dir {
-				v.mount.dropStaged(c.Ino)
+				v.mount.directoryRemoved(c.Ino)
 			}
 		case tree.ContentChanged:
 			v.mount.contentChanged(c.Ino)
@@ -180,14 +185,15 @@ func (v *invalidator) notifyAll(changes []tree.Change) {
 		case tree.AttrChanged:
 			v.attrNotify(c.Ino)
 		case tree.AccountRemoved:
+			v.mount.dropStaged(func(dir tree.Ino, _ *file) bool { return dir.Account() == c.Ino.Account() })
 			v.kernel.InodeNotify(uint64(c.Ino), 0, 0)
 		}
 	}
 }
 
-// dropStaged gives up what was staged in a tmp/ that another session has removed, or moved: a name that was moved is there again
+// directoryRemoved gives up what was staged in a tmp/ that another session has removed, or moved: a name that was moved is there again
 // under its parent.
-func (m *mount) dropStaged(dir tree.Ino) {
+func (m *mount) directoryRemoved(dir tree.Ino) {
 	if !m.staged.used(dir) {
 		return
 	}
@@ -196,9 +202,7 @@ func (m *mount) dropStaged(dir tree.Ino) {
 			return
 		}
 	}
-	for _, f := range m.staged.dropAll(dir) {
-		m.put(f)
-	}
+	m.dropStaged(func(d tree.Ino, _ *file) bool { return d == dir })
 }
 
 // contentChanged has an open file show what another session wrote, unless it was written to here as well: then the last to commit

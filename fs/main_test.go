@@ -289,6 +289,12 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		return "", err
 	case "count": // what the mounts have in memory
 		return fmt.Sprint(p.count(name)), nil
+	case "sweep": // as after so many hours
+		hours, err := strconv.Atoi(name)
+		for _, m := range p.mounts {
+			m.sweep(time.Now().Add(time.Duration(hours) * time.Hour))
+		}
+		return "", err
 	case "orphans": // contents in pieces that nobody names, in all shards
 		return p.orphans(ctx)
 	}

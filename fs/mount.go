@@ -111,10 +111,13 @@ func Mount(cfg Config) (*FS, error) {
 	cancelTree := cfg.Store.Subscribe(m.inval.applied)
 	cancelDirectory := cfg.Store.Directory().Subscribe(m.inval.listed)
 	cfg.Keys.OnLock(m.lock)
+	stop := make(chan struct{})
+	m.background.Go(func() { m.sweepStaged(stop) })
 	go func() {
 		defer close(fs.ended)
 		server.Serve()
 		m.serving.Store(false)
+		close(stop)
 		cancelTree()
 		cancelDirectory()
 		m.inval.stop()

@@ -138,17 +138,37 @@ func (s *staged) used(dir tree.Ino) bool {
 	return len(s.dirs[dir]) > 0
 }
 
-// dropAll takes all names out of a directory that was removed elsewhere, and answers the files, whose uses it gives to the caller.
-func (s *staged) dropAll(dir tree.Ino) []*file {
+// takenName is a staged name that was taken away, and its file.
+type takenName struct {
+	dir  tree.Ino
+	name string
+	file *file
+}
+
+// take takes away the names that which picks, and answers them with their files, whose uses it gives to the caller. which is called
+// with mu.
+func (s *staged) take(which func(dir tree.Ino, f *file) bool) []takenName {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []*file
-	for _, f := range s.dirs[dir] {
-		f.named(-1)
-		list = append(list, f)
+	var list []takenName
+	for dir, names := range s.dirs {
+		for name, f := range names {
+			if which(dir, f) {
+				f.named(-1)
+				s.delete(dir, name)
+				list = append(list, takenName{dir, name, f})
+			}
+		}
 	}
-	delete(s.dirs, dir)
 	return list
+}
+
+// dropStaged gives up the staged names that which picks.
+func (m *mount) dropStaged(which func(dir tree.Ino, f *file) bool) {
+	for _, n := range m.staged.take(which) {
+		m.inval.entry(n.dir, n.name)
+		m.put(n.file)
+	}
 }
 
 // named counts the file's staged names.

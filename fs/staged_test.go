@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // noise is a text that does not compress.
@@ -57,5 +58,57 @@ func TestSealedFilesAreWithinTheBudget(t *testing.T) {
 		if i%3 < 2 {
 			wantText(t, fmt.Sprint(home, "/new/", i), noise(byte(i), size))
 		}
+	}
+}
+
+// What nobody has open or changes goes after 36 hours, as from any maildir.
+func TestAbandonedFilesAreSwept(t *testing.T) {
+	s := startServer(t, 1)
+	home := s.home("alice")
+	write(t, home+"/tmp/left", "left")
+	write(t, home+"/tmp/linked", "linked")
+	must(t, os.Link(home+"/tmp/linked", home+"/new/linked"))
+	must(t, os.Symlink("nowhere", home+"/tmp/symlink"))
+	open, err := os.Create(home + "/tmp/open")
+	must(t, err)
+	defer open.Close()
+	// A date that a program gives a message says nothing about when it did.
+	long := time.Now().Add(-1000 * time.Hour)
+	write(t, home+"/tmp/dated", "dated")
+	must(t, os.Chtimes(home+"/tmp/dated", long, long))
+
+	s.do("sweep 35")
+	if got := names(t, home+"/tmp"); got != "dated left linked open symlink" {
+		t.Errorf("after 35 hours there are %q", got)
+	}
+	s.do("sweep 37")
+	if got := names(t, home+"/tmp"); got != "open" {
+		t.Errorf("after 37 hours there are %q", got)
+	}
+	eventually(t, "the kernel knows", func() bool { return !exists(home+"/tmp/left") && !exists(home+"/tmp/linked") })
+	must(t, os.Link(home+"/tmp/open", home+"/new/open"))
+	if got := names(t, home+"/new"); got != "linked open" {
+		t.Errorf("delivered are %q", got)
+	}
+}
+
+func TestRemovedAccountsLeaveNothingStaged(t *testing.T) {
+	s := startServer(t, 2)
+	s.do("add carol")
+	for mount := range s.mounts {
+		home := s.homeOn(mount, "carol")
+		for _, dir := range []string{"/.F", "/.F/cur", "/.F/new", "/.F/tmp"} {
+			if mount == 0 {
+				must(t, os.Mkdir(home+dir, 0o700))
+			}
+		}
+		write(t, home+"/tmp/x", "x")
+		write(t, home+"/.F/tmp/x", "x")
+	}
+	write(t, s.home("alice")+"/tmp/x", "x")
+	s.do("remove carol")
+	eventually(t, "only the other account's is left", func() bool { return s.count("files") == 1 })
+	if got := names(t, s.home("alice")+"/tmp"); got != "x" {
+		t.Errorf("the other account has %q", got)
 	}
 }
