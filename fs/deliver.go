@@ -120,7 +120,7 @@ func (m *mount) settle(f *file) {
 	f.mu.Lock()
 	idle := f.handles == 0 && !f.dirty
 	f.mu.Unlock()
-	if idle && (f.pin != nil || f.sealed != nil && !f.sealed.pieces) {
+	if idle && f.isSealed() {
 		f.closeBuffer()
 		f.closeReader()
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -204,6 +205,8 @@ type serverProcess struct {
 	area     *staging.Area
 	budget   *staging.Budget
 	mounts   []*mount
+	held     *file
+	locking  sync.WaitGroup
 	sessions map[string]*keyring.Session
 	log      *slog.Logger
 }
@@ -289,6 +292,14 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		return "", err
 	case "count": // what the mounts have in memory
 		return fmt.Sprint(p.count(name)), nil
+	case "forget": // a FORGET that comes late, of an inode that the kernel has looked up again
+		i, err := strconv.ParseUint(name, 10, 64)
+		for _, m := range p.mounts {
+			m.Forget(i, 1)
+		}
+		return "", err
+	case "hold", "locking", "release": // an inode's content, as a commit does; to lock an account that waits for it; the end of both
+		return "", p.hold(cmd[0], name)
 	case "sweep": // as after so many hours
 		hours, err := strconv.Atoi(name)
 		for _, m := range p.mounts {
@@ -301,6 +312,27 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 	return "", fmt.Errorf("command %q", cmd)
 }
 
+// hold has a request keep a file's content to itself while an account is locked.
+func (p *serverProcess) hold(what, name string) error {
+	m := p.mounts[0]
+	switch what {
+	case "hold":
+		i, err := strconv.ParseUint(name, 10, 64)
+		if err != nil {
+			return err
+		}
+		p.held = m.files.get(tree.Ino(i))
+		p.held.io.Lock()
+	case "locking":
+		p.locking.Go(func() { p.sessions[name].Close() })
+	case "release":
+		p.held.io.Unlock()
+		m.put(p.held)
+		p.locking.Wait()
+	}
+	return nil
+}
+
 // count counts what the mounts have in memory.
 func (p *serverProcess) count(what string) (n int64) {
 	if what == "reserved" {
@@ -310,6 +342,20 @@ func (p *serverProcess) count(what string) (n int64) {
 		switch what {
 		case "files":
 			n += m.files.count.Load()
+		case "pages":
+			m.cached.mu.Lock()
+			for _, set := range m.cached.accounts {
+				n += int64(len(set))
+			}
+			m.cached.mu.Unlock()
+		case "plain": // files with plaintext
+			m.files.each(func(f *file) {
+				f.io.Lock()
+				defer f.io.Unlock()
+				if f.buf != nil {
+					n++
+				}
+			}, m.put)
 		case "sealed": // octets of sealed contents that are not committed
 			m.files.each(func(f *file) {
 				f.io.Lock()

@@ -144,7 +144,7 @@ func newMount(cfg Config) *mount {
 	}
 	m.staged = newStaged(m.files)
 	m.indexes = newIndexes(m.gate)
-	m.cached.accounts = map[tree.Account]map[tree.Ino]struct{}{}
+	m.cached.accounts = map[tree.Account]map[tree.Ino]uint64{}
 	m.removed.m = map[tree.Ino]*countedDir{}
 	m.tmps.m = map[tree.Ino]*tree.Inode{}
 	m.inval = newInvalidator(m, m.proposer.Session())

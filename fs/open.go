@@ -79,7 +79,7 @@ func (m *mount) mayRead(f *file) bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.committed && (f.buf != nil || f.sealed == nil)
+	return !f.committed && (f.dirty || f.sealed == nil)
 }
 
 // openHandle makes a handle of a file, whose use it takes over. Pages are cached by the kernel only for those who may read them, so

@@ -55,6 +55,12 @@ func (f *file) isDirty() bool {
 	return f.dirty
 }
 
+// isSealed tells whether the content, if it is clean, can be read without the buffer: the pieces of one that is not committed cannot.
+// Called with io.
+func (f *file) isSealed() bool {
+	return f.pin != nil || f.sealed != nil && !f.sealed.pieces
+}
+
 // touched notes a change of the content: its size, and the time. Called with io.
 func (f *file) touched(now int64) {
 	size := uint64(f.buf.Size())
