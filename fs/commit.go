@@ -49,6 +49,10 @@ func (m *mount) seal(f *file) error {
 	f.closeReader()
 	f.sealed = c
 	f.clean()
+	if f.direct { // a kernel may leave the pages that it wrote past: 6.1 does
+		f.direct = false
+		m.inval.pages(f.ino)
+	}
 	return nil
 }
 

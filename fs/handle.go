@@ -7,12 +7,15 @@ type handle struct {
 	file *openFile
 	dir  *openDir
 	text []byte // a virtual file's, generated at open
+
+	index indexFile // which one, with text
 }
 
 // openFile is a file as one open(2) has it.
 type openFile struct {
 	*file
-	write bool
+	write  bool
+	direct bool // past the kernel's pages
 }
 
 // handles numbers the open handles.

@@ -143,20 +143,28 @@ func (m *mount) openIndex(i tree.Ino, flags uint32, out *fuse.OpenOut) fuse.Stat
 	if writes(flags) {
 		return fuse.EPERM
 	}
-	text, err := m.indexText(i)
+	file, err := m.indexes.find(i)
 	if err != nil {
 		return m.status("open index", uint64(i), err)
 	}
-	out.Fh = m.handles.add(&handle{text: text})
+	text, err := m.indexText(file)
+	if err != nil {
+		return m.status("open index", uint64(i), err)
+	}
+	out.Fh = m.handles.add(&handle{text: text, index: file})
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
 }
 
-func (m *mount) indexText(i tree.Ino) ([]byte, error) {
-	file, err := m.indexes.find(i)
-	if err != nil {
-		return nil, err
+// closeIndex has the kernel forget the name of a folder's changes since a MODSEQ, which will hardly be asked for again: it would keep
+// it, and with it an inode here, until it is short of memory.
+func (m *mount) closeIndex(file indexFile) {
+	if file.since > 0 {
+		m.inval.entry(file.folder, indexName+"@"+strconv.FormatUint(uint64(file.since), 10))
 	}
+}
+
+func (m *mount) indexText(file indexFile) ([]byte, error) {
 	a, err := m.gate.of(file.folder)
 	if err != nil {
 		return nil, err

@@ -163,9 +163,11 @@ func (v *invalidator) entry(dir tree.Ino, name string) {
 	v.queue(dir.Account()).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(dir), name) })
 }
 
-// pages has the kernel drop an inode's pages.
+// pages has the kernel drop an inode's pages, if it may have any.
 func (v *invalidator) pages(i tree.Ino) {
-	v.queue(i.Account()).add(func(v *invalidator) { v.mount.dropPages(i) })
+	if v.mount.cached.get(i) != 0 {
+		v.queue(i.Account()).add(func(v *invalidator) { v.mount.dropPages(i) })
+	}
 }
 
 func (v *invalidator) attrNotify(i tree.Ino) { v.kernel.InodeNotify(uint64(i), -1, 0) }

@@ -148,7 +148,5 @@ func (m *mount) Forget(node, lookups uint64) {
 		m.indexes.forget(i, lookups)
 		return
 	}
-	if m.cached.get(i) != 0 {
-		m.inval.pages(i)
-	}
+	m.inval.pages(i)
 }

@@ -342,6 +342,10 @@ func (p *serverProcess) count(what string) (n int64) {
 		switch what {
 		case "files":
 			n += m.files.count.Load()
+		case "indexes":
+			m.indexes.mu.Lock()
+			n += int64(len(m.indexes.byIno))
+			m.indexes.mu.Unlock()
 		case "pages":
 			m.cached.mu.Lock()
 			for _, set := range m.cached.accounts {

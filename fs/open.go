@@ -88,14 +88,14 @@ func (m *mount) openHandle(f *file, flags uint32, out *fuse.OpenOut) {
 	f.mu.Lock()
 	f.handles++
 	f.mu.Unlock()
-	out.Fh = m.handles.add(&handle{file: &openFile{f, writes(flags)}})
-	if !reads(flags) {
-		out.OpenFlags = fuse.FOPEN_DIRECT_IO
-		return
+	direct := !reads(flags)
+	if !direct {
+		// Noted before the lock is looked at: whoever locks the account after that finds it in the table.
+		m.cached.add(f.ino)
+		direct = m.gate.locked(f.acct)
 	}
-	// Noted before the lock is looked at: whoever locks the account after that finds it in the table.
-	m.cached.add(f.ino)
-	if m.gate.locked(f.acct) {
+	out.Fh = m.handles.add(&handle{file: &openFile{f, writes(flags), direct}})
+	if direct {
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 		return
 	}
@@ -122,7 +122,11 @@ func (m *mount) dropPrivileges(f *file) error {
 // here.
 func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	h := m.handles.remove(in.Fh)
-	if h == nil || h.file == nil {
+	switch {
+	case h == nil || h.dir != nil:
+		return
+	case h.file == nil:
+		m.closeIndex(h.index)
 		return
 	}
 	f := h.file.file

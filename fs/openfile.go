@@ -26,6 +26,7 @@ type file struct {
 	pin    *pinned       // the committed content as it was opened
 	reader *seal.Reader  // opens pin or sealed
 	used   bool          // the inode number has been used as a content's name
+	direct bool          // it was written past the kernel's pages since it was sealed
 	// uncertain says that a delivery got no answer: it may have been committed, or may be yet.
 	uncertain bool
 
@@ -226,10 +227,14 @@ func (t *files) each(fn func(*file), put func(*file)) {
 	}
 }
 
-// put ends a use of a file. What was staged and never got a name is dropped with it, its pieces too.
+// put ends a use of a file. What was staged and never got a name is dropped with it, its pieces too. What was written and could not be
+// committed goes as well, and from the kernel's pages.
 func (m *mount) put(f *file) {
 	if !m.files.drop(f) {
 		return
+	}
+	if !f.local() && f.isDirty() {
+		m.inval.pages(f.ino)
 	}
 	f.io.Lock()
 	defer f.io.Unlock()

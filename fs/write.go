@@ -16,7 +16,7 @@ func (m *mount) Writev(_ <-chan struct{}, in *fuse.WriteIn, data [][]byte) (uint
 	if h == nil || h.file == nil {
 		return 0, fuse.EBADF
 	}
-	n, err := m.write(h.file.file, in, data)
+	n, err := m.write(h.file, in, data)
 	if n > 0 {
 		return n, fuse.OK
 	}
@@ -28,7 +28,8 @@ func (m *mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	return m.Writev(cancel, in, [][]byte{data})
 }
 
-func (m *mount) write(f *file, in *fuse.WriteIn, data [][]byte) (n uint32, err error) {
+func (m *mount) write(h *openFile, in *fuse.WriteIn, data [][]byte) (n uint32, err error) {
+	f := h.file
 	f.io.Lock()
 	defer f.io.Unlock()
 	if err := m.fill(f); err != nil {
@@ -57,6 +58,7 @@ func (m *mount) write(f *file, in *fuse.WriteIn, data [][]byte) (n uint32, err e
 		}
 	}
 	if n > 0 {
+		f.direct = f.direct || h.direct
 		f.touched(time.Now().UnixNano())
 	}
 	return n, err
