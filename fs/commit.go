@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"fmt"
 	"io"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ type content struct {
 	inline []byte   // the sealed form; nil when
 	pieces bool     // it has gone ahead to the shard in pieces
 	room   int      // reserved for inline
+	key    string   // whom it is sealed to; "" if it was committed before, or is empty
 }
 
 func (c *content) command() *raftpb.Content {
@@ -30,7 +32,15 @@ func (c *content) command() *raftpb.Content {
 // seal makes the sealed form of what is in buf, if it has changed since. Called with io, and no other lock.
 func (m *mount) seal(f *file) error {
 	if f.sealed != nil && !f.isDirty() {
-		return nil
+		acct, err := m.gate.account(f.acct.number)
+		switch {
+		case err != nil:
+			return err
+		case f.sealed.key == "" || f.sealed.key == acct.record.Recipient:
+			return nil
+		case f.buf == nil: // its sender has to hear it: nobody could read it
+			return fmt.Errorf("staged file of account %d is sealed to a key that was discarded: %w", acct.number, syscall.EIO)
+		}
 	}
 	m.discard(f)
 	if p := f.pin; f.buf == nil && p != nil && p.inline != nil { // its last committed name is gone, and it is to get another
@@ -79,7 +89,7 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 		}
 	}
 	f.used = true
-	c := &content{id: id, size: uint64(size)}
+	c := &content{id: id, size: uint64(size), key: acct.record.Recipient}
 	if room := min(int(size), tree.MaxInline) + sealRoom; m.area.Reserve(room) {
 		c.room = room
 	}
@@ -256,13 +266,13 @@ func (m *mount) flush(f *file) error {
 		return nil
 	}
 	f.mu.Lock()
-	gone, committed, names, size, mtime := f.gone, f.committed, f.names, f.stat.Size, f.stat.Mtime
+	local, names, st := f.isLocal(), f.names, f.stat
 	f.mu.Unlock()
-	if !committed || gone {
+	if local {
 		if names == 0 { // nobody can name it any more
 			return nil
 		}
-		if err := m.withinQuota(f, size); err != nil {
+		if err := m.withinQuota(f, st.Size); err != nil {
 			return err
 		}
 		f.unpin() // what is written has taken its place
@@ -271,8 +281,13 @@ func (m *mount) flush(f *file) error {
 	if err := m.seal(f); err != nil {
 		return err
 	}
+	return m.commitSealed(f, &st)
+}
+
+// commitSealed commits what was sealed as the content of a committed file. st is the file's status with it. Called with io.
+func (m *mount) commitSealed(f *file, st *tree.Stat) error {
 	err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
-		Inode: uint64(f.ino), Content: f.sealed.command(), Mtime: mtime,
+		Inode: uint64(f.ino), Content: f.sealed.command(), Mtime: st.Mtime,
 	}}})
 	if err != nil {
 		if err == syscall.ENOENT { // unlinked: what is written stays here
@@ -280,10 +295,13 @@ func (m *mount) flush(f *file) error {
 			f.unpin()
 			return nil
 		}
+		if f.buf == nil { // what is sealed is all there is
+			return err
+		}
 		m.discard(f)
 		f.mu.Lock()
 		f.dirty = true
-		f.stat.Size, f.stat.Mtime = size, mtime // others may have asked for the committed ones meanwhile
+		f.stat.Size, f.stat.Mtime = st.Size, st.Mtime // others may have asked for the committed ones meanwhile
 		f.mu.Unlock()
 		m.inval.attributes(f.ino)
 		return err

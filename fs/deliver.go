@@ -67,12 +67,16 @@ func (m *mount) settleDoubt(f *file) error {
 	if err := f.acct.shard.Barrier(m.time.context()); err != nil {
 		return err
 	}
-	_, err := f.acct.view.Inode(f.ino)
+	in, err := f.acct.view.Inode(f.ino)
 	switch err {
 	case nil:
 		f.mu.Lock()
 		f.committed = true
+		st := f.stat
 		f.mu.Unlock()
+		if err := m.settleContent(f, in, &st); err != nil {
+			return err
+		}
 	case syscall.ENOENT:
 	default:
 		return err
@@ -81,8 +85,32 @@ func (m *mount) settleDoubt(f *file) error {
 	return nil
 }
 
+// settleContent has a file whose delivery was committed after all hold what is committed, and commits what was written since. st is
+// the file's status with that. Called with io.
+func (m *mount) settleContent(f *file, in *tree.Inode, st *tree.Stat) error {
+	switch c := f.sealed; {
+	case c == nil:
+	case c.id.Local() == in.Content:
+		m.sealedCommitted(f)
+	case !f.isDirty():
+		return m.commitSealed(f, st)
+	}
+	return m.flush(f)
+}
+
 // deliver gives a local file its first committed name. Called with io.
 func (m *mount) deliver(f *file, parent tree.Ino, name string, replace bool) error {
+	err := m.create(f, parent, name, replace)
+	if c := f.sealed; err == syscall.EINVAL && c != nil && c.pieces && f.buf != nil {
+		// The shard may have reaped the pieces, if they were sent long ago: they are sent again.
+		m.discard(f)
+		err = m.create(f, parent, name, replace)
+	}
+	return err
+}
+
+// create proposes a delivery. Called with io.
+func (m *mount) create(f *file, parent tree.Ino, name string, replace bool) error {
 	cmd := &raftpb.Create{Parent: uint64(parent), Name: []byte(name), Inode: uint64(f.ino), Replace: replace}
 	f.mu.Lock()
 	regular := f.stat.IsRegular()

@@ -76,7 +76,7 @@ func TestDelivery(t *testing.T) {
 	if got := names(t, s.mounts[0]); got != "example.org" {
 		t.Errorf("root lists %q", got)
 	}
-	if got := names(t, filepath.Dir(home)); got != "alice bob small" {
+	if got := names(t, filepath.Dir(home)); got != "alice bob few small" {
 		t.Errorf("domain lists %q", got)
 	}
 	if got := names(t, home); got != "cur new tmp" {

@@ -300,6 +300,8 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		return "", err
 	case "hold", "locking", "release": // an inode's content, as a commit does; to lock an account that waits for it; the end of both
 		return "", p.hold(cmd[0], name)
+	case "unanswered": // an inode's delivery, into a directory under a name: it is committed, but whoever asked for it does not hear so
+		return "", p.deliverUnanswered(cmd[1], cmd[2], cmd[3])
 	case "sweep": // as after so many hours
 		hours, err := strconv.Atoi(name)
 		for _, m := range p.mounts {
@@ -331,6 +333,29 @@ func (p *serverProcess) hold(what, name string) error {
 		p.locking.Wait()
 	}
 	return nil
+}
+
+func (p *serverProcess) deliverUnanswered(inode, dir, name string) error {
+	i, err := strconv.ParseUint(inode, 10, 64)
+	if err != nil {
+		return err
+	}
+	parent, err := strconv.ParseUint(dir, 10, 64)
+	if err != nil {
+		return err
+	}
+	m := p.mounts[0]
+	f := m.files.get(tree.Ino(i))
+	defer m.put(f)
+	f.io.Lock()
+	defer f.io.Unlock()
+	if err := m.seal(f); err != nil {
+		return err
+	}
+	f.uncertain = true
+	return m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+		Parent: parent, Name: []byte(name), Inode: i, Mode: f.stat.Mode, Uid: f.stat.UID, Gid: f.stat.GID, Content: f.sealed.command(),
+	}}})
 }
 
 // count counts what the mounts have in memory.
