@@ -146,7 +146,9 @@ func (m *mount) fill(f *file) error {
 			err = f.open(id)
 		}
 		if err == nil {
-			_, err = io.CopyBuffer(io.NewOffsetWriter(buf, 0), io.NewSectionReader(f.reader, 0, size), make([]byte, min(size, 256<<10)))
+			plain := make([]byte, min(size, 256<<10))
+			_, err = io.CopyBuffer(io.NewOffsetWriter(buf, 0), io.NewSectionReader(f.reader, 0, size), plain)
+			clear(plain)
 		}
 		if err != nil {
 			buf.Close()
