@@ -111,8 +111,12 @@ type gate struct {
 	roles    map[tree.Ino]tree.Role // of directories: they never change, and numbers are never used again
 }
 
-// maxGate bounds each of the gate's tables: some 20 MiB.
-const maxGate = 64 << 10
+// Bounds of tables: of the accounts, which take some 13 KiB each with key and header (50 MiB), and of those that have a number or an
+// inode an entry.
+const (
+	maxAccounts = 4 << 10
+	maxGate     = 64 << 10
+)
 
 func newGate(store *raftstore.Store, keys Keys) *gate {
 	return &gate{store: store, keys: keys, accounts: map[tree.Account]*account{}, roles: map[tree.Ino]tree.Role{}}
@@ -148,12 +152,16 @@ func (g *gate) account(n tree.Account) (*account, error) {
 	a = &account{number: n, shard: shard, view: shard.View(), record: record, headers: make(chan *seal.Prepared, 1)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.accounts) >= maxGate {
-		clear(g.accounts)
+	if g.changes != changes { // what was read may be older than what forget was called for
+		return a, nil
 	}
-	if g.changes == changes { // else what was read may be older than what forget was called for
-		g.accounts[n] = a
+	if g.accounts[n] == nil && len(g.accounts) >= maxAccounts {
+		for other := range g.accounts { // any
+			delete(g.accounts, other)
+			break
+		}
 	}
+	g.accounts[n] = a
 	return a, nil
 }
 
