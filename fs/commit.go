@@ -59,7 +59,8 @@ func (m *mount) seal(f *file) error {
 	f.closeReader()
 	f.sealed = c
 	f.clean()
-	if f.direct { // a kernel may leave the pages that it wrote past: 6.1 does
+	// Not what the kernel should have: the pages that were written past, which some leave (6.1), and what was not sealed at the lock.
+	if f.direct || m.gate.locked(f.acct) {
 		f.direct = false
 		m.inval.pages(f.ino)
 	}

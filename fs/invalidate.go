@@ -166,9 +166,16 @@ func (v *invalidator) entry(dir tree.Ino, name string) {
 // pages has the kernel drop an inode's pages, if it may have any.
 func (v *invalidator) pages(i tree.Ino) {
 	if v.mount.cached.get(i) != 0 {
-		v.queue(i.Account()).add(func(v *invalidator) { v.mount.dropPages(i) })
+		v.content(i)
 	}
 }
+
+// content has the kernel drop an inode's pages and attributes.
+func (v *invalidator) content(i tree.Ino) {
+	v.queue(i.Account()).add(func(v *invalidator) { v.contentNotify(i) })
+}
+
+func (v *invalidator) contentNotify(i tree.Ino) { v.kernel.InodeNotify(uint64(i), 0, 0) }
 
 func (v *invalidator) attrNotify(i tree.Ino) { v.kernel.InodeNotify(uint64(i), -1, 0) }
 
@@ -188,12 +195,12 @@ func (v *invalidator) notifyAll(changes []tree.Change) {
 			}
 		case tree.ContentChanged:
 			v.mount.contentChanged(c.Ino)
-			v.kernel.InodeNotify(uint64(c.Ino), 0, 0)
+			v.contentNotify(c.Ino)
 		case tree.AttrChanged:
 			v.attrNotify(c.Ino)
 		case tree.AccountRemoved:
 			v.mount.dropStaged(func(dir tree.Ino, _ *file) bool { return dir.Account() == c.Ino.Account() })
-			v.kernel.InodeNotify(uint64(c.Ino), 0, 0)
+			v.contentNotify(c.Ino)
 		}
 	}
 }

@@ -59,12 +59,18 @@ func (c *cachedPages) list(a tree.Account) []tree.Ino {
 	return list
 }
 
-// dropPages has the kernel drop an inode's pages, if it has any. Called with no lock held, and not by a handler.
-func (m *mount) dropPages(i tree.Ino) {
+// forgotten takes note that the kernel has forgotten an inode. It may know it again, as requests that came later may have been answered
+// by now: whether it does, it says when its pages are to be dropped.
+func (m *mount) forgotten(i tree.Ino) {
 	opened := m.cached.get(i)
-	if opened != 0 && m.inval.kernel.InodeNotify(uint64(i), 0, 0) == fuse.ENOENT {
-		m.cached.forget(i, opened)
+	if opened == 0 {
+		return
 	}
+	m.inval.queue(i.Account()).add(func(v *invalidator) {
+		if v.kernel.InodeNotify(uint64(i), 0, 0) == fuse.ENOENT {
+			m.cached.forget(i, opened)
+		}
+	})
 }
 
 // lock drops the plaintext of an account that was locked: the kernel's pages, and what open files hold of it. It is called by the
@@ -76,7 +82,7 @@ func (m *mount) lock(number uint64) {
 		return
 	}
 	for _, i := range m.cached.list(a) {
-		m.dropPages(i)
+		m.inval.contentNotify(i)
 	}
 	m.files.each(func(f *file) {
 		if f.acct.number == a {

@@ -99,4 +99,17 @@ func TestStagedFilesOfLockedAccounts(t *testing.T) {
 	must(t, os.Link(home+"/tmp/x", home+"/new/x"))
 	s.do("unlock alice")
 	wantText(t, home+"/new/x", "text")
+
+	// What is not sealed at the lock stays, and is read, until it is.
+	g, err := os.Create(home + "/tmp/y")
+	must(t, err)
+	defer g.Close()
+	_, err = g.WriteString("text")
+	must(t, err)
+	s.do("lock alice")
+	wantRead(t, g, "text")
+	again, err = os.OpenFile(home+"/tmp/y", os.O_WRONLY, 0)
+	must(t, err)
+	must(t, again.Close())
+	eventually(t, "it is not read any more", func() bool { return errors.Is(readErr(g), syscall.ENOKEY) })
 }

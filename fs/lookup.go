@@ -140,13 +140,12 @@ func (m *mount) findTop(parent tree.Ino, name string) (tree.Ino, tree.Stat, erro
 	return home.Ino, home.Stat, nil
 }
 
-// Forget implements fuse.RawFileSystem. Committed inodes need no memory here, so their lookups are not counted, and the kernel may know
-// this one again: requests that came later may have been answered by now. Whether it does, it says when its pages are to be dropped.
+// Forget implements fuse.RawFileSystem. Committed inodes need no memory here, so their lookups are not counted.
 func (m *mount) Forget(node, lookups uint64) {
 	i := tree.Ino(node)
 	if isVirtual(i) {
 		m.indexes.forget(i, lookups)
 		return
 	}
-	m.inval.pages(i)
+	m.forgotten(i)
 }

@@ -228,13 +228,13 @@ func (t *files) each(fn func(*file), put func(*file)) {
 }
 
 // put ends a use of a file. What was staged and never got a name is dropped with it, its pieces too. What was written and could not be
-// committed goes as well, and from the kernel's pages.
+// committed goes as well, and from what the kernel has of the file.
 func (m *mount) put(f *file) {
 	if !m.files.drop(f) {
 		return
 	}
 	if !f.local() && f.isDirty() {
-		m.inval.pages(f.ino)
+		m.inval.content(f.ino)
 	}
 	f.io.Lock()
 	defer f.io.Unlock()
