@@ -1,8 +1,6 @@
 package peercred
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -26,31 +24,6 @@ func Listen(path string, mode os.FileMode, gid int, log *slog.Logger, users ...u
 		return nil, err
 	}
 	return &Listener{l, users, log}, nil
-}
-
-// Socket makes a Unix socket, in place of one that nobody listens on any more.
-func Socket(path string, mode os.FileMode, gid int) (*net.UnixListener, error) {
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s: another process listens there", path)
-	}
-	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	// Made without permissions: nobody connects before it has the right ones.
-	old := unix.Umask(0o777)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	unix.Umask(old)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, mode)); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
 }
 
 // Accept waits for a connection of one of the users; those of others are closed.
