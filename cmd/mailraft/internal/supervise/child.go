@@ -21,8 +21,10 @@ type child struct {
 	kill chan struct{} // closed: end it
 	done chan struct{} // closed when it has ended for good
 
+	telling sync.Mutex // taken before mu, and held while something is said to the process
+	pipe    *os.File   // to the process that has had its hello; nil: none. Guarded by telling
+
 	mu     sync.Mutex
-	pipe   *os.File // to the running process; nil: none
 	status Status
 }
 
@@ -73,29 +75,12 @@ func (c *child) pause(d time.Duration) bool {
 
 // once runs one process to its end.
 func (c *child) once() error {
-	hello, err := c.spec.Hello()
+	cmd, ended, err := c.start()
 	if err != nil {
 		return err
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	cmd := c.command(r)
-	err = cmd.Start()
-	r.Close()
-	if err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	c.started(cmd.Process.Pid, w)
+	defer c.hangUp()
 	c.log.Info("child started", "child", c.spec.Name, "pid", cmd.Process.Pid)
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	if err := send(w, hello); err != nil {
-		cmd.Process.Kill()
-		return errors.Join(fmt.Errorf("hand over: %w", err), <-ended)
-	}
 	select {
 	case err := <-ended:
 		return exitError(err)
@@ -110,6 +95,56 @@ func (c *child) once() error {
 	c.log.Warn("child did not end in time", "child", c.spec.Name, "pid", cmd.Process.Pid)
 	cmd.Process.Kill()
 	return exitError(<-ended)
+}
+
+// start starts a process and says hello to it. Nothing else is said meanwhile: what Send has comes after the hello, or was known
+// to it.
+func (c *child) start() (*exec.Cmd, <-chan error, error) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	hello, err := c.spec.Hello()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := c.command(r)
+	err = cmd.Start()
+	r.Close()
+	if err != nil {
+		w.Close()
+		return nil, nil, fmt.Errorf("start: %w", err)
+	}
+	c.started(cmd.Process.Pid)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := send(w, hello); err != nil {
+		w.Close()
+		cmd.Process.Kill()
+		return nil, nil, errors.Join(fmt.Errorf("hand over: %w", err), <-ended)
+	}
+	c.pipe = w
+	return cmd, ended, nil
+}
+
+// hangUp closes the pipe to a process that has ended.
+func (c *child) hangUp() {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	c.pipe.Close()
+	c.pipe = nil
+}
+
+// tell writes to the process, if one runs.
+func (c *child) tell(b []byte) error {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	if c.pipe == nil {
+		return nil
+	}
+	return send(c.pipe, b)
 }
 
 func (c *child) command(pipe *os.File) *exec.Cmd {
@@ -148,17 +183,15 @@ func exitError(err error) error {
 	return err
 }
 
-func (c *child) started(pid int, pipe *os.File) {
+func (c *child) started(pid int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pipe = pipe
 	c.status.PID, c.status.Since = pid, time.Now()
 }
 
 func (c *child) died(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pipe = nil
 	c.status.PID, c.status.Since, c.status.LastExit = 0, time.Now(), err.Error()
 	c.status.Restarts++
 }
@@ -188,14 +221,8 @@ func Start(log *slog.Logger, specs ...Spec) *Supervisor {
 // Send writes to the pipes of the children that run now. Those that are started later get what Hello says then.
 func (s *Supervisor) Send(b []byte) {
 	for _, c := range s.children {
-		c.mu.Lock()
-		pipe, pid := c.pipe, c.status.PID
-		c.mu.Unlock()
-		if pipe == nil {
-			continue
-		}
-		if err := send(pipe, b); err != nil {
-			s.log.Warn("cannot reach a child", "child", c.spec.Name, "pid", pid, "error", err)
+		if err := c.tell(b); err != nil {
+			s.log.Warn("cannot reach a child", "child", c.spec.Name, "error", err)
 		}
 	}
 }

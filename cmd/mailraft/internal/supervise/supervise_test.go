@@ -183,6 +183,37 @@ func TestADeadChildIsStartedAgain(t *testing.T) {
 	stop(t, s)
 }
 
+// TestNewsComeAfterTheHello sends them while a child is being started: it must not miss them, nor have them before its hello.
+func TestNewsComeAfterTheHello(t *testing.T) {
+	supervisor := make(chan *Supervisor, 1)
+	s, r := family(t, Spec{Args: []string{"x", "child-reports"}, UID: 5000, GID: 5000, Hello: func() ([]byte, error) {
+		s := <-supervisor
+		sending := make(chan struct{})
+		go func() {
+			close(sending)
+			s.Send([]byte("news\n"))
+			supervisor <- s
+		}()
+		<-sending
+		return []byte("hello\n"), nil
+	}})
+	supervisor <- s
+	for i := range 3 {
+		next(t, r, "uid")
+		next(t, r, "env")
+		pid, err := strconv.Atoi(next(t, r, "pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		next(t, r, "told hello")
+		next(t, r, "told news")
+		if i < 2 {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	stop(t, s)
+}
+
 func TestAChildThatDiesAtOnceIsNotStartedAllTheTime(t *testing.T) {
 	var starts []time.Time
 	thrice := make(chan struct{})
