@@ -32,6 +32,7 @@ func (s *Server) AddAccounts(stream grpc.BidiStreamingServer[adminpb.AddAccountR
 			}
 		}
 		if end != nil && end != io.EOF {
+			wipe(requests)
 			return end
 		}
 		for _, reply := range s.addBatch(stream.Context(), requests) {
@@ -48,11 +49,7 @@ func (s *Server) AddAccounts(stream grpc.BidiStreamingServer[adminpb.AddAccountR
 // addBatch makes the accounts together; and one by one when that cannot be, so that one that cannot be made does not keep the
 // others from it.
 func (s *Server) addBatch(ctx context.Context, requests []*adminpb.AddAccountRequest) []*adminpb.AddAccountReply {
-	defer func() {
-		for _, req := range requests {
-			clear(req.Password)
-		}
-	}()
+	defer wipe(requests)
 	var replies []*adminpb.AddAccountReply
 	if len(requests) > 1 && s.add(ctx, requests) == nil {
 		for _, req := range requests {
@@ -69,6 +66,12 @@ func (s *Server) addBatch(ctx context.Context, requests []*adminpb.AddAccountReq
 		replies = append(replies, reply)
 	}
 	return replies
+}
+
+func wipe(requests []*adminpb.AddAccountRequest) {
+	for _, req := range requests {
+		clear(req.Password)
+	}
 }
 
 // add makes all of the accounts, or none.

@@ -35,7 +35,7 @@ type world struct {
 	ring  *keyring.Keyring
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	store, err := raftstore.Open(within(t), raftstore.Config{Dir: filepath.Join(t.TempDir(), "store"), NodeID: "n1", Shards: 2, Logger: log})
@@ -53,7 +53,7 @@ func newWorld(t *testing.T) *world {
 	}
 	control := access.New(store, ring, log)
 	t.Cleanup(func() { control.Close() })
-	server := grpc.NewServer()
+	server := grpc.NewServer(options...)
 	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -148,6 +148,52 @@ func TestOneBadAccountDoesNotKeepTheOthersFromBeingAdded(t *testing.T) {
 	a, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: "a@example.org"})
 	if err != nil || a.Key != "x25519" || a.QuotaBytes != 1000 || !a.Unlocked {
 		t.Errorf("%v, %v", a, err)
+	}
+}
+
+// received tells what a handler has received, and when it has returned.
+type received struct {
+	grpc.ServerStream
+	messages chan any
+}
+
+func (r *received) RecvMsg(m any) error {
+	err := r.ServerStream.RecvMsg(m)
+	if err == nil {
+		r.messages <- m
+	}
+	return err
+}
+
+// TestPasswordsOfABatchThatIsCutShortAreWiped ends the client before its batch is whole.
+func TestPasswordsOfABatchThatIsCutShortAreWiped(t *testing.T) {
+	messages, returned := make(chan any, 2), make(chan error, 1)
+	w := newWorld(t, grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		err := handler(srv, &received{stream, messages})
+		returned <- err
+		return err
+	}))
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	stream, err := w.AddAccounts(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var requests []*adminpb.AddAccountRequest
+	for _, address := range []string{"a@example.org", "b@example.org"} {
+		if err := stream.Send(account(address, "secret")); err != nil {
+			t.Fatal(err)
+		}
+		requests = append(requests, (<-messages).(*adminpb.AddAccountRequest))
+	}
+	cancel()
+	if err := <-returned; err == nil {
+		t.Error("the handler knows of no error")
+	}
+	for _, req := range requests {
+		if string(req.Password) != string(make([]byte, len("secret"))) {
+			t.Errorf("%s: %q", req.Address, req.Password)
+		}
 	}
 }
 
