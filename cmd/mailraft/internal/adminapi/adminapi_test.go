@@ -53,7 +53,7 @@ func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 	}
 	control := access.New(store, ring, log)
 	t.Cleanup(func() { control.Close() })
-	server := grpc.NewServer(options...)
+	server := grpc.NewServer(append(options, Options()...)...)
 	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -34,6 +34,12 @@ type Server struct {
 // NewServer makes the service.
 func NewServer(n Node) *Server { return &Server{Node: n} }
 
+// maxRequest is the size of the largest request, in octets: an alias with all the targets that it may have.
+const maxRequest = 1 << 20
+
+// Options are for the gRPC server that Server is registered with.
+func Options() []grpc.ServerOption { return []grpc.ServerOption{grpc.MaxRecvMsgSize(maxRequest)} }
+
 // Register adds the service to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) { adminpb.RegisterAdminServer(r, s) }
 

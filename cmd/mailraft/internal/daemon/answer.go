@@ -34,7 +34,7 @@ func (d *Daemon) answerProxies(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.serveRPC(node, d.node.Register)
+	d.serveRPC(node, d.node.Register, nodeapi.Options()...)
 	d.atEnd("change feed", func() error { d.node.Close(); return nil })
 	return nil
 }
@@ -47,12 +47,12 @@ func (d *Daemon) answerAdmin(context.Context) error {
 	}
 	d.serveRPC(admin, adminapi.NewServer(adminapi.Node{
 		Store: d.store, Keyring: d.keyring, Access: d.access, Gate: d.gate, Status: d.fillStatus, Logger: d.log,
-	}).Register)
+	}).Register, adminapi.Options()...)
 	return nil
 }
 
-func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar)) {
-	s := &rpcServer{grpc.NewServer(grpc.WaitForHandlers(true)), make(chan struct{})}
+func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar), options ...grpc.ServerOption) {
+	s := &rpcServer{grpc.NewServer(append(options, grpc.WaitForHandlers(true))...), make(chan struct{})}
 	register(s.grpc)
 	go func() {
 		defer close(s.done)

@@ -52,23 +52,28 @@ func (c *Client) mailbox(m *nodepb.Mailbox) proxy.Mailbox {
 	return proxy.Mailbox{Account: m.GetAccount(), Home: filepath.Join(c.root, filepath.FromSlash(m.GetHome()))}
 }
 
-// kinds gives each code its error.
-var kinds = map[codes.Code]error{
-	codes.FailedPrecondition: proxy.ErrNoSuchDomain,
-	codes.NotFound:           proxy.ErrNoSuchUser,
-	codes.ResourceExhausted:  proxy.ErrOverQuota,
-	codes.Unauthenticated:    proxy.ErrAuthentication,
-}
+// kinds gives the codes of a call their errors. The other codes, some of them gRPC's own, are proxy.ErrTemporary.
+type kinds map[codes.Code]error
+
+var (
+	lookUpKinds = kinds{
+		codes.FailedPrecondition: proxy.ErrNoSuchDomain,
+		codes.NotFound:           proxy.ErrNoSuchUser,
+		codes.ResourceExhausted:  proxy.ErrOverQuota,
+	}
+	loginKinds = kinds{codes.Unauthenticated: proxy.ErrAuthentication}
+	watchKinds = kinds{codes.NotFound: proxy.ErrNoSuchUser}
+)
 
 // proxyError is the error as package proxy knows it.
-func proxyError(ctx context.Context, err error) error {
+func (k kinds) proxyError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if kind, ok := kinds[status.Code(err)]; ok {
+	if kind, ok := k[status.Code(err)]; ok {
 		return kind
 	}
 	return fmt.Errorf("%w: %s", proxy.ErrTemporary, status.Convert(err).Message())
@@ -78,7 +83,7 @@ func proxyError(ctx context.Context, err error) error {
 func (c *Client) LookUp(ctx context.Context, address string) ([]proxy.Mailbox, string, error) {
 	reply, err := c.node.LookUp(ctx, &nodepb.LookUpRequest{Address: address})
 	if err != nil {
-		return nil, "", proxyError(ctx, err)
+		return nil, "", lookUpKinds.proxyError(ctx, err)
 	}
 	mailboxes := make([]proxy.Mailbox, len(reply.Mailboxes))
 	for i, m := range reply.Mailboxes {
@@ -130,7 +135,7 @@ func (c *Client) Login(ctx context.Context, cr proxy.Credentials) (proxy.Session
 		if errors.Is(err, io.EOF) {
 			return nil, proxy.ErrTemporary
 		}
-		return nil, proxyError(ctx, err)
+		return nil, loginKinds.proxyError(ctx, err)
 	}
 	s := &session{mailbox: c.mailbox(reply.Mailbox), cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -154,7 +159,7 @@ func (c *Client) Watch(ctx context.Context, account string) (<-chan proxy.Change
 	}
 	if err != nil {
 		cancel()
-		return nil, proxyError(ctx, err)
+		return nil, watchKinds.proxyError(ctx, err)
 	}
 	changes := make(chan proxy.Change)
 	go func() {

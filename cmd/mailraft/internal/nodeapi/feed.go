@@ -15,10 +15,14 @@ type feed struct {
 
 	mu       sync.Mutex // taken by the applying goroutines: never held for long
 	watchers map[tree.Account]map[*watcher]struct{}
+	count    int // of all accounts' watchers
 	closed   bool
 }
 
-var errFeedClosed = errors.New("the daemon is stopping")
+var (
+	errFeedClosed = errors.New("the daemon is stopping")
+	errFeedFull   = errors.New("too many are watching")
+)
 
 func newFeed(store *raftstore.Store) *feed {
 	f := &feed{watchers: map[tree.Account]map[*watcher]struct{}{}}
@@ -43,6 +47,10 @@ func (f *feed) watch(a tree.Account) (*watcher, error) {
 	if f.closed {
 		return nil, errFeedClosed
 	}
+	if !f.mayWatch(a) {
+		return nil, errFeedFull
+	}
+	f.count++
 	if f.watchers[a] == nil {
 		f.watchers[a] = map[*watcher]struct{}{}
 	}
@@ -54,6 +62,7 @@ func (w *watcher) stop() {
 	f := w.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.count--
 	delete(f.watchers[w.account], w)
 	if len(f.watchers[w.account]) == 0 {
 		delete(f.watchers, w.account)
@@ -80,20 +89,14 @@ func (f *feed) applied(ev *tree.Event) {
 		for _, c := range ev.Folders {
 			w.folders[c.Folder] = max(w.folders[c.Folder], c.ModSeq)
 		}
-		select {
-		case w.ready <- struct{}{}:
-		default:
-		}
+		w.wake()
 	}
 }
 
-// take returns what has been collected. A folder that is gone has no name any more: that the set changed says enough.
-func (w *watcher) take(v *tree.View) []*nodepb.Change {
-	w.feed.mu.Lock()
-	folders, set := w.folders, w.set
-	w.folders, w.set = map[tree.Ino]tree.ModSeq{}, false
-	w.feed.mu.Unlock()
-
+// take returns what has been collected: limit changes at most, beside that of the set, and w is ready again if there are more. A
+// folder that is gone has no name any more: that the set changed says enough.
+func (w *watcher) take(v *tree.View, limit int) []*nodepb.Change {
+	folders, set := w.collected(limit)
 	var changes []*nodepb.Change
 	for ino, modSeq := range folders {
 		name, err := v.Path(ino)
@@ -107,6 +110,33 @@ func (w *watcher) take(v *tree.View) []*nodepb.Change {
 		changes = append(changes, &nodepb.Change{Folders: true})
 	}
 	return changes
+}
+
+// collected takes at most limit folders out of what has been collected.
+func (w *watcher) collected(limit int) (folders map[tree.Ino]tree.ModSeq, set bool) {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	folders, set = w.folders, w.set
+	w.folders, w.set = map[tree.Ino]tree.ModSeq{}, false
+	for ino, modSeq := range folders {
+		if len(folders) <= limit {
+			break
+		}
+		w.folders[ino] = modSeq
+		delete(folders, ino)
+	}
+	if len(w.folders) > 0 {
+		w.wake()
+	}
+	return folders, set
+}
+
+// wake makes w ready. The caller holds feed.mu.
+func (w *watcher) wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
 }
 
 func (f *feed) close() {

@@ -21,14 +21,15 @@ import (
 
 // world is a store with the service on a real socket, and a client of it.
 type world struct {
-	store  *raftstore.Store
-	ring   *keyring.Keyring
-	gate   *slot.Gate
-	access *access.Control
-	server *grpc.Server
-	client *Client
-	socket string
-	left   func() // called after each turn at the gate
+	store   *raftstore.Store
+	ring    *keyring.Keyring
+	gate    *slot.Gate
+	access  *access.Control
+	service *Server
+	server  *grpc.Server
+	client  *Client
+	socket  string
+	left    func() // called after each turn at the gate
 }
 
 const root = "/mnt/mail"
@@ -52,21 +53,20 @@ func newWorld(t *testing.T, users ...uint32) *world {
 	t.Cleanup(func() { w.ring.Close() })
 	w.access = access.New(w.store, w.ring, log)
 	t.Cleanup(func() { w.access.Close() })
-	service, err := NewServer(Node{Store: w.store, Access: w.access, Gate: w.gate, Logger: log})
-	if err != nil {
+	if w.service, err = NewServer(Node{Store: w.store, Access: w.access, Gate: w.gate, Logger: log}); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := peercred.Listen(w.socket, 0o660, -1, log, users...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server = grpc.NewServer()
-	service.Register(w.server)
+	w.server = grpc.NewServer(Options()...)
+	w.service.Register(w.server)
 	served := make(chan error, 1)
 	go func() { served <- w.server.Serve(listener) }()
 	t.Cleanup(func() {
 		w.server.Stop()
-		service.Close()
+		w.service.Close()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -40,6 +41,8 @@ type Server struct {
 	decoy  *decoy
 	feed   *feed
 	log    *slog.Logger
+
+	sessions *semaphore.Weighted
 }
 
 // NewServer makes the service. Close ends it.
@@ -48,7 +51,10 @@ func NewServer(n Node) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{store: n.Store, access: n.Access, decoy: d, feed: newFeed(n.Store), log: n.Logger}, nil
+	return &Server{
+		store: n.Store, access: n.Access, decoy: d, feed: newFeed(n.Store), log: n.Logger,
+		sessions: semaphore.NewWeighted(maxSessions),
+	}, nil
 }
 
 // Close ends all watches.
@@ -120,7 +126,12 @@ func mailbox(a *raftpb.Account) *nodepb.Mailbox {
 // Login implements nodepb.NodeServer.
 func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServer[nodepb.LoginReply]) error {
 	defer clear(req.Password)
-	log := s.log.With("protocol", req.Protocol, "user", req.Username, "remote", req.Remote, "tls", req.Tls)
+	log := s.log.With("protocol", req.Protocol, "user", clip(req.Username), "remote", req.Remote, "tls", req.Tls)
+	if !s.sessions.TryAcquire(1) {
+		log.Warn("login put off: too many sessions")
+		return status.Error(codes.Unavailable, "too many sessions")
+	}
+	defer s.sessions.Release(1)
 	ctx := stream.Context()
 	password := passwords.Normal(req.Password)
 	a, session, err := s.unlock(ctx, party(req.Remote, req.Username), req.Username, password)
@@ -169,7 +180,7 @@ func party(remote, username string) string {
 	addr := host.Addr().Unmap().WithZone("")
 	switch {
 	case err != nil || addr.IsLoopback(): // a Unix socket has no address
-		return "user " + strings.ToLower(username)
+		return "user " + strings.ToLower(clip(username))
 	case addr.Is6():
 		return netip.PrefixFrom(addr, 64).Masked().String()
 	}
@@ -202,7 +213,7 @@ func (s *Server) Watch(req *nodepb.WatchRequest, stream grpc.ServerStreamingServ
 			return status.Error(codes.Unavailable, "the daemon is stopping")
 		case <-w.ready:
 		}
-		reply := &nodepb.WatchReply{Changes: w.take(shard.View())}
+		reply := &nodepb.WatchReply{Changes: w.take(shard.View(), maxChanges)}
 		if len(reply.Changes) == 0 {
 			continue
 		}
