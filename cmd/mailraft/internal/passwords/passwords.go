@@ -9,12 +9,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
+// maxGrowth is how many times longer form C can be, in octets of UTF-8 (Unicode's FAQ on normalization).
+const maxGrowth = 3
+
 // Normal is the password in Unicode's form C; bytes that are not UTF-8 stay as they are. The caller wipes both.
 func Normal(password []byte) []byte {
 	if !utf8.Valid(password) {
 		return append([]byte(nil), password...)
 	}
-	return norm.NFC.Append(nil, password...)
+	// Room for whatever comes of it: a buffer that grows leaves the password behind in what it grew out of.
+	return norm.NFC.Append(make([]byte, 0, maxGrowth*len(password)), password...)
 }
 
 // alphabet has no characters that look like others.

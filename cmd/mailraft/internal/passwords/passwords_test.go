@@ -2,6 +2,7 @@ package passwords
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -14,6 +15,11 @@ func TestNormal(t *testing.T) {
 	} {
 		if got := string(Normal([]byte(in))); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	for _, in := range []string{"a", "e\u0301\u0301", "\U0001d160", strings.Repeat("\u0390\U0001d160\u0344", 50), strings.Repeat("\u0344", 100)} {
+		if out := Normal([]byte(in)); cap(out) != maxGrowth*len(in) {
+			t.Errorf("%q: the buffer has grown from %d to %d octets", in, maxGrowth*len(in), cap(out))
 		}
 	}
 	in := []byte("secret")
