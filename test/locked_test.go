@@ -131,14 +131,25 @@ func TestUnlockedWhileLoggedIn(t *testing.T) {
 	}
 }
 
-// With a new password the mail that is there stays readable, and the old password is worth nothing.
+// With a new password the mail that is there stays readable, and the old password is worth nothing: nor is what it has opened.
 func TestNewPassword(t *testing.T) {
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	raw := oneText(t, n, a, 1)
+	others, err := client.DialIMAP(n.IMAP, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer others.Close()
+	if err := others.Login(a.Address, a.Password); err != nil {
+		t.Fatal(err)
+	}
 	changed := a
 	changed.Password = "another " + a.Password
 	n.AdminWith(a.Password+"\n"+changed.Password+"\n", "account", "passwd", a.Address, "--password-stdin")
+	if r, err := others.Response(); err != nil || !strings.HasPrefix(r.Text, "* BYE") {
+		t.Errorf("a session of the old password goes on: %q, %v", r.Text, err)
+	}
 	if err := tryLogIn(t, n, a); err == nil {
 		t.Error("the old password lets in")
 	}

@@ -34,7 +34,7 @@ type NodeClient interface {
 	// others), RESOURCE_EXHAUSTED (all of them over their quota), UNAVAILABLE.
 	LookUp(ctx context.Context, in *LookUpRequest, opts ...grpc.CallOption) (*LookUpReply, error)
 	// Login checks a password and unlocks the account: the first message says so, and the account stays unlocked as long as the
-	// stream. The daemon ends it when the account is locked. Codes: UNAUTHENTICATED, UNAVAILABLE.
+	// stream. The daemon ends it when the account is locked or its password changed. Codes: UNAUTHENTICATED, UNAVAILABLE.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LoginReply], error)
 	// Watch tells of changes in an account's folders. The first message is empty: from now on, nothing is missed. Changes that
 	// come faster than they are taken are merged. Codes: NOT_FOUND, UNAVAILABLE.
@@ -105,7 +105,7 @@ type NodeServer interface {
 	// others), RESOURCE_EXHAUSTED (all of them over their quota), UNAVAILABLE.
 	LookUp(context.Context, *LookUpRequest) (*LookUpReply, error)
 	// Login checks a password and unlocks the account: the first message says so, and the account stays unlocked as long as the
-	// stream. The daemon ends it when the account is locked. Codes: UNAUTHENTICATED, UNAVAILABLE.
+	// stream. The daemon ends it when the account is locked or its password changed. Codes: UNAUTHENTICATED, UNAVAILABLE.
 	Login(*LoginRequest, grpc.ServerStreamingServer[LoginReply]) error
 	// Watch tells of changes in an account's folders. The first message is empty: from now on, nothing is missed. Changes that
 	// come faster than they are taken are merged. Codes: NOT_FOUND, UNAVAILABLE.
