@@ -15,8 +15,12 @@ import (
 
 // doubtful is a file system whose links answer what link says.
 type doubtful struct {
-	fs.LoopbackNode
+	*fs.LoopbackNode
 	link func(make func() syscall.Errno) syscall.Errno
+}
+
+func (d *doubtful) WrapChild(_ context.Context, below fs.InodeEmbedder) fs.InodeEmbedder {
+	return &doubtful{below.(*fs.LoopbackNode), d.link}
 }
 
 func (d *doubtful) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (child *fs.Inode, errno syscall.Errno) {
@@ -38,10 +42,7 @@ func mountDoubtful(t *testing.T, link func(make func() syscall.Errno) syscall.Er
 		t.Fatal(err)
 	}
 	root := &fs.LoopbackRoot{Path: below, Dev: uint64(st.Dev)}
-	root.NewNode = func(*fs.LoopbackRoot, *fs.Inode, string, *syscall.Stat_t) fs.InodeEmbedder {
-		return &doubtful{LoopbackNode: fs.LoopbackNode{RootData: root}, link: link}
-	}
-	server, err := fs.Mount(at, &doubtful{LoopbackNode: fs.LoopbackNode{RootData: root}, link: link}, &fs.Options{
+	server, err := fs.Mount(at, &doubtful{&fs.LoopbackNode{RootData: root}, link}, &fs.Options{
 		MountOptions: fuse.MountOptions{DirectMount: true},
 	})
 	if err != nil {
