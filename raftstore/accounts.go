@@ -57,7 +57,7 @@ type Directory struct {
 // ReadIndex returns nil once reading shows everything that any node acknowledged before the call.
 func (d *Directory) ReadIndex(ctx context.Context) error { return d.group.ReadIndex(ctx) }
 
-// Subscribe has fn called with each change, on the applying goroutine: fn must only take note. cancel ends it.
+// Subscribe has fn called with each change, or that all was replaced (DirectoryEvent.Replaced), on the applying goroutine: fn must only take note. cancel ends it.
 func (d *Directory) Subscribe(fn func(DirectoryEvent)) (cancel func()) { return d.state.Subscribe(fn) }
 
 func (d *Directory) change(ctx context.Context, cmd *raftpb.Command) (uint64, error) {

@@ -170,6 +170,11 @@ func (s *Store) openDirectory() error {
 		return err
 	}
 	s.directory = &Directory{store: s, group: g, state: m}
+	m.Subscribe(func(ev directory.Event) {
+		if ev.Replaced {
+			s.directory.shardCache.Clear()
+		}
+	})
 	return nil
 }
 
@@ -233,12 +238,17 @@ func (s *Store) shard(a *raftpb.Account) (*Shard, error) {
 	return s.shards[a.Shard-1], nil
 }
 
-// Subscribe has fn called with what each command applied in any shard changed, on the applying goroutines, more than one at a
-// time: fn must only take note. cancel ends it.
+// Subscribe has fn called with what each command applied in any shard changed, or that all of a shard's state was replaced
+// (Event.Replaced), on the applying goroutines, more than one at a time: fn must only take note. cancel ends it.
 func (s *Store) Subscribe(fn func(*tree.Event)) (cancel func()) {
 	var cancels []func()
 	for _, sh := range s.shards {
-		cancels = append(cancels, sh.tree.Subscribe(fn))
+		cancels = append(cancels, sh.tree.Subscribe(func(ev *tree.Event) {
+			if ev.Replaced {
+				ev = &tree.Event{Replaced: true, Shard: sh.id}
+			}
+			fn(ev)
+		}))
 	}
 	return func() {
 		for _, c := range cancels {

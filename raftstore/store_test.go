@@ -329,3 +329,34 @@ func TestCheckComparesDirectoryAndShards(t *testing.T) {
 		}
 	}
 }
+
+// Whoever caches what a store has is told when a snapshot replaces it, and of which shard.
+func TestReplacedIsTold(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	a := addAccount(t, s, "alice@example.org")
+	if _, err := s.Shard(tree.Account(a.Number)); err != nil {
+		t.Fatal(err)
+	}
+	var told []tree.Event
+	cancel := s.Subscribe(func(ev *tree.Event) { told = append(told, *ev) })
+	listed := 0
+	cancelListed := s.Directory().Subscribe(func(ev DirectoryEvent) {
+		if ev.Replaced {
+			listed++
+		}
+	})
+	for range 2 {
+		s.shards[1].tree.Replaced()
+		s.directory.state.Replaced()
+		cancel()
+		cancelListed()
+	}
+	if len(told) != 1 || !told[0].Replaced || told[0].Shard != 2 || listed != 1 {
+		t.Errorf("told of %+v, and %d times of the directory", told, listed)
+	}
+	s.directory.shardCache.Range(func(n, _ any) bool {
+		t.Errorf("account %d's shard is still known", n)
+		return true
+	})
+}

@@ -37,6 +37,7 @@ type Event struct {
 	Account   uint32
 	Added     bool
 	Removed   bool // neither: the account's record changed, its keys perhaps
+	Replaced  bool // the whole directory was replaced by the leader's: anything may have changed, and the rest here is empty
 }
 
 // Directory is the state machine.
@@ -78,6 +79,12 @@ func (d *Directory) Committed() {
 		}
 	}
 	d.events = d.events[:0]
+}
+
+// Replaced implements machine.Machine.
+func (d *Directory) Replaced() {
+	d.events = append(d.events, Event{Replaced: true})
+	d.Committed()
 }
 
 func key(kind byte, number uint32, rest string) []byte {

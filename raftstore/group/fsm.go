@@ -177,5 +177,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err := f.g.store.Swap(db); err != nil {
 		f.g.log.Warn("closing the state before the snapshot", "error", err)
 	}
-	return f.load()
+	if err := f.load(); err != nil {
+		return err
+	}
+	f.g.machine.Replaced()
+	return nil
 }

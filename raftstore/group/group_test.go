@@ -32,6 +32,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type register struct {
 	store *machine.Store
 	hold  *sync.Mutex // nothing is applied while it is held
+
+	replaced atomic.Int64 // how often the store was
 }
 
 func (r *register) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (machine.Result, error) {
@@ -52,6 +54,7 @@ func (r *register) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (ma
 }
 
 func (r *register) Committed() {}
+func (r *register) Replaced()  { r.replaced.Add(1) }
 
 func put(session, seq, floor uint64, number uint32, data []byte) *raftpb.Command {
 	return &raftpb.Command{
@@ -124,7 +127,7 @@ func (c *cluster) open(i int) (*Group, error) {
 	}
 	g, err := Open(Config{
 		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: c.servers,
-		NewMachine: func(s *machine.Store) machine.Machine { return &register{s, &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
+		NewMachine: func(s *machine.Store) machine.Machine { return &register{store: s, hold: &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
 		Election: 300 * time.Millisecond, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
 	})
 	if err == nil {
@@ -313,6 +316,9 @@ func TestAFollowerGetsACheckpoint(t *testing.T) {
 	awaitApplied(t, back, g.applied.Load())
 	if got := contents(t, back); len(got) != len(want) {
 		t.Fatalf("%d keys, want %d", len(got), len(want))
+	}
+	if n := back.machine.(*register).replaced.Load(); n != 1 {
+		t.Errorf("told %d times that its store was replaced", n)
 	}
 	// It is durable there, and can be the leader's own from now on.
 	c.stop(away)

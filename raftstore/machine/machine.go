@@ -35,6 +35,9 @@ type Machine interface {
 	Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (Result, error)
 	// Committed is called when all batches of the Apply calls so far are visible in the store.
 	Committed()
+	// Replaced is called when the store has become that of a snapshot from the leader: anything may differ, and what changed on the way
+	// there nobody is told.
+	Replaced()
 }
 
 // First bytes of the keys of a group's store. Each machine's own keys begin with a prefix from PrefixMachine on.

@@ -45,6 +45,12 @@ func (t *Tree) Subscribe(fn func(*Event)) (cancel func()) {
 	}
 }
 
+// Replaced implements machine.Machine: subscribers get an Event that says so.
+func (t *Tree) Replaced() {
+	t.events = append(t.events, &Event{Replaced: true})
+	t.Committed()
+}
+
 // Committed tells the subscribers what the committed batches changed.
 func (t *Tree) Committed() {
 	if len(t.events) == 0 {

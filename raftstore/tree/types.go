@@ -198,6 +198,11 @@ type FolderChange struct {
 
 // Event is what one applied command changed.
 type Event struct {
+	// Replaced says that it was no command: all of the shard's state has been replaced by the leader's, and anything in it may have
+	// changed. Whoever caches any of it forgets that; whoever watches looks again. The rest is empty then, but for Shard.
+	Replaced bool
+	Shard    uint32 // of what was replaced; filled in by package raftstore
+
 	Index   uint64
 	Session uint64 // the proposer's
 	Account Account
