@@ -170,12 +170,8 @@ func (flusher) Release() {}
 // Restore implements raft.FSM: the state becomes that of the received snapshot.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	db, err := f.g.replaceState(r)
-	if err != nil {
+	if err := f.g.replaceState(r); err != nil {
 		return err
-	}
-	if err := f.g.store.Swap(db); err != nil {
-		f.g.log.Warn("closing the state before the snapshot", "error", err)
 	}
 	if err := f.load(); err != nil {
 		return err

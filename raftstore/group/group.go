@@ -54,6 +54,7 @@ type Group struct {
 	fsm     *fsm
 
 	snapshots *snapshotStore
+	stateAt   string // the state's folder
 
 	role       *role
 	waiting    waiting
@@ -91,6 +92,7 @@ func Open(cfg Config) (_ *Group, err error) {
 	if err != nil {
 		return nil, err
 	}
+	g.stateAt = dir
 	db, err := g.openState(dir)
 	if err != nil {
 		return nil, err

@@ -317,6 +317,10 @@ func TestAFollowerGetsACheckpoint(t *testing.T) {
 	if got := contents(t, back); len(got) != len(want) {
 		t.Fatalf("%d keys, want %d", len(got), len(want))
 	}
+	awaitThat(t, "the state before to be gone", func() bool {
+		states, err := filepath.Glob(filepath.Join(back.cfg.Dir, statePrefix+"*"))
+		return err == nil && len(states) == 1
+	})
 	if n := back.machine.(*register).replaced.Load(); n != 1 {
 		t.Errorf("told %d times that its store was replaced", n)
 	}

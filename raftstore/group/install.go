@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"mailraft/raftstore/durable"
 )
 
@@ -37,7 +35,7 @@ func (g *Group) stateDir() (string, error) {
 	}
 	b, err := os.ReadFile(filepath.Join(g.cfg.Dir, stateFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return filepath.Join(g.cfg.Dir, firstState), nil
+		return filepath.Join(g.cfg.Dir, firstState), g.clear(firstState)
 	}
 	if err != nil {
 		return "", err
@@ -63,13 +61,27 @@ func (g *Group) clear(keep string) error {
 	return err
 }
 
-// replaceState unpacks a received snapshot and opens it as the state.
-func (g *Group) replaceState(r io.Reader) (*pebble.DB, error) {
+// replaceState has a received snapshot become the state. The one before goes when its last reader has ended.
+func (g *Group) replaceState(r io.Reader) error {
+	before := g.stateAt
 	dir, err := g.unpack(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return g.openState(dir)
+	db, err := g.openState(dir)
+	if err != nil {
+		return err
+	}
+	g.stateAt = dir
+	err = g.store.Swap(db, func() {
+		if err := os.RemoveAll(before); err != nil { // the next start does
+			g.log.Warn("removing the state before the snapshot", "error", err)
+		}
+	})
+	if err != nil {
+		g.log.Warn("closing the state before the snapshot", "error", err)
+	}
+	return nil
 }
 
 // unpack makes the state of a snapshot's stream and answers its folder.

@@ -2,6 +2,8 @@ package group
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -74,5 +76,29 @@ func TestAnOwnSnapshotOvertakenByTheLeaders(t *testing.T) {
 	awaitApplied(t, f, g.applied.Load())
 	if f.fsm.flushed < meta.Index {
 		t.Errorf("the state has been told of %d", f.fsm.flushed)
+	}
+}
+
+// What a crash left of a snapshot's unpacking, before it was the first one of the replica, does not stay.
+func TestWhatACrashLeftIsCleared(t *testing.T) {
+	c := newCluster(t, 1)
+	c.start(0)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	c.stop(0)
+	left := []string{filepath.Join(g.cfg.Dir, statePrefix+"123"), filepath.Join(g.cfg.Dir, checkpointPrefix+"456")}
+	for _, dir := range left {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start(0)
+	for _, dir := range left {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", filepath.Base(dir), err)
+		}
+	}
+	if r := mustPropose(t, c.leader(), put(1, 1, 1, 1, nil)); r.Value != 1 {
+		t.Errorf("the state is gone: %+v", r)
 	}
 }

@@ -17,7 +17,8 @@ type Store struct {
 // Handle is a use of the store: it stays open until released.
 type Handle struct {
 	*pebble.DB
-	refs atomic.Int64
+	refs  atomic.Int64
+	after func() // called when the database is closed; nil: nothing
 }
 
 // NewStore makes a store of an open database, which it closes in the end.
@@ -41,17 +42,22 @@ func (h *Handle) Release() error {
 	if h.refs.Add(-1) > 0 {
 		return nil
 	}
-	return h.DB.Close()
+	err := h.DB.Close()
+	if h.after != nil {
+		h.after()
+	}
+	return err
 }
 
-// Swap puts another database in the place of the one before.
-func (s *Store) Swap(db *pebble.DB) error {
+// Swap puts another database in the place of the one before. after is called when that one is closed, by its last reader.
+func (s *Store) Swap(db *pebble.DB, after func()) error {
 	h := &Handle{DB: db}
 	h.refs.Store(1)
 	s.mu.Lock()
 	old := s.cur
 	s.cur = h
 	s.mu.Unlock()
+	old.after = after // before the store's own reference goes
 	return old.Release()
 }
 
