@@ -25,9 +25,9 @@ demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each
 	@$(GO) run ./test/demo -mailraft bin/mailraft
 
 test: packages bin/mailraft ## run all tests, with the race detector, and the demo
-	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/powercut)
-	$(GO) test -timeout 30m ./raftstore/tree ./test/powercut
-	$(GO) test -timeout 5m -run Memory ./fs
+	$(GO) test -count 1 -race -timeout 30m $$($(GO) list ./... | grep -v /test/powercut)
+	$(GO) test -count 1 -timeout 30m ./raftstore/tree ./test/powercut
+	$(GO) test -count 1 -timeout 5m -run Memory ./fs
 	@$(MAKE) --no-print-directory demo
 
 check: $(STATICCHECK) $(GOVULNCHECK) ## gofmt, go vet, staticcheck, and govulncheck where its database can be reached

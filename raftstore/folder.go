@@ -22,12 +22,19 @@ const (
 // ErrFormat says that the folder is not one that this program can open.
 var ErrFormat = errors.New("not a data folder of this version")
 
+// ErrNoStore says that the store that must be there is not.
+var ErrNoStore = fmt.Errorf("the store that was made here is gone: %w", syscall.ENOENT)
+
 // ErrLocked says that another process has the store open.
 var ErrLocked = errors.New("data folder is in use by another process")
 
 // openFolder makes sure that dir is a data folder that nobody else uses, and makes it one if it is empty. It answers how many
-// shards the store has, and whether it is still being made: then its groups may be missing, else none may.
-func openFolder(dir string, newShards int) (lock *os.File, shards int, fresh bool, err error) {
+// shards the store has, and whether it is still being made: then its groups may be missing, else none may. Where one must exist,
+// none is made.
+func openFolder(dir string, newShards int, mustExist bool) (lock *os.File, shards int, fresh bool, err error) {
+	if _, err := os.Stat(filepath.Join(dir, formatFile)); mustExist && errors.Is(err, os.ErrNotExist) {
+		return nil, 0, false, fmt.Errorf("data folder %s: %w; is its disk mounted? put it back, or name an empty data folder", dir, ErrNoStore)
+	}
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, 0, false, fmt.Errorf("data folder: %w", err)
 	}

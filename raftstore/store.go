@@ -26,9 +26,12 @@ import (
 type Config struct {
 	Dir    string // the data folder
 	NodeID string // this node's name
-	Shards int    // mail shards of a new store; 0: 4
-	UID    uint32 // owner of new accounts' homes
-	GID    uint32
+	// Existing says that the store was made before. If it is not there, its disk may not be mounted: Open then answers ErrNoStore, and
+	// does not make an empty one.
+	Existing bool
+	Shards   int    // mail shards of a new store; 0: 4
+	UID      uint32 // owner of new accounts' homes
+	GID      uint32
 	// MinFree octets of the data folder's disk are left free: below, what adds data fails with ENOSPC. 0: as much as all groups may
 	// take at once for segments of the log, flushes and compactions (some 450 MiB with 4 shards), but an eighth of the disk at most.
 	MinFree uint64
@@ -77,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger}
 	var shards int
-	if s.lock, shards, s.fresh, err = openFolder(cfg.Dir, cfg.Shards); err != nil {
+	if s.lock, shards, s.fresh, err = openFolder(cfg.Dir, cfg.Shards, cfg.Existing); err != nil {
 		return nil, err
 	}
 	if s.space, err = newSpace(cfg.Dir, cfg.MinFree, uint64(shards+1)*(shardSegment+2*group.MemTableSize)+128<<20); err != nil {

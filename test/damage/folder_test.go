@@ -58,6 +58,24 @@ func TestNotADataFolder(t *testing.T) {
 	refuses(t, n, "not")
 }
 
+// A node whose store is gone does not begin an empty one in its place: a disk may not be mounted.
+func TestStoreGone(t *testing.T) {
+	n := stopped(t)
+	store := filepath.Join(n.Data, "store")
+	must(t, os.Rename(store, store+".away"))
+	must(t, os.Mkdir(store, 0o700))
+	refuses(t, n, "gone")
+	if left := filesBelow(t, store); len(left) > 0 {
+		t.Errorf("it has made %v", left)
+	}
+	must(t, os.Remove(store))
+	refuses(t, n, "gone")
+	must(t, os.Rename(store+".away", store))
+	n.Start()
+	n.Fsck()
+	n.Stop()
+}
+
 func TestInUse(t *testing.T) {
 	n := node.Start(t)
 	other := node.New(t)

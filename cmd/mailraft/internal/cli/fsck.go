@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -101,19 +100,15 @@ func (c *check) online(ctx context.Context, client *adminapi.Client) error {
 	}
 }
 
-// storeFile is in every store that has been made (docs/format.md).
-const storeFile = "FORMAT"
-
 // offline opens the store itself. That also does what every start does: it ends what a crash cut short.
 func (c *check) offline(ctx context.Context, data string) (err error) {
 	node, err := daemon.NodeName(data)
-	if err == nil {
-		_, err = os.Stat(filepath.Join(daemon.StoreFolder(data), storeFile)) // where it is missing, opening makes a new store
-	}
 	if err != nil {
 		return fmt.Errorf("%s is not the data folder of a node: %w", filepath.Clean(data), err)
 	}
-	store, err := raftstore.Open(ctx, raftstore.Config{Dir: daemon.StoreFolder(data), NodeID: node, Logger: slog.New(slog.DiscardHandler)})
+	store, err := raftstore.Open(ctx, raftstore.Config{
+		Dir: daemon.StoreFolder(data), NodeID: node, Existing: true, Logger: slog.New(slog.DiscardHandler),
+	})
 	if errors.Is(err, raftstore.ErrLocked) {
 		return refused("a daemon runs on %s; without --data, fsck asks it", filepath.Clean(data))
 	}

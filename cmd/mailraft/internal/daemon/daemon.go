@@ -155,19 +155,25 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := claim(d.cfg.Data, d.cfg.Node); err != nil {
+	ours, err := claimed(d.cfg.Data, d.cfg.Node)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	d.store, err = raftstore.Open(ctx, raftstore.Config{
-		Dir: StoreFolder(d.cfg.Data), NodeID: d.cfg.Node, Shards: d.cfg.Shards, UID: uid, GID: gid,
+		Dir: StoreFolder(d.cfg.Data), NodeID: d.cfg.Node, Existing: ours, Shards: d.cfg.Shards, UID: uid, GID: gid,
 		MinFree: uint64(d.cfg.MinFree), Logger: d.log,
 	})
 	if err != nil {
 		return err
 	}
 	d.atEnd("store", d.store.Close)
+	if !ours {
+		if err := claim(d.cfg.Data, d.cfg.Node); err != nil {
+			return err
+		}
+	}
 	// The store syncs what is in its folder; that the folder is there must survive as well.
 	for _, dir := range []string{d.cfg.Data, filepath.Dir(d.cfg.Data)} {
 		if err := durable.SyncDir(dir); err != nil {

@@ -17,12 +17,16 @@ func TestANodeKeepsItsName(t *testing.T) {
 	if _, err := NodeName(data); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	for range 2 {
-		if err := claim(data, "n1"); err != nil {
-			t.Fatal(err)
-		}
+	if ours, err := claimed(data, "n1"); err != nil || ours {
+		t.Error(ours, err)
 	}
-	err := claim(data, "n2")
+	if err := claim(data, "n1"); err != nil {
+		t.Fatal(err)
+	}
+	if ours, err := claimed(data, "n1"); err != nil || !ours {
+		t.Error(ours, err)
+	}
+	_, err := claimed(data, "n2")
 	if err == nil || !strings.Contains(err.Error(), "n1") || !strings.Contains(err.Error(), data) {
 		t.Error(err)
 	}

@@ -36,21 +36,24 @@ func NodeName(data string) (string, error) {
 	return name, nil
 }
 
-// claim makes the folder the node's own, unless it is another's.
-func claim(data, node string) error {
+// claimed tells whether the folder is the node's own already: then its store has been made. An error when it is another node's, or
+// nobody's data folder.
+func claimed(data, node string) (bool, error) {
 	name, err := NodeName(data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := unused(data); err != nil {
-			return err
-		}
-		return durable.WriteFile(filepath.Join(data, nodeFile), []byte(node+"\n"), 0o600)
+		return false, unused(data)
 	case err != nil:
-		return err
+		return false, err
 	case name != node:
-		return fmt.Errorf("node: the data folder %s is that of the node %q, not of %q; a node keeps its name", data, name, node)
+		return false, fmt.Errorf("node: the data folder %s is that of the node %q, not of %q; a node keeps its name", data, name, node)
 	}
-	return nil
+	return true, nil
+}
+
+// claim makes the folder the node's own. It is called when the store has been made.
+func claim(data, node string) error {
+	return durable.WriteFile(filepath.Join(data, nodeFile), []byte(node+"\n"), 0o600)
 }
 
 // unused tells whether a folder that no node was started with may become a data folder: there is nothing in it but what a first
