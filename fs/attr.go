@@ -174,31 +174,32 @@ func withoutPrivileges(mode uint32) uint32 {
 func (m *mount) setAttr(a *account, i tree.Ino, c *raftpb.SetAttr) error {
 	f := m.files.get(i)
 	if f == nil {
-		return m.propose(a, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
+		err := m.propose(a, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
+		if (err == nil || err == syscall.ENOENT) && m.removed.change(i, c) {
+			return nil
+		}
+		return err
 	}
 	defer m.put(f)
 	if !f.local() {
 		err := m.propose(a, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
-		if err != syscall.ENOENT {
-			if err == nil && c.Mtime != nil {
-				f.setTime(*c.Mtime)
-			}
+		if err == syscall.ENOENT {
+			f.lost()
+		} else if err != nil {
 			return err
 		}
-		f.lost()
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	apply(&f.stat, c)
+	f.change(c)
 	return nil
 }
 
-// setTime has a dirty file keep a modification time that was set after it was written.
-func (f *file) setTime(mtime int64) {
+// change changes the status that is known here: a file that was written keeps a modification time that was set later, and one that
+// goes while it is open all that was set.
+func (f *file) change(c *raftpb.SetAttr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.dirty {
-		f.stat.Mtime = mtime
+	if f.stat.Mode != 0 { // else it is only now being opened
+		apply(&f.stat, c)
 	}
 }
 

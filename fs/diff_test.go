@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,7 +19,8 @@ import (
 )
 
 // Random operations are done on the mount and on a tmpfs, by several processes at once, each in a folder of its own of one account:
-// results and errno have to be the same. What differs by design is in the table differences.
+// results and errno have to be the same. Each is root's or the mail user's, whom permissions bind. What differs by design is in the
+// table differences; and what root makes on the tmpfs is given to the mail user, whose it is on the mount at once.
 
 const workerEnv = "MAILRAFT_TEST_WORKER"
 
@@ -42,6 +44,8 @@ func TestAgainstTmpfs(t *testing.T) {
 	shm, err := os.MkdirTemp("/dev/shm", "mailraft-diff-")
 	must(t, err)
 	defer os.RemoveAll(shm)
+	must(t, os.Chmod(filepath.Dir(s.dir), 0o711)) // the mail user goes through it
+	must(t, os.Chown(shm, mailUser, mailUser))
 	var running []*exec.Cmd
 	var outputs []*bytes.Buffer
 	for i := range workers {
@@ -49,6 +53,7 @@ func TestAgainstTmpfs(t *testing.T) {
 		for _, root := range []string{spec.Mount, spec.Tmpfs} {
 			for _, dir := range []string{"", "/cur", "/new", "/tmp", "/plain", "/plain/sub"} {
 				must(t, os.Mkdir(root+dir, 0o700))
+				must(t, os.Chown(root+dir, mailUser, mailUser))
 			}
 		}
 		b, err := json.Marshal(spec)
@@ -86,6 +91,7 @@ func inTmp(path string) bool { return filepath.Dir(path) == "tmp" }
 
 // op is one operation; result what it answers.
 type op struct {
+	user        int // whose
 	kind        string
 	path, path2 string
 	flags       int
@@ -96,7 +102,7 @@ type op struct {
 }
 
 func (o *op) String() string {
-	return fmt.Sprintf("%s %q %q flags=%#x handle=%d off=%d size=%d data=%d", o.kind, o.path, o.path2, o.flags, o.handle, o.off, o.size, len(o.data))
+	return fmt.Sprintf("%d: %s %q %q flags=%#x handle=%d off=%d size=%d data=%d", o.user, o.kind, o.path, o.path2, o.flags, o.handle, o.off, o.size, len(o.data))
 }
 
 type result struct {
@@ -126,14 +132,22 @@ func workTest(text string) {
 		d.sides[i] = side{root: root, handles: [4]int{-1, -1, -1, -1}}
 	}
 	syscall.Umask(0o022)
+	if err := syscall.Setgroups([]int{}); err != nil {
+		panic(err)
+	}
+	runtime.LockOSThread()
 	for i := range spec.Ops {
 		o := d.next()
+		become(o.user)
 		got := d.sides[0].do(&o)
 		d.log = append(d.log, fmt.Sprintf("%d: %v: %v %.200s", i, &o, got.errno, got.text))
 		if differs(&o, got.errno) {
 			continue
 		}
-		if want := d.sides[1].do(&o); got != want && !(o.kind == "fstat" && got.errno == syscall.ENOENT && removedPipe(want.text)) {
+		want := d.sides[1].do(&o)
+		become(0)
+		d.sides[1].giveAway(&o)
+		if got != want && !(got.errno == syscall.ENOENT && d.sides[1].removedPipe(&o)) {
 			fmt.Printf("%s\ntmpfs: %v %.200s\n", strings.Join(d.log[max(0, len(d.log)-60):], "\n"), want.errno, want.text)
 			if at := firstDifference(got.text, want.text); at > 200 {
 				fmt.Printf("%d octets, %d on the tmpfs; other from %d on: %.20q, %.20q\n", len(got.text), len(want.text), at, got.text[at:], want.text[at:])
@@ -146,10 +160,46 @@ func workTest(text string) {
 	}
 }
 
+// giveAway has what root has made belong to the mail user. Its group may be one that the directory hands down.
+func (s *side) giveAway(o *op) {
+	fd, err := unix.Open(filepath.Join(s.root, o.path), unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if o.kind == "open" && s.handles[o.handle] >= 0 { // through a symbolic link, perhaps
+		unix.Close(fd)
+		fd, err = unix.Dup(s.handles[o.handle])
+	}
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		panic(err)
+	}
+	gid := -1
+	if st.Gid == 0 {
+		gid = mailUser
+	}
+	if st.Uid == 0 {
+		if err := unix.Fchownat(fd, "", mailUser, gid, unix.AT_EMPTY_PATH); err != nil {
+			panic(err)
+		}
+	}
+}
+
 // removedPipe is of the one difference that an open file shows: an open FIFO is the kernel's alone, so that the mount does not know
 // that it is in use after its last name has gone.
-func removedPipe(text string) bool {
-	return strings.HasPrefix(text, "mode=10") && strings.HasSuffix(text, "nlink=0") && len(text) < 20
+func (s *side) removedPipe(o *op) bool {
+	var st unix.Stat_t
+	return slices.Contains([]string{"fstat", "fchown", "fchmod"}, o.kind) && unix.Fstat(s.handles[o.handle], &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO && st.Nlink == 0
+}
+
+// become has the operations that follow, on this thread, be those of a user, who has none of root's capabilities.
+func become(user int) {
+	unix.SetfsgidRetGid(user)
+	unix.SetfsuidRetUid(user)
+	if now, _ := unix.SetfsuidRetUid(-1); now != user {
+		panic(fmt.Sprintf("the thread is user %d, and not %d", now, user))
+	}
 }
 
 func firstDifference(a, b string) int {
@@ -172,7 +222,7 @@ func differs(o *op, errno syscall.Errno) bool {
 var opKinds = []string{
 	"open", "open", "open", "close", "pread", "pwrite", "pwrite", "write", "ftruncate", "fsync", "fstat", "stat", "stat", "unlink", "unlink",
 	"mkdir", "rmdir", "rename", "rename", "rename", "link", "link", "symlink", "readlink", "truncate", "chmod", "utimes", "setxattr", "getxattr",
-	"listxattr", "removexattr", "list", "list", "fallocate", "read", "mknod",
+	"listxattr", "removexattr", "list", "list", "fallocate", "read", "mknod", "chmod", "chown", "chown", "fchown", "fchmod",
 }
 
 func (d *differ) pick(list ...int) int { return list[d.rng.IntN(len(list))] }
@@ -183,7 +233,7 @@ func (d *differ) path() string {
 }
 
 func (d *differ) next() op {
-	o := op{kind: opKinds[d.rng.IntN(len(opKinds))], path: d.path(), path2: d.path(), handle: d.rng.IntN(4)}
+	o := op{user: d.pick(0, 0, mailUser), kind: opKinds[d.rng.IntN(len(opKinds))], path: d.path(), path2: d.path(), handle: d.rng.IntN(4)}
 	o.off, o.size = int64(d.rng.IntN(20_000)), d.rng.IntN(10_000)
 	switch o.kind {
 	case "open":
@@ -203,8 +253,10 @@ func (d *differ) next() op {
 		}
 	case "mknod":
 		o.flags = d.pick(unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK)
-	case "chmod":
-		o.flags = d.pick(0o600, 0o644, 0o4755, 0o2711, 0o400)
+	case "chmod", "fchmod":
+		o.flags = d.pick(0o600, 0o644, 0o4755, 0o2711, 0o400, 0o6755, 0o4666, 0o1777)
+	case "chown", "fchown": // to (-1, -1) is left out: FUSE does not tell it from nothing, where a tmpfs clears set-user-ID
+		o.flags, o.size = d.pick(mailUser, mailUser+1), d.pick(mailUser, mailUser+1, -1)
 	}
 	return o
 }
@@ -275,6 +327,12 @@ func (s *side) try(o *op) (string, error) {
 		return "", unix.Truncate(path, o.off)
 	case "chmod":
 		return "", unix.Chmod(path, uint32(o.flags))
+	case "fchmod":
+		return "", unix.Fchmod(fd, uint32(o.flags))
+	case "chown":
+		return "", unix.Lchown(path, o.flags, o.size)
+	case "fchown":
+		return "", unix.Fchown(fd, o.flags, o.size)
 	case "utimes":
 		ts := []unix.Timespec{{Sec: 1000}, {Sec: 1_000_000 + int64(o.size)}}
 		return "", unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, unix.AT_SYMLINK_NOFOLLOW)
@@ -325,7 +383,7 @@ func (s *side) tryXattr(o *op, path, name string, buf []byte) (string, error) {
 
 // statText is what must be the same of a status: not times, unless they were set (to long ago), and no sizes of directories.
 func statText(st *unix.Stat_t) string {
-	text := fmt.Sprintf("mode=%o nlink=%d", st.Mode, st.Nlink)
+	text := fmt.Sprintf("mode=%o uid=%d gid=%d nlink=%d", st.Mode, st.Uid, st.Gid, st.Nlink)
 	if st.Mode&unix.S_IFMT == unix.S_IFREG || st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		text += fmt.Sprintf(" size=%d", st.Size)
 		if st.Mtim.Sec < 1e9 {

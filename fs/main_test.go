@@ -30,6 +30,8 @@ import (
 // A Go process must not use a mount that it serves. So the tests are the users, and the server is this program again, in a process
 // of its own that is told what to do through its standard input (serveTest).
 
+const mailUser = 5000 // and its group
+
 const (
 	serverEnv = "MAILRAFT_TEST_MOUNT_SERVER" // the folder that the server keeps its things in
 	budgetEnv = "MAILRAFT_TEST_BUDGET"       // the memory of staged files, in bytes, if it is not 64 MiB
@@ -152,7 +154,7 @@ func (s *testServer) homeOn(mount int, name string) string {
 func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	ctx := context.Background()
-	store, err := raftstore.Open(ctx, raftstore.Config{Dir: filepath.Join(dir, "data"), NodeID: "n1", Shards: 2, UID: 5000, GID: 5000, MinFree: 1, Logger: log})
+	store, err := raftstore.Open(ctx, raftstore.Config{Dir: filepath.Join(dir, "data"), NodeID: "n1", Shards: 2, UID: mailUser, GID: mailUser, MinFree: 1, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -213,7 +215,7 @@ type serverProcess struct {
 
 func (p *serverProcess) mount(path string) (*FS, error) {
 	return Mount(Config{
-		Mountpoint: path, Store: p.store, Keys: p.keys, Staging: p.area, UID: 5000, GID: 5000, Logger: p.log,
+		Mountpoint: path, Store: p.store, Keys: p.keys, Staging: p.area, UID: mailUser, GID: mailUser, Logger: p.log,
 		Statfs: func() (st syscall.Statfs_t, err error) { return st, syscall.Statfs(p.dir, &st) },
 	})
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"sync"
 
+	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
 
@@ -39,6 +40,18 @@ func (t *openDirs) close(d *openDir) {
 	if c.handles--; c.handles == 0 {
 		delete(t.m, d.ino)
 	}
+}
+
+// change changes the status of a directory, if it is open.
+func (t *openDirs) change(i tree.Ino, by *raftpb.SetAttr) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.m[i]
+	if c == nil {
+		return false
+	}
+	apply(&c.stat, by)
+	return true
 }
 
 // status is that of a directory that is open, but has been removed.

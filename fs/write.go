@@ -115,6 +115,11 @@ func (m *mount) fallocate(f *file, in *fuse.FallocateIn) error {
 	if err := m.fill(f); err != nil {
 		return err
 	}
+	if in.Uid != 0 { // as write(2) does; but here the kernel does not say who lacks CAP_FSETID
+		if err := m.dropPrivileges(f); err != nil {
+			return err
+		}
+	}
 	size := uint64(f.buf.Size())
 	grows := in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 && end > size
 	if in.Mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0 && in.Offset < size {
