@@ -49,6 +49,10 @@ func TestMain(m *testing.M) {
 		workTest(spec)
 		os.Exit(0)
 	}
+	if spec := os.Getenv(contenderEnv); spec != "" {
+		contend(spec)
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -308,6 +312,13 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		hours, err := strconv.Atoi(name)
 		for _, m := range p.mounts {
 			m.sweep(time.Now().Add(time.Duration(hours) * time.Hour))
+		}
+		return "", err
+	case "check": // as fsck does
+		var found []string
+		err := p.store.Check(seal.CheckHeader, func(p raftstore.Problem) { found = append(found, fmt.Sprintf("%+v", p)) })
+		if len(found) > 0 {
+			err = errors.Join(err, fmt.Errorf("%q", found))
 		}
 		return "", err
 	case "orphans": // contents in pieces that nobody names, in all shards
