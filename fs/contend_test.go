@@ -317,7 +317,7 @@ func runContenders(t *testing.T, s *testServer) (history []nameOp) {
 	var starts []io.Closer
 	var outputs []io.Reader
 	for i := range contenders {
-		b, err := json.Marshal(contenderSpec{Home: s.homeOn(i%len(s.mounts), "alice"), Number: i, Seed: seed, Ops: 500, Alone: len(s.mounts) == 1})
+		b, err := json.Marshal(contenderSpec{Home: s.homeOn(i%len(s.mounts), "alice"), Number: i, Seed: seed, Ops: 300, Alone: len(s.mounts) == 1})
 		must(t, err)
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), contenderEnv+"="+string(b))

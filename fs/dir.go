@@ -20,6 +20,7 @@ type openDir struct {
 	names  []stagedName // of the root, or staged
 	reader *tree.DirReader
 	mark   uint64 // the account's changes when reader was opened
+	unread bool   // it has to be read from its beginning
 	pos    uint64 // number of the next entry
 	ahead  bool   // next has been read, but not been given out
 	next   listed
@@ -31,10 +32,17 @@ type listed struct {
 	tree bool // from the tree, with its status; else only name, number and type are known
 }
 
-// OpenDir implements fuse.RawFileSystem. A listing shows everything that was acknowledged before.
+// OpenDir implements fuse.RawFileSystem. A listing shows everything that was acknowledged before: it is read when it is asked for
+// its beginning, since that is all that is heard of rewinddir(3).
 func (m *mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	d := &openDir{ino: tree.Ino(in.NodeId)}
-	if err := m.openDir(d); err != nil {
+	d := &openDir{ino: tree.Ino(in.NodeId), unread: true}
+	var err error
+	if isVirtual(d.ino) {
+		err = syscall.ENOTDIR
+	} else {
+		d.stat, err = m.statInode(d.ino)
+	}
+	if err != nil {
 		return m.status("opendir", in.NodeId, err)
 	}
 	m.removed.open(d)
@@ -42,13 +50,10 @@ func (m *mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	return fuse.OK
 }
 
-// openDir reads the directory from its beginning, as it is now.
+// openDir reads the directory from its beginning, as it is now. Called with mu.
 func (m *mount) openDir(d *openDir) (err error) {
-	if isVirtual(d.ino) {
-		return syscall.ENOTDIR
-	}
 	d.close()
-	d.pos, d.ahead, d.parent = 0, false, rootIno
+	d.unread, d.pos, d.ahead, d.parent = true, 0, false, rootIno
 	if isTop(d.ino) {
 		return m.openTop(d)
 	}
@@ -62,7 +67,6 @@ func (m *mount) openDir(d *openDir) (err error) {
 	if err != nil {
 		return err
 	}
-	d.stat = in.Stat
 	if len(in.Links) > 0 {
 		d.parent = in.Links[0].Parent
 	}
@@ -117,14 +121,14 @@ func (d *openDir) peek() (*listed, bool, error) {
 
 func (d *openDir) advance() { d.pos, d.ahead = d.pos+1, false }
 
-// seek goes to entry number off: on is what readdir does; back to the beginning reads the directory anew (rewinddir(3)); anything
-// else (seekdir(3)) counts through the same state again. Called with mu.
+// seek goes to entry number off: on is what readdir does; to the beginning reads the directory anew (opendir(3), rewinddir(3));
+// anything else (seekdir(3)) counts through the same state again. Called with mu.
 func (m *mount) seek(d *openDir, off uint64) error {
-	if off == d.pos {
-		return nil
-	}
-	if off == 0 {
-		return m.openDir(d)
+	if off == 0 || d.unread {
+		if err := m.openDir(d); err != nil {
+			return err
+		}
+		d.unread = false
 	}
 	if off < d.pos {
 		d.pos, d.ahead = 0, false

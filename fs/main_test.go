@@ -49,6 +49,10 @@ func TestMain(m *testing.M) {
 		workTest(spec)
 		os.Exit(0)
 	}
+	if path := os.Getenv(childEnv); path != "" {
+		childMain(path)
+		os.Exit(0)
+	}
 	if spec := os.Getenv(contenderEnv); spec != "" {
 		contend(spec)
 		os.Exit(0)
