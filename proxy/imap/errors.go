@@ -65,7 +65,7 @@ func (s *session) failed(operation string, err error) error {
 	}
 	for _, a := range errnoAnswers {
 		if errors.Is(err, a.err) {
-			if a.code == imap.ResponseCodeUnavailable {
+			if a.code == imap.ResponseCodeUnavailable || a.code == imap.ResponseCodeNoPerm {
 				s.log.Warn("storage", "operation", operation, "err", errno(err))
 			}
 			return no(a.code, a.text)
