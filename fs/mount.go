@@ -92,6 +92,7 @@ func Mount(cfg Config) (*FS, error) {
 	server, err := fuse.NewServer(m, path, &fuse.MountOptions{
 		FsName: "mailraft", Name: "mailraft",
 		AllowOther: true, DirectMountStrict: true,
+		DisableSplice: true, // through a pipe, what is in memory is copied all the same, with one more system call
 		Options:       []string{"default_permissions"},
 		MaxBackground: 64,
 		Logger:        slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
