@@ -2,13 +2,11 @@ package directory
 
 import (
 	"encoding/binary"
-	"fmt"
 	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
-	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
@@ -94,13 +92,6 @@ func key(kind byte, number uint32, rest string) []byte {
 
 func nameKey(kind byte, name string) []byte { return append([]byte{kind}, name...) }
 
-func number(b []byte) uint32 {
-	if len(b) < 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(b)
-}
-
 func get(r pebble.Reader, k []byte) ([]byte, error) {
 	v, c, err := r.Get(k)
 	if err == pebble.ErrNotFound {
@@ -111,28 +102,6 @@ func get(r pebble.Reader, k []byte) ([]byte, error) {
 	}
 	b := append([]byte(nil), v...)
 	return b, c.Close()
-}
-
-var canonical = proto.MarshalOptions{Deterministic: true}
-
-func put(b *pebble.Batch, k []byte, m proto.Message) error {
-	v, err := canonical.Marshal(m)
-	if err != nil {
-		return err
-	}
-	return b.Set(k, v, nil)
-}
-
-func account(r pebble.Reader, n uint32) (*raftpb.Account, error) {
-	v, err := get(r, key(keyAccount, n, ""))
-	if err != nil {
-		return nil, err
-	}
-	a := new(raftpb.Account)
-	if err := proto.Unmarshal(v, a); err != nil {
-		return nil, fmt.Errorf("account %d: %w", n, err)
-	}
-	return a, nil
 }
 
 // Apply implements machine.Machine. Errors of its results: ENOENT (no such domain or account), EEXIST (the name is taken),
@@ -181,17 +150,14 @@ func numbers(r pebble.Reader) (acct, dom uint32, err error) {
 	if err == syscall.ENOENT {
 		return 0, 0, nil
 	}
-	if err == nil && len(v) != 8 {
-		err = fmt.Errorf("record of numbers is %d octets long", len(v))
-	}
 	if err != nil {
 		return 0, 0, err
 	}
-	return number(v), number(v[4:]), nil
+	return decodeNumbers(v)
 }
 
 func putNumbers(b *pebble.Batch, acct, dom uint32) error {
-	return b.Set([]byte{keyNumbers}, binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, acct), dom), nil)
+	return b.Set([]byte{keyNumbers}, appendNumber(appendNumber(nil, acct), dom), nil)
 }
 
 func (d *Directory) addDomain(b *pebble.Batch, name string) error {
@@ -209,7 +175,7 @@ func (d *Directory) addDomain(b *pebble.Batch, name string) error {
 		return err
 	}
 	dom++
-	b.Set(nameKey(keyDomain, name), binary.BigEndian.AppendUint32(nil, dom), nil)
+	b.Set(nameKey(keyDomain, name), appendNumber(nil, dom), nil)
 	b.Set(key(keyDomainName, dom, ""), []byte(name), nil)
 	d.events = append(d.events, Event{Domain: name, DomainID: dom, Added: true})
 	return putNumbers(b, acct, dom)
@@ -217,7 +183,10 @@ func (d *Directory) addDomain(b *pebble.Batch, name string) error {
 
 func (d *Directory) domain(r pebble.Reader, name string) (uint32, error) {
 	v, err := get(r, nameKey(keyDomain, name))
-	return number(v), err
+	if err != nil {
+		return 0, err
+	}
+	return decodeNumber(v)
 }
 
 func (d *Directory) removeDomain(b *pebble.Batch, name string) error {
@@ -289,7 +258,7 @@ func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int
 		if err := put(b, key(keyAccount, last, ""), a); err != nil {
 			return 0, err
 		}
-		b.Set(key(keyName, domains[i], a.LocalPart), binary.BigEndian.AppendUint32(nil, last), nil)
+		b.Set(key(keyName, domains[i], a.LocalPart), appendNumber(nil, last), nil)
 	}
 	return uint64(first), putNumbers(b, last, dom)
 }

@@ -1,10 +1,7 @@
 package directory
 
 import (
-	"fmt"
-
 	"github.com/cockroachdb/pebble/v2"
-	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/raftpb"
 )
@@ -19,8 +16,9 @@ type Domain struct {
 func (d *Directory) Domains() ([]Domain, error) {
 	var list []Domain
 	err := d.scan([]byte{keyDomain}, []byte{keyDomain + 1}, func(k, v []byte) (bool, error) {
-		list = append(list, Domain{number(v), string(k[1:])})
-		return true, nil
+		id, err := decodeNumber(v)
+		list = append(list, Domain{id, string(k[1:])})
+		return true, err
 	})
 	return list, err
 }
@@ -56,7 +54,11 @@ func (d *Directory) FindAccount(localPart string, dom uint32) (*raftpb.Account, 
 	if err != nil {
 		return nil, err
 	}
-	return account(h, number(v))
+	n, err := decodeNumber(v)
+	if err != nil {
+		return nil, err
+	}
+	return account(h, n)
 }
 
 // Accounts lists at most limit accounts of a domain by local part, those behind after.
@@ -69,7 +71,11 @@ func (d *Directory) Accounts(dom uint32, after string, limit int) ([]*raftpb.Acc
 		from = append(from, 0)
 	}
 	err := scan(h, from, key(keyName, dom+1, ""), func(k, v []byte) (bool, error) {
-		a, err := account(h, number(v))
+		n, err := decodeNumber(v)
+		if err != nil {
+			return false, err
+		}
+		a, err := account(h, n)
 		if err == nil {
 			list = append(list, a)
 		}
@@ -81,11 +87,12 @@ func (d *Directory) Accounts(dom uint32, after string, limit int) ([]*raftpb.Acc
 // AllAccounts calls fn with every account by number, until it answers false.
 func (d *Directory) AllAccounts(fn func(*raftpb.Account) bool) error {
 	return d.scan([]byte{keyAccount}, []byte{keyAccount + 1}, func(k, v []byte) (bool, error) {
-		a := new(raftpb.Account)
-		if err := proto.Unmarshal(v, a); err != nil {
-			return false, fmt.Errorf("account %d: %w", number(k[1:]), err)
+		n, err := decodeNumber(k[1:])
+		if err != nil {
+			return false, err
 		}
-		return fn(a), nil
+		a, err := decodeAccount(n, v)
+		return err == nil && fn(a), err
 	})
 }
 
@@ -98,7 +105,7 @@ func (d *Directory) Alias(localPart string, dom uint32) (*raftpb.AddAlias, error
 		return nil, err
 	}
 	a := new(raftpb.AddAlias)
-	return a, proto.Unmarshal(v, a)
+	return a, decode(v, a)
 }
 
 // Aliases lists the aliases of a domain by local part.
@@ -107,7 +114,7 @@ func (d *Directory) Aliases(dom uint32) ([]*raftpb.AddAlias, error) {
 	err := d.scan(key(keyAlias, dom, ""), key(keyAlias, dom+1, ""), func(k, v []byte) (bool, error) {
 		a := new(raftpb.AddAlias)
 		list = append(list, a)
-		return true, proto.Unmarshal(v, a)
+		return true, decode(v, a)
 	})
 	return list, err
 }
@@ -118,7 +125,7 @@ func (d *Directory) Shards() ([]*raftpb.PutShard, error) {
 	err := d.scan([]byte{keyShard}, []byte{keyShard + 1}, func(k, v []byte) (bool, error) {
 		s := new(raftpb.PutShard)
 		list = append(list, s)
-		return true, proto.Unmarshal(v, s)
+		return true, decode(v, s)
 	})
 	return list, err
 }
