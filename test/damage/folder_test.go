@@ -3,6 +3,7 @@ package damage
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +28,7 @@ func TestReadOnly(t *testing.T) {
 	must(t, unix.Mount(n.Data, n.Data, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { must(t, unix.Unmount(n.Data, unix.MNT_DETACH)) })
 	must(t, unix.Mount("", n.Data, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-	refuses(t, n, "read-only")
+	refuses(t, n, " is on a read-only file system; remount it writable")
 	must(t, unix.Mount("", n.Data, "", unix.MS_BIND|unix.MS_REMOUNT, ""))
 	n.Start() // nothing has come to harm
 	n.Fsck()
@@ -41,7 +42,7 @@ func TestAnotherVersion(t *testing.T) {
 	must(t, err)
 	newer := strings.Replace(string(b), "data 1,", "data 2,", 1)
 	must(t, os.WriteFile(format, []byte(newer), 0o600))
-	refuses(t, n, "version 2")
+	refuses(t, n, "FORMAT is of version 2, this program knows version 1", "start the program that wrote it")
 	if after, err := os.ReadFile(format); err != nil || string(after) != newer {
 		t.Errorf("it has written to what it does not know: %q, %v", after, err)
 	}
@@ -55,7 +56,10 @@ func TestNotADataFolder(t *testing.T) {
 	n := node.New(t)
 	must(t, os.MkdirAll(filepath.Join(n.Data, "photos"), 0o700))
 	must(t, os.WriteFile(filepath.Join(n.Data, "photos", "cat.jpeg"), []byte("cat"), 0o600))
-	refuses(t, n, "not")
+	refuses(t, n, n.Data+" is no data folder, and is not empty (photos); name an empty folder")
+	if files := filesBelow(t, n.Data); !slices.Equal(files, []string{filepath.Join(n.Data, "photos", "cat.jpeg")}) {
+		t.Errorf("there is now %q", files)
+	}
 }
 
 // A node whose store is gone does not begin an empty one in its place: a disk may not be mounted.
@@ -80,7 +84,7 @@ func TestInUse(t *testing.T) {
 	n := node.Start(t)
 	other := node.New(t)
 	other.Data = n.Data
-	refuses(t, other, "in use")
+	refuses(t, other, "data folder is in use by another process; stop it first")
 }
 
 // find is the path of the one file of that name below dir.
