@@ -24,6 +24,7 @@ func TestGroup(t *testing.T) { survives(t, "group", 500) }
 func survives(t *testing.T, kind string, most int) {
 	for _, seed := range []uint64{1, 2} {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
+			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 0))
 			d := start(t)
 			var acked []string
@@ -62,6 +63,7 @@ func TestFirstStart(t *testing.T) {
 	step := max(1, all/15)
 	for first, when := range []When{LoseAt, TearAt, HangAt} {
 		t.Run(string(when), func(t *testing.T) {
+			t.Parallel()
 			for n := 1 + first; n <= all-3; n += step { // the last few vary
 				d := start(t)
 				must(t, d.AtSync(when, n))
