@@ -105,12 +105,7 @@ type batches struct {
 
 // readSegment reads through a segment. A batch that does not read right is a torn one if nothing whole is behind it, else damage.
 func readSegment(path string) (batches, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return batches{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f) // a segment's size, for a moment at start
+	data, err := os.ReadFile(path) // a segment's size, for a moment at start
 	if err != nil {
 		return batches{}, err
 	}
