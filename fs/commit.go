@@ -152,22 +152,29 @@ const pieceWindow = 4
 // Write implements io.Writer.
 func (p *pieces) Write(b []byte) (int, error) {
 	p.octets += uint64(len(b))
-	most := tree.MaxInline
-	if p.ahead {
-		most = tree.MaxPiece
-	}
 	for rest := b; len(rest) > 0; {
+		most := tree.MaxInline
+		if p.ahead {
+			most = tree.MaxPiece
+		}
 		n := min(len(rest), most-len(p.kept))
 		p.kept = append(p.kept, rest[:n]...)
 		rest = rest[n:]
 		if len(p.kept) == most && len(rest) > 0 {
-			for len(p.kept) >= tree.MaxPiece {
-				p.send(p.kept[:tree.MaxPiece])
-				p.kept = append([]byte(nil), p.kept[tree.MaxPiece:]...)
-			}
+			p.sendKept()
+			p.ahead, p.kept = true, make([]byte, 0, tree.MaxPiece)
 		}
 	}
 	return len(b), p.failed()
+}
+
+// sendKept sends what is kept, whose octets are the proposals' from then on.
+func (p *pieces) sendKept() {
+	for len(p.kept) > 0 {
+		n := min(len(p.kept), tree.MaxPiece)
+		p.send(p.kept[:n])
+		p.kept = p.kept[n:]
+	}
 }
 
 func (p *pieces) send(b []byte) {
@@ -204,11 +211,7 @@ func (p *pieces) finish(c *content) error {
 		c.inline = p.kept
 		return nil
 	}
-	for len(p.kept) > 0 {
-		n := min(len(p.kept), tree.MaxPiece)
-		p.send(p.kept[:n])
-		p.kept = p.kept[n:]
-	}
+	p.sendKept()
 	p.wait.Wait()
 	c.pieces = true
 	return p.failed()
