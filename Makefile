@@ -27,7 +27,6 @@ demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each
 test: packages bin/mailraft ## run all tests, with the race detector, and the demo
 	$(GO) test -count 1 -race -timeout 30m $$($(GO) list ./... | grep -v /test/powercut)
 	$(GO) test -count 1 -timeout 30m ./raftstore/tree ./raftstore/directory ./test/powercut
-	$(GO) test -count 1 -timeout 5m -run Memory ./fs
 	@$(MAKE) --no-print-directory demo
 
 check: $(STATICCHECK) $(GOVULNCHECK) ## gofmt, go vet, staticcheck, and govulncheck where its database can be reached

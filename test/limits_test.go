@@ -198,34 +198,3 @@ func ownAddress(t *testing.T) string {
 	t.Fatal("this machine has no address but the loopback's: give it one (ip address add 192.0.2.1/32 dev lo)")
 	return ""
 }
-
-// The largest message passes through without being held in memory more than about twice.
-func TestLargestMessage(t *testing.T) {
-	const size, slack = 50 << 20, 48 << 20
-	n := node.Start(t)
-	a := n.AddAccount("alice@example.org")
-	send(t, n, a, 1, message.Text(1, 1000)) // everything is warm
-	daemon, proxy := n.PID(), n.Proxy("smtp")
-	daemonBefore, proxyBefore := n.PeakMemory(daemon), n.PeakMemory(proxy)
-	all := []message.Message{{Name: "the largest", Raw: message.Text(2, size-200)}}
-	deliver(t, func() (*client.SMTP, error) { return client.DialSMTP(n.SMTP) }, 1, all, a.Address)
-	for what, grown := range map[string]uint64{
-		"the daemon":     n.PeakMemory(daemon) - daemonBefore,
-		"the SMTP proxy": n.PeakMemory(proxy) - proxyBefore,
-	} {
-		t.Logf("%s needed %d MiB more for %d MiB", what, grown>>20, len(all[0].Raw)>>20)
-		if grown > 2*size+slack {
-			t.Errorf("%s needed %d MiB more for %d MiB", what, grown>>20, len(all[0].Raw)>>20)
-		}
-	}
-	n.Unlock(a)
-	for _, path := range files(t, a.Home) {
-		if strings.Contains(path, ",S=1") { // the one before
-			run(t, "/", "rm", path)
-		}
-	}
-	byMount(t, a).mustHave(all)
-	byIMAP(t, n, a, "INBOX").mustHave(all)
-	byPOP3(t, n, a).mustHave(all)
-	n.Fsck()
-}

@@ -23,14 +23,33 @@ func (n *Node) ProcessField(pid int, field string) string {
 	return ""
 }
 
-// PeakMemory is the most memory that a process ever had resident, in bytes.
+// Memory is how much memory a process has resident, in bytes.
+func (n *Node) Memory(pid int) uint64 {
+	n.t.Helper()
+	return n.memory(pid, "VmRSS")
+}
+
+// PeakMemory is the most memory that a process had resident since ForgetPeak, or since it began, in bytes.
 func (n *Node) PeakMemory(pid int) uint64 {
 	n.t.Helper()
+	return n.memory(pid, "VmHWM")
+}
+
+func (n *Node) memory(pid int, field string) uint64 {
+	n.t.Helper()
 	var kib uint64
-	if _, err := fmt.Sscanf(n.ProcessField(pid, "VmHWM"), "%d kB", &kib); err != nil {
+	if _, err := fmt.Sscanf(n.ProcessField(pid, field), "%d kB", &kib); err != nil {
 		n.t.Fatal(err)
 	}
 	return kib << 10
+}
+
+// ForgetPeak has PeakMemory begin anew with what a process has resident now (proc_pid_clear_refs(5)).
+func (n *Node) ForgetPeak(pid int) {
+	n.t.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // OpenFiles are the paths, or other names, of what a process has open.
