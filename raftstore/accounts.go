@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ var (
 	ErrNoSuchAccount = fmt.Errorf("no such account: %w", syscall.ENOENT)
 	ErrNoSuchAlias   = fmt.Errorf("no such alias: %w", syscall.ENOENT)
 	ErrExists        = fmt.Errorf("exists already: %w", syscall.EEXIST)
+	ErrAliased       = fmt.Errorf("aliases lead to the account: %w", syscall.EBUSY)
 	ErrDomainInUse   = fmt.Errorf("domain still has accounts or aliases: %w", syscall.ENOTEMPTY)
 	ErrAddress       = fmt.Errorf("not an address: %w", syscall.EINVAL)
 )
@@ -335,8 +337,12 @@ func (d *Directory) UpdateAccount(ctx context.Context, n tree.Account, fn func(*
 	}
 }
 
-// RemoveAccount removes the account with all its mail: ErrNoSuchDomain, ErrNoSuchAccount.
+// RemoveAccount removes the account with all its mail: ErrNoSuchDomain, ErrNoSuchAccount; ErrAliased while aliases lead to it, which
+// would lead nowhere, or to whoever has the address next.
 func (d *Directory) RemoveAccount(ctx context.Context, localPart, domain string) error {
+	if err := d.unaliased(normalLocalPart(localPart) + "@" + NormalDomain(domain)); err != nil {
+		return err
+	}
 	for {
 		a, err := d.findAny(normalLocalPart(localPart), NormalDomain(domain))
 		if err != nil {
@@ -346,6 +352,45 @@ func (d *Directory) RemoveAccount(ctx context.Context, localPart, domain string)
 			return err
 		}
 	}
+}
+
+// unaliased makes sure that no alias stands for the address: ErrAliased, with the first few that do.
+func (d *Directory) unaliased(address string) error {
+	const named = 5
+	domains, err := d.Domains()
+	if err != nil {
+		return err
+	}
+	var found []string
+	for _, dom := range domains {
+		aliases, err := d.Aliases(dom.Name)
+		if err != nil {
+			return err
+		}
+		for _, a := range aliases {
+			if !slices.ContainsFunc(a.Targets, func(to string) bool { return leadsTo(to, address) }) {
+				continue
+			}
+			if len(found) == named {
+				found = append(found, "...")
+				break
+			}
+			found = append(found, a.Address)
+		}
+		if len(found) > named {
+			break
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", strings.Join(found, ", "), ErrAliased)
+}
+
+// leadsTo tells whether an alias's target is the address, or a plus-address of it.
+func leadsTo(target, address string) bool {
+	local, domain, _ := strings.Cut(target, "@")
+	return target == address || withoutDetail(local)+"@"+domain == address
 }
 
 // errState says that an account is in another state than it was when its record was read.

@@ -160,6 +160,31 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// An account that aliases lead to stays until they are gone.
+func TestAliasedAccountsStay(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	addAccount(t, s, "alice@example.org")
+	addAccount(t, s, "bob@example.org")
+	d, ctx := s.Directory(), t.Context()
+	for alias, target := range map[string]string{"a@example.org": "ALICE@example.org", "b@example.org": "alice+b@example.org", "c@example.org": "bob@example.org"} {
+		if err := d.AddAlias(ctx, alias, []string{target}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, alias := range []string{"a@example.org", "b@example.org"} {
+		if err := d.RemoveAccount(ctx, "Alice", "example.org"); !errors.Is(err, ErrAliased) || !strings.Contains(err.Error(), alias) {
+			t.Errorf("with %s: %v", alias, err)
+		}
+		if err := d.RemoveAlias(ctx, alias); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.RemoveAccount(ctx, "Alice", "example.org"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDirectoryErrors(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	defer s.Close()

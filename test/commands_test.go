@@ -135,6 +135,7 @@ func TestCommands(t *testing.T) {
 	runCommands(t, n, []adminCommand{
 		{line: "domain remove example.org", code: 6, says: "accounts or aliases"},
 		{line: "account remove alice@example.org", code: 6, says: "--yes"},
+		{line: "account remove alice@example.org --yes", code: 6, says: "team@example.org"},
 		{line: "account list example.org", out: head + alice + bob},
 		{line: "alias remove all@example.com", out: "removed alias all@example.com\n"},
 		{line: "alias remove all@example.com", code: 4, says: "all@example.com"},

@@ -23,6 +23,7 @@ var kinds = []struct {
 	{raftstore.ErrNoSuchAlias, codes.NotFound},
 	{raftstore.ErrExists, codes.AlreadyExists},
 	{raftstore.ErrDomainInUse, codes.FailedPrecondition},
+	{raftstore.ErrAliased, codes.FailedPrecondition},
 	{raftstore.ErrAddress, codes.InvalidArgument},
 	{keyring.ErrWrongPassword, codes.Unauthenticated},
 	{context.Canceled, codes.Canceled},
@@ -58,7 +59,7 @@ func refusal(err error) error {
 func words(err error) string {
 	text := err.Error()
 	for _, named := range []error{
-		raftstore.ErrNoSuchDomain, raftstore.ErrNoSuchAccount, raftstore.ErrNoSuchAlias, raftstore.ErrExists, raftstore.ErrDomainInUse,
+		raftstore.ErrNoSuchDomain, raftstore.ErrNoSuchAccount, raftstore.ErrNoSuchAlias, raftstore.ErrExists, raftstore.ErrDomainInUse, raftstore.ErrAliased,
 		raftstore.ErrAddress,
 	} {
 		if inner := errors.Unwrap(named); errors.Is(err, named) && inner != nil {
