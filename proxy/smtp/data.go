@@ -1,12 +1,17 @@
 package smtp
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // data is DATA (RFC 5321, 4.1.1.4).
@@ -176,7 +181,11 @@ func (c *conn) logDelivery(refusal *reply) {
 	for _, copied := range m.transfer.copies {
 		if copied.err != nil {
 			failed++
-			log.Error("message not stored", "home", copied.home, "error", copied.err)
+			level := slog.LevelError
+			if errors.Is(copied.err, unix.EDQUOT) {
+				level = slog.LevelInfo // its owner's to mend
+			}
+			log.Log(context.Background(), level, "message not stored", "home", copied.home, "error", copied.err)
 		}
 	}
 	if refusal == nil {

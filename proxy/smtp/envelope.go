@@ -79,6 +79,8 @@ func (c *conn) mailFrom(arg string) reply {
 		case p.key == "SIZE" && isNumber(p.value): // RFC 1870, 6
 			size, err := strconv.ParseInt(p.value, 10, 64)
 			if err != nil || size > c.cfg.MaxMessageBytes {
+				c.cfg.Logger.Info("sender refused", "remote", c.remote.String(), "from", from.String(), "size", p.value, "reply", replyTooLarge.code,
+					"status", replyTooLarge.enhanced)
 				return replyTooLarge
 			}
 		case p.key == "BODY" && (strings.EqualFold(p.value, "7BIT") || strings.EqualFold(p.value, "8BITMIME")): // RFC 6152
@@ -143,6 +145,8 @@ func (c *conn) lookUp(r *recipient) *reply {
 		if refusal == replyTemporary {
 			c.cfg.Logger.Warn("cannot look up a recipient", "recipient", r.path.String(), "error", err)
 		}
+		c.cfg.Logger.Info("recipient refused", "remote", c.remote.String(), "from", c.mail.from.String(), "recipient", r.path.String(),
+			"reply", refusal.code, "status", refusal.enhanced)
 		return &refusal
 	}
 	r.mailboxes = mailboxes
