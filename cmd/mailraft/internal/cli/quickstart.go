@@ -75,7 +75,7 @@ func writeQuickConfig(dir, file string) error {
 	c.Data, c.Mount, c.Run = filepath.Join(dir, "data"), filepath.Join(dir, "mail"), filepath.Join(dir, "run")
 	c.Hostname = quickDomain
 	c.SMTPListen = []string{"127.0.0.1:2525"}
-	c.LMTPListen = []string{"127.0.0.1:2424", "unix:" + filepath.Join(c.Run, "lmtp.sock")}
+	c.LMTPListen = []string{"127.0.0.1:2424", "unix:lmtp.sock"}
 	c.IMAPListen, c.IMAPListenTLS = []string{"127.0.0.1:1143"}, []string{"127.0.0.1:1993"}
 	c.POP3Listen, c.POP3ListenTLS = []string{"127.0.0.1:1110"}, []string{"127.0.0.1:1995"}
 	set := map[string]bool{

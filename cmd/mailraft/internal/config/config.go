@@ -59,7 +59,7 @@ func Default() *Config {
 		MaxMessage:  50 << 20,
 
 		SMTPListen:    []string{":25"},
-		LMTPListen:    []string{"127.0.0.1:24", "unix:/run/mailraft/lmtp.sock"},
+		LMTPListen:    []string{"127.0.0.1:24", "unix:lmtp.sock"},
 		IMAPListen:    []string{":143"},
 		IMAPListenTLS: []string{":993"},
 		POP3Listen:    []string{":110"},
@@ -181,14 +181,13 @@ const (
 type Listener struct {
 	Protocol Protocol
 	Option   string // where it was configured
-	Address  string // "host:port", or "unix:" and a path
+	Address  string // "host:port", or "unix:" and an absolute path
 }
 
 // Network is the address as package net takes it.
 func (l Listener) Network() (network, address string, err error) {
 	if path, ok := strings.CutPrefix(l.Address, "unix:"); ok {
-		path, err = filepath.Abs(path)
-		if err == nil && len(path) > 107 {
+		if len(path) > 107 {
 			err = fmt.Errorf("the path of the Unix socket %s is longer than the 107 bytes that Linux takes", path)
 		}
 		return "unix", path, err
@@ -199,7 +198,7 @@ func (l Listener) Network() (network, address string, err error) {
 	return "tcp", l.Address, nil
 }
 
-// Listeners are all the listening sockets.
+// Listeners are all the listening sockets. Unix sockets without a folder of their own are in the run folder.
 func (c *Config) Listeners() []Listener {
 	var all []Listener
 	for _, p := range []struct {
@@ -215,6 +214,9 @@ func (c *Config) Listeners() []Listener {
 		{POP3S, "pop3.listen_tls", c.POP3ListenTLS},
 	} {
 		for _, a := range p.addresses {
+			if path, ok := strings.CutPrefix(a, "unix:"); ok && !filepath.IsAbs(path) {
+				a = "unix:" + filepath.Join(c.Run, path)
+			}
 			all = append(all, Listener{p.protocol, p.option, a})
 		}
 	}

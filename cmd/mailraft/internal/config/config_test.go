@@ -173,3 +173,18 @@ func FuzzQuote(f *testing.F) {
 		}
 	})
 }
+
+// A Unix socket without a folder of its own is in the run folder, wherever that is.
+func TestSocketsInTheRunFolder(t *testing.T) {
+	c := Default()
+	c.Run = "/somewhere/run"
+	var unix []string
+	for _, l := range c.Listeners() {
+		if strings.HasPrefix(l.Address, "unix:") {
+			unix = append(unix, l.Address)
+		}
+	}
+	if d := cmp.Diff([]string{"unix:/somewhere/run/lmtp.sock"}, unix); d != "" {
+		t.Error(d)
+	}
+}
