@@ -43,12 +43,16 @@ nothing changed, check a copy of the folder.`,
 			}
 			return c.end()
 		}
-		return p.asking(func(ctx context.Context, client *adminapi.Client, _ []string) error {
+		err := p.asking(func(ctx context.Context, client *adminapi.Client, _ []string) error {
 			if err := c.online(ctx, client); err != nil {
 				return err
 			}
 			return c.end()
 		})(cmd, args)
+		if errors.Is(err, adminapi.ErrNotRunning) {
+			err = fmt.Errorf("%w; or check its data folder: mailraft fsck --data DATA", err)
+		}
+		return err
 	}
 	return cmd
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"time"
@@ -56,7 +57,7 @@ func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar), 
 	register(s.grpc)
 	go func() {
 		defer close(s.done)
-		if err := s.grpc.Serve(l); err != nil {
+		if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
 			d.log.Error("socket", "address", l.Addr(), "error", err)
 		}
 	}()

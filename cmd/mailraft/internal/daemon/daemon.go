@@ -169,6 +169,9 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	d.atEnd("store", d.store.Close)
+	if made := len(d.store.Shards()); made != d.cfg.Shards {
+		d.log.Warn("the data folder keeps the shards that it was made with", "shards", made, "configured", d.cfg.Shards)
+	}
 	if !ours {
 		if err := claim(d.cfg.Data, d.cfg.Node); err != nil {
 			return err
