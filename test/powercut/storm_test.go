@@ -50,35 +50,59 @@ func survives(t *testing.T, kind string, most int) {
 	}
 }
 
-// TestFirstStart cuts the power, or kills the program, at some of the syncs of its first start. The next start has
-// to make of it what the first would have, and that has to last.
+// TestFirstStart cuts the power, or kills the program, at some of the syncs of its first start. The next start has to make of it what
+// the first would have, and that has to last. A seed draws the syncs, one from each part of the start; MAILRAFT_TEST_SEED does it
+// again, and MAILRAFT_TEST_CUTS=all takes every sync.
 func TestFirstStart(t *testing.T) {
+	const parts = 15
 	d := start(t)
 	startStorm(t, d, "store", -1, nil).end(t)
 	all, err := d.Syncs()
 	must(t, err)
-	if all < 10 {
+	all -= 3 // the last few vary
+	if all < 2*parts {
 		t.Fatalf("a whole start takes %d syncs", all)
 	}
-	step := max(1, all/15)
-	for first, when := range []When{LoseAt, TearAt, HangAt} {
+	seed := rand.Uint64()
+	if s := os.Getenv("MAILRAFT_TEST_SEED"); s != "" {
+		_, err := fmt.Sscan(s, &seed)
+		must(t, err)
+	}
+	t.Logf("MAILRAFT_TEST_SEED=%d, %d syncs", seed, all)
+	for i, when := range []When{LoseAt, TearAt, HangAt} {
+		r := rand.New(rand.NewPCG(seed, uint64(i)))
+		var syncs []int
+		for part := range parts {
+			from, to := part*all/parts, (part+1)*all/parts
+			syncs = append(syncs, 1+from+r.IntN(to-from))
+		}
+		if os.Getenv("MAILRAFT_TEST_CUTS") == "all" {
+			syncs = nil
+			for n := range all {
+				syncs = append(syncs, 1+n)
+			}
+		}
 		t.Run(string(when), func(t *testing.T) {
 			t.Parallel()
-			for n := 1 + first; n <= all-3; n += step { // the last few vary
-				d := start(t)
-				must(t, d.AtSync(when, n))
-				s := launchStorm(t, d, "store", -1, nil)
-				must(t, d.Await())
-				s.kill(t, d)
-				s = startStorm(t, d, "store", 0, nil)
-				line, err := s.line()
-				must(t, err)
-				must(t, d.Lose())
-				acked := append(s.kill(t, d), line)
-				startStorm(t, d, "store", -1, acked).end(t)
+			for _, n := range syncs {
+				t.Run(fmt.Sprint(n), func(t *testing.T) { cutFirstStart(t, when, n) })
 			}
 		})
 	}
+}
+
+func cutFirstStart(t *testing.T, when When, n int) {
+	d := start(t)
+	must(t, d.AtSync(when, n))
+	s := launchStorm(t, d, "store", -1, nil)
+	must(t, d.Await())
+	s.kill(t, d)
+	s = startStorm(t, d, "store", 0, nil)
+	line, err := s.line()
+	must(t, err)
+	must(t, d.Lose())
+	acked := append(s.kill(t, d), line)
+	startStorm(t, d, "store", -1, acked).end(t)
 }
 
 // stormProcess is a running storm.

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,8 @@ const (
 )
 
 type block [blockSize]byte
+
+var zeros block
 
 // content is a file's data at one moment. A nil block is zeros.
 type content struct {
@@ -54,6 +57,12 @@ func (d *data) write(p []byte, off int64) {
 	for n := 0; n < len(p); {
 		at := off + int64(n)
 		i, from := int(at/blockSize), int(at%blockSize)
+		if from == 0 && bytes.HasPrefix(p[n:], zeros[:]) {
+			d.seen.blocks[i] = nil
+			d.touch(i)
+			n += blockSize
+			continue
+		}
 		n += copy(d.change(i)[from:], p[n:])
 	}
 }
@@ -140,12 +149,15 @@ func (d *data) tear(r *rand.Rand) {
 
 // arrived is what the disk holds of a block that was being written: mostly the new one, at times only some sectors of it.
 func (d *data) arrived(r *rand.Rand, was, is *block) *block {
-	if is == nil || r.IntN(4) != 0 {
+	if was == is || r.IntN(4) != 0 {
 		return is
 	}
 	b := new(block)
 	if was != nil {
 		*b = *was
+	}
+	if is == nil {
+		is = &zeros
 	}
 	for at := 0; at < blockSize; at += sectorSize {
 		if r.IntN(2) == 0 {
