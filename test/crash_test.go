@@ -2,10 +2,13 @@ package test
 
 import (
 	"math/rand/v2"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"mailraft/test/node"
+	"mailraft/test/powercut"
 )
 
 // The size of the storms that crash tests raise, and how often something is killed in each.
@@ -30,8 +33,9 @@ func TestDaemonKilled(t *testing.T) {
 				<-time.After(time.Duration(random.IntN(600)) * time.Millisecond)
 				n.Kill()
 			}
-			n.Start()
 		})
+		s.look()
+		s.up()
 	}
 	s.end()
 	n.Fsck()
@@ -39,27 +43,73 @@ func TestDaemonKilled(t *testing.T) {
 	n.FsckStopped()
 }
 
-// The proxies are killed at random moments, while the daemon lives, and is stopped and started now and then.
+// The proxies are killed at random moments, while the daemon lives, and is stopped and started now and then. What they say is true
+// for those who read as well: messages are whole, flags stay.
 func TestProxiesKilled(t *testing.T) {
 	n := node.Start(t, node.Expecting("child died"))
 	s := newStorm(t, n, 2, stormMessages)
 	random := rand.New(rand.NewPCG(2, 2))
 	s.begin(stormClients)
+	r := s.beginReaders()
 	for kill := range kills {
 		s.awaitAcks(kill*stormMessages/kills + random.IntN(stormMessages/kills))
 		n.KillProxy("smtp")
-		switch kill % 5 {
-		case 1:
-			n.KillProxy("imap")
-		case 3:
-			n.KillProxy("pop3")
-		case 4:
-			s.down(func() {
-				n.Stop()
-				n.Start()
-			})
+		if kill%5 == 4 {
+			s.down(n.Stop)
+			s.up()
+			continue
 		}
+		n.KillProxy([]string{"imap", "pop3"}[kill%2])
+	}
+	r.end(t)
+	s.end()
+	n.Fsck()
+}
+
+// The power fails at random moments: what was not synced is gone, or torn. What was acknowledged is there, and fsck finds nothing.
+func TestPowerCut(t *testing.T) {
+	d, err := powercut.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	n := node.New(t)
+	n.Data = filepath.Join(d.Path, "data")
+	n.Start()
+	s := newStorm(t, n, 4, stormMessages)
+	random := rand.New(rand.NewPCG(4, 4))
+	s.begin(stormClients)
+	for cut := range kills {
+		s.awaitAcks(cut*stormMessages/kills + random.IntN(stormMessages/kills))
+		s.down(func() {
+			fail := d.Lose
+			if cut%2 == 1 {
+				fail = func() error { return d.Tear(random.Uint64()) }
+			}
+			if err := fail(); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(n.PID(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Restore(); err != nil { // what hangs in the disk can die now
+				t.Fatal(err)
+			}
+			n.AwaitEnd()
+		})
+		s.look()
+		n.Fsck()
+		if t.Failed() {
+			t.Fatalf("after cut %d", cut)
+		}
+		s.up()
 	}
 	s.end()
 	n.Fsck()
+	n.Stop()
+	n.FsckStopped()
 }

@@ -4,6 +4,10 @@ import (
 	"testing"
 
 	"mailraft/test/node"
+	"mailraft/test/powercut"
 )
 
-func TestMain(m *testing.M) { node.Main(m) }
+func TestMain(m *testing.M) {
+	powercut.ServeIfAsked()
+	node.Main(m)
+}

@@ -25,10 +25,8 @@ func TestStormRacing(t *testing.T) {
 	s.begin(stormClients)
 	for kill := range kills {
 		s.awaitAcks(kill*messages/kills + random.IntN(messages/kills))
-		s.down(func() {
-			n.Kill()
-			n.Start()
-		})
+		s.down(n.Kill)
+		s.up()
 	}
 	s.end()
 	n.Fsck()

@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -24,10 +25,13 @@ type storm struct {
 	seed     uint64
 	messages int // to be sent
 	clients  sync.WaitGroup
+	found    map[string]int // paths that look has read, and whose attempt each has
 
 	mu       sync.Mutex
-	changed  *sync.Cond // with address and acked
-	address  string     // of SMTP; "": the node is down
+	changed  *sync.Cond     // with what follows
+	at       node.Addresses // of the node
+	isUp     bool
+	trying   int // attempts under way
 	attempts []attempt
 	next     int // message to be sent
 	acked    int // attempts
@@ -41,9 +45,9 @@ type attempt struct {
 
 // newStorm is a storm of so many messages to some new accounts.
 func newStorm(t *testing.T, n *node.Node, seed uint64, messages int) *storm {
-	s := &storm{t: t, n: n, seed: seed, messages: messages, address: n.SMTP}
+	s := &storm{t: t, n: n, seed: seed, messages: messages, found: map[string]int{}, at: n.Addresses, isUp: true}
 	s.changed = sync.NewCond(&s.mu)
-	for i := range 6 {
+	for i := range 4 {
 		s.accounts = append(s.accounts, n.AddAccount(fmt.Sprintf("storm%d@example.org", i)))
 	}
 	return s
@@ -77,12 +81,14 @@ func (s *storm) take() (number int, more bool) {
 // try makes one attempt to send a message, over a new connection if there is none. It returns the connection if it can be used
 // again.
 func (s *storm) try(link *client.SMTP, number int, lmtp bool) (*client.SMTP, bool) {
+	at := s.enter()
+	defer s.leave()
 	if link == nil {
 		var err error
-		if address := s.awaitUp(); lmtp {
-			link, err = client.DialLMTP(s.n.LMTPSocket) // the same at each start
+		if lmtp {
+			link, err = client.DialLMTP(at.LMTPSocket)
 		} else {
-			link, err = client.DialSMTP(address)
+			link, err = client.DialSMTP(at.SMTP)
 		}
 		if err != nil {
 			return nil, false
@@ -102,13 +108,22 @@ func (s *storm) try(link *client.SMTP, number int, lmtp bool) (*client.SMTP, boo
 	return link, true
 }
 
-func (s *storm) awaitUp() (address string) {
+// enter waits until the node is up, and has it waited for when it goes down.
+func (s *storm) enter() node.Addresses {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.address == "" {
+	for !s.isUp {
 		s.changed.Wait()
 	}
-	return s.address
+	s.trying++
+	return s.at
+}
+
+func (s *storm) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trying--
+	s.changed.Broadcast()
 }
 
 func (s *storm) attempt(number int) (id int) {
@@ -139,55 +154,108 @@ func (s *storm) awaitAcks(n int) {
 	}
 }
 
-// down has the clients wait until fn has made the node serve again.
-func (s *storm) down(fn func()) {
+// awaitMore waits until so many more attempts were acknowledged.
+func (s *storm) awaitMore(n int) {
+	s.mu.Lock()
+	n += s.acked
+	s.mu.Unlock()
+	s.awaitAcks(n)
+}
+
+// down has the node brought down by end, and starts it again when all clients have noticed. They wait then until it is up.
+func (s *storm) down(end func()) {
 	s.t.Helper()
 	s.mu.Lock()
-	s.address = ""
+	s.isUp = false
 	s.mu.Unlock()
-	fn()
+	end()
+	s.mu.Lock()
+	for s.trying > 0 {
+		s.changed.Wait()
+	}
+	s.mu.Unlock()
+	s.n.Start()
+}
+
+// up lets the clients go on, with a node that is up again.
+func (s *storm) up() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.address = s.n.SMTP
+	s.at, s.isUp = s.n.Addresses, true
 	s.changed.Broadcast()
 }
 
-// end waits until all is sent, and compares what is there with what was acknowledged: that is there once and whole; what was not may
-// be there, once and whole as well.
-func (s *storm) end() {
+// look looks through the mailboxes on the mount, while nobody sends and nobody else renames: what it has found before is there, what is
+// new is whole, and all that was acknowledged is among it.
+func (s *storm) look() {
 	s.t.Helper()
-	s.clients.Wait()
+	missing := maps.Clone(s.found)
 	there := map[int]bool{}
 	for _, a := range s.accounts {
-		s.inspect(a, there)
+		s.n.Unlock(a)
+		for _, path := range files(s.t, a.Home) {
+			id, known := s.found[path]
+			if !known {
+				id = s.read(a, path)
+				s.found[path] = id
+			}
+			delete(missing, path)
+			if there[id] {
+				s.t.Errorf("attempt %d is there twice, once as %s", id, path)
+			}
+			there[id] = true
+		}
 	}
-	unasked := 0
+	for path, id := range missing {
+		s.t.Errorf("%s of attempt %d was there, and is lost", path, id)
+	}
 	for id, a := range s.attempts {
 		if a.acked && !there[id] {
 			s.t.Errorf("attempt %d (message %d to %s) was acknowledged and is lost", id, a.number, s.recipient(a.number).Address)
 		}
-		if !a.acked && there[id] {
-			unasked++
-		}
 	}
-	s.t.Logf("%d messages acknowledged; %d attempts broke off, of which %d are there", s.acked, len(s.attempts)-s.acked, unasked)
+}
+
+// read reads a message on the mount, and returns the attempt that sent it.
+func (s *storm) read(a node.Account, path string) int {
+	s.t.Helper()
+	stored, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id, below, err := identify(stored)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.compare(a, id, below)
+	return id
+}
+
+// end waits until all is sent, and looks through all mailboxes, by IMAP.
+func (s *storm) end() {
+	s.t.Helper()
+	s.clients.Wait()
+	there := 0
+	for _, a := range s.accounts {
+		there += s.inspect(a)
+	}
+	s.t.Logf("%d messages acknowledged; %d attempts broke off, of which %d are there", s.acked, len(s.attempts)-s.acked, there-s.acked)
 	if s.acked != s.messages {
 		s.t.Errorf("%d messages were acknowledged, %d sent", s.acked, s.messages)
 	}
 }
 
-// inspect reads a mailbox, takes note of the attempts that are there, and looks whether each is whole and each name there once.
-func (s *storm) inspect(a node.Account, there map[int]bool) {
+// inspect compares a mailbox with what was sent to it, while nobody sends: what was acknowledged is there once and whole; what was not
+// may be there, once and whole as well; and no name is there twice. It returns how many messages there are.
+func (s *storm) inspect(a node.Account) int {
 	s.t.Helper()
 	box := byIMAP(s.t, s.n, a, "INBOX") // which finds those that are there twice
 	for id, got := range box.read {
-		if id < 0 || id >= len(s.attempts) || s.recipient(s.attempts[id].number) != a {
-			s.t.Errorf("%s: nobody sent what is there: %.200q", a.Address, got)
-			continue
-		}
-		there[id] = true
-		if want := s.text(id, s.attempts[id].number); !bytes.Equal(got, want) {
-			s.t.Errorf("%s: attempt %d is not whole: %s", a.Address, id, difference(got, want))
+		s.compare(a, id, got)
+	}
+	for id, attempt := range s.attempts {
+		if attempt.acked && s.recipient(attempt.number) == a && box.read[id] == nil {
+			s.t.Errorf("attempt %d (message %d to %s) was acknowledged and is lost", id, attempt.number, a.Address)
 		}
 	}
 	paths := files(s.t, a.Home)
@@ -204,5 +272,24 @@ func (s *storm) inspect(a node.Account, there map[int]bool) {
 	}
 	if staged, err := os.ReadDir(filepath.Join(a.Home, "tmp")); err != nil || len(staged) > 0 {
 		s.t.Errorf("%s: tmp has %d files, %v", a.Address, len(staged), err)
+	}
+	return len(box.read)
+}
+
+// compare compares what was read of a mailbox with the attempt that sent it.
+func (s *storm) compare(a node.Account, id int, got []byte) {
+	s.t.Helper()
+	s.mu.Lock()
+	number := -1
+	if id >= 0 && id < len(s.attempts) {
+		number = s.attempts[id].number
+	}
+	s.mu.Unlock()
+	if number < 0 || s.recipient(number) != a {
+		s.t.Errorf("%s: nobody sent what is there: %.200q", a.Address, got)
+		return
+	}
+	if want := s.text(id, number); !bytes.Equal(got, want) {
+		s.t.Errorf("%s: attempt %d is not whole: %s", a.Address, id, difference(got, want))
 	}
 }
