@@ -24,9 +24,9 @@ run: bin/mailraft ## build, and run a node in ./var: prints what to try; Ctrl-C 
 demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each step
 	@$(GO) run ./test/demo -mailraft bin/mailraft
 
-test: packages bin/mailraft ## run all tests, with the race detector, and the demo
-	$(GO) test -count 1 -race -timeout 30m $$($(GO) list ./... | grep -v /test/powercut)
-	$(GO) test -count 1 -timeout 30m ./raftstore/tree ./raftstore/directory ./test/powercut
+test: packages bin/mailraft ## run all tests, with the race detector where it sees our code, and the demo
+	$(GO) test -count 1 -race -timeout 30m ./cmd/... ./fs/... ./proxy/... ./raftstore/...
+	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 30m ./raftstore/tree ./raftstore/directory ./test/...
 	@$(MAKE) --no-print-directory demo
 
 check: $(STATICCHECK) $(GOVULNCHECK) ## gofmt, go vet, staticcheck, and govulncheck where its database can be reached

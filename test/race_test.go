@@ -1,5 +1,3 @@
-//go:build race
-
 package test
 
 import (
@@ -10,8 +8,8 @@ import (
 	"mailraft/test/node"
 )
 
-// With the race detector in the tests, it is in the daemon and its proxies as well, in these: what it finds is in the log, and fails
-// the test.
+// The daemon and its proxies run with the race detector in these, whether or not the tests do: what it finds is in the log, and fails the
+// test.
 
 func TestRoundTripRacing(t *testing.T) {
 	roundTrip(t, node.Start(t, node.Racing()), message.Generated(50))

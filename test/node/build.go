@@ -52,10 +52,11 @@ var (
 	racingProgram program
 )
 
-// Program is the path of the program as it is released: static. It is built when it is first asked for.
+// Program is the path of the program as it is released: static. It is built when it is first asked for, of the packages that make has
+// built.
 func Program(t testing.TB) string {
 	t.Helper()
-	return plainProgram.build(t, "mailraft", []string{"CGO_ENABLED=0"})
+	return plainProgram.build(t, "mailraft", []string{"CGO_ENABLED=0"}, "-trimpath")
 }
 
 func racing(t testing.TB) string {
