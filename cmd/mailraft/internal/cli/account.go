@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -95,28 +93,19 @@ func (p *program) accountList() *cobra.Command {
 			if !asJSON {
 				t = newTable(p.stdout, "ADDRESS", "STORED", "FILES", "QUOTA", "KEY", "SINCE", "STATE")
 			}
-			for {
-				a, err := stream.Recv()
-				if errors.Is(err, io.EOF) {
-					break
-				}
-				if err != nil {
-					return err
-				}
+			err = each(stream, func(a *adminpb.Account) error {
 				if asJSON {
-					if err := p.jsonLine(lineOf(a)); err != nil {
-						return err
-					}
-					continue
+					return p.jsonLine(lineOf(a))
 				}
 				state := "locked"
 				if a.Unlocked {
 					state = "unlocked"
 				}
 				t.row(a.Address, octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), a.Key, day(a.Created), state)
-			}
-			if asJSON {
 				return nil
+			})
+			if err != nil || asJSON {
+				return err
 			}
 			return t.end()
 		}),

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,23 +76,17 @@ func (p *program) aliasList() *cobra.Command {
 				return err
 			}
 			t := newTable(p.stdout)
-			for {
-				a, err := stream.Recv()
-				if errors.Is(err, io.EOF) {
-					return t.end()
-				}
-				if err != nil {
-					return err
-				}
+			err = each(stream, func(a *adminpb.Alias) error {
 				if asJSON {
-					err = p.jsonLine(aliasLine{a.Address, a.Targets})
-				} else {
-					t.row(a.Address, strings.Join(a.Targets, ", "))
+					return p.jsonLine(aliasLine{a.Address, a.Targets})
 				}
-				if err != nil {
-					return err
-				}
+				t.row(a.Address, strings.Join(a.Targets, ", "))
+				return nil
+			})
+			if err != nil {
+				return err
 			}
+			return t.end()
 		}),
 	}
 	jsonFlag(cmd, &asJSON, "an object a line")

@@ -94,16 +94,8 @@ func (p *program) catSealed(ctx context.Context, c *adminapi.Client, name string
 	if err != nil {
 		return err
 	}
-	for {
-		piece, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := p.stdout.Write(piece.Data); err != nil {
-			return err
-		}
-	}
+	return each(stream, func(piece *adminpb.Piece) error {
+		_, err := p.stdout.Write(piece.Data)
+		return err
+	})
 }

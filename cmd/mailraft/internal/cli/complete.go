@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -83,13 +82,7 @@ func eachAccount(ctx context.Context, c *adminapi.Client, fn func(*adminpb.Accou
 	if err != nil {
 		return err
 	}
-	for {
-		a, err := stream.Recv()
-		if err != nil {
-			return end(err)
-		}
-		fn(a)
-	}
+	return each(stream, func(a *adminpb.Account) error { fn(a); return nil })
 }
 
 func aliases(ctx context.Context, c *adminapi.Client, _ string, offer func(string)) error {
@@ -97,26 +90,12 @@ func aliases(ctx context.Context, c *adminapi.Client, _ string, offer func(strin
 	if err != nil {
 		return err
 	}
-	for {
-		a, err := stream.Recv()
-		if err != nil {
-			return end(err)
-		}
-		offer(a.Address)
-	}
+	return each(stream, func(a *adminpb.Alias) error { offer(a.Address); return nil })
 }
 
 // targets are what an alias may stand for.
 func targets(ctx context.Context, c *adminapi.Client, typed string, offer func(string)) error {
 	return errors.Join(accounts(ctx, c, typed, offer), aliases(ctx, c, typed, offer))
-}
-
-// end is nil at the end of a stream.
-func end(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // Paths, which the shell completes itself.

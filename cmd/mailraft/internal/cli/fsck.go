@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 
@@ -91,17 +90,10 @@ func (c *check) online(ctx context.Context, client *adminapi.Client) error {
 	if err != nil {
 		return err
 	}
-	for {
-		reply, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		default:
-			c.report(fsck.Problem{Group: reply.Group, Where: reply.Where, What: reply.Problem})
-		}
-	}
+	return each(stream, func(reply *adminpb.CheckReply) error {
+		c.report(fsck.Problem{Group: reply.Group, Where: reply.Where, What: reply.Problem})
+		return nil
+	})
 }
 
 // offline opens the store itself. That also does what every start does: it ends what a crash cut short.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -31,6 +32,22 @@ func (p *program) tell(asJSON bool, object any, format string, args ...any) erro
 	}
 	_, err := fmt.Fprintf(p.stdout, format, args...)
 	return err
+}
+
+// each calls fn with what a stream brings, to its end.
+func each[T any](stream interface{ Recv() (T, error) }, fn func(T) error) error {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = fn(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // table is text in columns.
