@@ -58,11 +58,8 @@ func refusal(err error) error {
 
 func words(err error) string {
 	text := err.Error()
-	for _, named := range []error{
-		raftstore.ErrNoSuchDomain, raftstore.ErrNoSuchAccount, raftstore.ErrNoSuchAlias, raftstore.ErrExists, raftstore.ErrDomainInUse, raftstore.ErrAliased,
-		raftstore.ErrAddress,
-	} {
-		if inner := errors.Unwrap(named); errors.Is(err, named) && inner != nil {
+	for _, k := range kinds {
+		if inner := errors.Unwrap(k.err); errors.Is(err, k.err) && inner != nil {
 			text = strings.TrimSuffix(text, ": "+inner.Error())
 		}
 	}
