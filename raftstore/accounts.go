@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/net/idna"
 	"golang.org/x/text/unicode/norm"
-
 	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/directory"
@@ -59,7 +58,8 @@ type Directory struct {
 // ReadIndex returns nil once reading shows everything that any node acknowledged before the call.
 func (d *Directory) ReadIndex(ctx context.Context) error { return d.group.ReadIndex(ctx) }
 
-// Subscribe has fn called with each change, or that all was replaced (DirectoryEvent.Replaced), on the applying goroutine: fn must only take note. cancel ends it.
+// Subscribe has fn called with each change, or that all was replaced (DirectoryEvent.Replaced), on the applying goroutine: fn must
+// only take note. cancel ends it.
 func (d *Directory) Subscribe(fn func(DirectoryEvent)) (cancel func()) { return d.state.Subscribe(fn) }
 
 func (d *Directory) change(ctx context.Context, cmd *raftpb.Command) (uint64, error) {
@@ -356,7 +356,6 @@ func (d *Directory) RemoveAccount(ctx context.Context, localPart, domain string)
 
 // unaliased makes sure that no alias stands for the address: ErrAliased, with the first few that do.
 func (d *Directory) unaliased(address string) error {
-	const named = 5
 	domains, err := d.Domains()
 	if err != nil {
 		return err
@@ -368,21 +367,17 @@ func (d *Directory) unaliased(address string) error {
 			return err
 		}
 		for _, a := range aliases {
-			if !slices.ContainsFunc(a.Targets, func(to string) bool { return leadsTo(to, address) }) {
-				continue
+			if slices.ContainsFunc(a.Targets, func(to string) bool { return leadsTo(to, address) }) {
+				found = append(found, a.Address)
 			}
-			if len(found) == named {
-				found = append(found, "...")
-				break
-			}
-			found = append(found, a.Address)
-		}
-		if len(found) > named {
-			break
 		}
 	}
 	if len(found) == 0 {
 		return nil
+	}
+	const most = 5
+	if len(found) > most {
+		found = append(found[:most], "...")
 	}
 	return fmt.Errorf("%s: %w", strings.Join(found, ", "), ErrAliased)
 }
