@@ -30,7 +30,7 @@ func NewLimiter(max, maxPerPeer int) *Limiter {
 
 // Enter counts a connection in and returns what counts it out again, which is to be called once.
 func (l *Limiter) Enter(remote net.Addr) (leave func(), err error) {
-	network, limited := networkOf(remote)
+	network, limited := Network(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -55,9 +55,9 @@ func (l *Limiter) Enter(remote net.Addr) (leave func(), err error) {
 	}, nil
 }
 
-// networkOf returns what counts as one peer: an IPv4 address, or an IPv6 /64, which is what one customer gets. It is false for this
-// machine's own programs (a webmail server, for example), which only the limit in all holds.
-func networkOf(remote net.Addr) (netip.Prefix, bool) {
+// Network returns what counts as one peer: an IPv4 address, or an IPv6 /64, which is what one customer gets. It is false for this
+// machine's own programs (a webmail server, for example), which are many people's.
+func Network(remote net.Addr) (netip.Prefix, bool) {
 	tcp, ok := remote.(*net.TCPAddr)
 	if !ok || IsLocal(remote) {
 		return netip.Prefix{}, false

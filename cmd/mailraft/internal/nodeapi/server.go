@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
+	"mailraft/proxy/peer"
 	"mailraft/raftstore"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
@@ -177,14 +179,14 @@ func (s *Server) unlock(ctx context.Context, from, username string, password []b
 // is many people's, behind a webmail program or the like, so there each user is one.
 func party(remote, username string) string {
 	host, err := netip.ParseAddrPort(remote)
-	addr := host.Addr().Unmap().WithZone("")
+	network, limited := peer.Network(net.TCPAddrFromAddrPort(host))
 	switch {
-	case err != nil || addr.IsLoopback(): // a Unix socket has no address
+	case err != nil || !limited: // a Unix socket has no address
 		return "user " + strings.ToLower(clip(username))
-	case addr.Is6():
-		return netip.PrefixFrom(addr, 64).Masked().String()
+	case network.IsSingleIP():
+		return network.Addr().String()
 	}
-	return addr.String()
+	return network.String()
 }
 
 // Watch implements nodepb.NodeServer.
