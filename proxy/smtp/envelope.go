@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -141,12 +142,12 @@ func (c *conn) lookUp(r *recipient) *reply {
 		err = proxy.ErrTemporary // an alias for nobody: not what the sender did wrong
 	}
 	if err != nil {
-		refusal := lookUpReply(err)
+		refusal, level := lookUpReply(err), slog.LevelInfo
 		if refusal == replyTemporary {
-			c.cfg.Logger.Warn("cannot look up a recipient", "recipient", r.path.String(), "error", err)
+			level = slog.LevelWarn
 		}
-		c.cfg.Logger.Info("recipient refused", "remote", c.remote.String(), "from", c.mail.from.String(), "recipient", r.path.String(),
-			"reply", refusal.code, "status", refusal.enhanced)
+		c.cfg.Logger.Log(ctx, level, "recipient refused", "remote", c.remote.String(), "from", c.mail.from.String(),
+			"recipient", r.path.String(), "reply", refusal.code, "status", refusal.enhanced, "error", err)
 		return &refusal
 	}
 	r.mailboxes = mailboxes
