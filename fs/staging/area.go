@@ -101,8 +101,8 @@ func (a *Area) createSpill() (*os.File, error) {
 	return f, nil
 }
 
-// Budget bounds the memory that the Files of a node, and what is reserved beside them, hold together. Above it, what grows is spilled. A nil *Budget bounds
-// nothing. It is safe for concurrent use.
+// Budget bounds the memory that the Files of a node, and what is reserved beside them, hold together. Above it, what grows is spilled.
+// A nil *Budget bounds nothing. It is safe for concurrent use.
 type Budget struct {
 	max  int64
 	used atomic.Int64

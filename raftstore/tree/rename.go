@@ -8,7 +8,8 @@ import (
 
 // rename moves a name, as rename(2) and renameat2(2) do, and answers the inode moved. A message that stays in its folder keeps
 // its UID; in another folder it gets a new one. ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EBUSY, EINVAL (a directory into
-// itself); ELOOP (a directory to below too many others); EXDEV to another account, into tmp/, and for a directory that would become something else to the Maildir++.
+// itself); ELOOP (a directory to below too many others); EXDEV to another account, into tmp/, and for a directory that would become
+// something else to the Maildir++.
 func (x *txn) rename(c *raftpb.Rename) (uint64, error) {
 	newName, err := checkName(c.NewName)
 	if err != nil {
