@@ -126,6 +126,8 @@ func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) 
 		return 0, d.removeDomain(b, op.RemoveDomain.Name)
 	case *raftpb.Command_AddAccounts:
 		return d.addAccounts(b, op.AddAccounts.Accounts, cmd.Now)
+	case *raftpb.Command_RestoreAccount:
+		return 0, d.restoreAccount(b, op.RestoreAccount.Account)
 	case *raftpb.Command_UpdateAccount:
 		return 0, d.updateAccounts(b, []*raftpb.Account{op.UpdateAccount.Account})
 	case *raftpb.Command_UpdateAccounts:
@@ -261,6 +263,38 @@ func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int
 		b.Set(key(keyName, domains[i], a.LocalPart), appendNumber(nil, last), nil)
 	}
 	return uint64(first), putNumbers(b, last, dom)
+}
+
+// restoreAccount adds an account under the number that it comes with, which must not be in use: EEXIST, as for its name.
+func (d *Directory) restoreAccount(b *pebble.Batch, a *raftpb.Account) error {
+	last, dom, err := numbers(b)
+	if err != nil {
+		return err
+	}
+	id, err := d.domain(b, a.GetDomain())
+	if err != nil {
+		return err
+	}
+	if a.Number == 0 || a.Number >= 1<<28 || a.LocalPart == "" || strings.ContainsAny(a.LocalPart, "/\x00") {
+		return syscall.EINVAL
+	}
+	if err := taken(b, id, a.LocalPart); err != nil {
+		return err
+	}
+	if _, err := get(b, key(keyAccount, a.Number, "")); err != syscall.ENOENT {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return err
+	}
+	a.State, a.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, 1
+	if err := put(b, key(keyAccount, a.Number, ""), a); err != nil {
+		return err
+	}
+	if err := b.Set(key(keyName, id, a.LocalPart), appendNumber(nil, a.Number), nil); err != nil {
+		return err
+	}
+	return putNumbers(b, max(last, a.Number), dom)
 }
 
 // updateAccounts replaces the records of all the accounts or of none.

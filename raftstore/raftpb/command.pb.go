@@ -161,6 +161,9 @@ type Command struct {
 	//	*Command_SetXattr
 	//	*Command_RemoveXattr
 	//	*Command_ReapOrphans
+	//	*Command_BeginImport
+	//	*Command_ImportRecords
+	//	*Command_EndImport
 	//	*Command_AddDomain
 	//	*Command_RemoveDomain
 	//	*Command_AddAccounts
@@ -171,6 +174,7 @@ type Command struct {
 	//	*Command_PutShard
 	//	*Command_PutNode
 	//	*Command_UpdateAccounts
+	//	*Command_RestoreAccount
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -369,6 +373,33 @@ func (x *Command) GetReapOrphans() *ReapOrphans {
 	return nil
 }
 
+func (x *Command) GetBeginImport() *BeginImport {
+	if x != nil {
+		if x, ok := x.Op.(*Command_BeginImport); ok {
+			return x.BeginImport
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetImportRecords() *ImportRecords {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ImportRecords); ok {
+			return x.ImportRecords
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEndImport() *EndImport {
+	if x != nil {
+		if x, ok := x.Op.(*Command_EndImport); ok {
+			return x.EndImport
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetAddDomain() *AddDomain {
 	if x != nil {
 		if x, ok := x.Op.(*Command_AddDomain); ok {
@@ -459,6 +490,15 @@ func (x *Command) GetUpdateAccounts() *UpdateAccounts {
 	return nil
 }
 
+func (x *Command) GetRestoreAccount() *RestoreAccount {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RestoreAccount); ok {
+			return x.RestoreAccount
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -524,6 +564,18 @@ type Command_ReapOrphans struct {
 	ReapOrphans *ReapOrphans `protobuf:"bytes,24,opt,name=reap_orphans,json=reapOrphans,proto3,oneof"`
 }
 
+type Command_BeginImport struct {
+	BeginImport *BeginImport `protobuf:"bytes,25,opt,name=begin_import,json=beginImport,proto3,oneof"`
+}
+
+type Command_ImportRecords struct {
+	ImportRecords *ImportRecords `protobuf:"bytes,26,opt,name=import_records,json=importRecords,proto3,oneof"`
+}
+
+type Command_EndImport struct {
+	EndImport *EndImport `protobuf:"bytes,27,opt,name=end_import,json=endImport,proto3,oneof"`
+}
+
 type Command_AddDomain struct {
 	// directory
 	AddDomain *AddDomain `protobuf:"bytes,40,opt,name=add_domain,json=addDomain,proto3,oneof"`
@@ -565,6 +617,10 @@ type Command_UpdateAccounts struct {
 	UpdateAccounts *UpdateAccounts `protobuf:"bytes,49,opt,name=update_accounts,json=updateAccounts,proto3,oneof"`
 }
 
+type Command_RestoreAccount struct {
+	RestoreAccount *RestoreAccount `protobuf:"bytes,50,opt,name=restore_account,json=restoreAccount,proto3,oneof"`
+}
+
 func (*Command_CreateAccount) isCommand_Op() {}
 
 func (*Command_RemoveAccount) isCommand_Op() {}
@@ -595,6 +651,12 @@ func (*Command_RemoveXattr) isCommand_Op() {}
 
 func (*Command_ReapOrphans) isCommand_Op() {}
 
+func (*Command_BeginImport) isCommand_Op() {}
+
+func (*Command_ImportRecords) isCommand_Op() {}
+
+func (*Command_EndImport) isCommand_Op() {}
+
 func (*Command_AddDomain) isCommand_Op() {}
 
 func (*Command_RemoveDomain) isCommand_Op() {}
@@ -614,6 +676,8 @@ func (*Command_PutShard) isCommand_Op() {}
 func (*Command_PutNode) isCommand_Op() {}
 
 func (*Command_UpdateAccounts) isCommand_Op() {}
+
+func (*Command_RestoreAccount) isCommand_Op() {}
 
 // CreateAccount makes an account's root directory with cur, new and tmp.
 type CreateAccount struct {
@@ -1695,6 +1759,203 @@ func (x *ReapOrphans) GetLimit() uint32 {
 	return 0
 }
 
+// BeginImport begins to bring an account's tree from elsewhere: a backup, another shard. What an import that did not end has brought
+// is dropped. Until EndImport the account is not there for any other command but RemoveAccount.
+type BeginImport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginImport) Reset() {
+	*x = BeginImport{}
+	mi := &file_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginImport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginImport) ProtoMessage() {}
+
+func (x *BeginImport) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginImport.ProtoReflect.Descriptor instead.
+func (*BeginImport) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BeginImport) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
+// ImportRecords brings some of the tree's records, in any order; one that is there already is replaced.
+type ImportRecords struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	Records       []*Record              `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportRecords) Reset() {
+	*x = ImportRecords{}
+	mi := &file_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportRecords) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportRecords) ProtoMessage() {}
+
+func (x *ImportRecords) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportRecords.ProtoReflect.Descriptor instead.
+func (*ImportRecords) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ImportRecords) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
+func (x *ImportRecords) GetRecords() []*Record {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// Record is one of an account's, as it is stored (docs/format.md).
+type Record struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // behind the account's number
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Record) Reset() {
+	*x = Record{}
+	mi := &file_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Record) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Record) ProtoMessage() {}
+
+func (x *Record) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Record.ProtoReflect.Descriptor instead.
+func (*Record) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Record) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Record) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// EndImport makes the account whole: all its records are there.
+type EndImport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndImport) Reset() {
+	*x = EndImport{}
+	mi := &file_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndImport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndImport) ProtoMessage() {}
+
+func (x *EndImport) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndImport.ProtoReflect.Descriptor instead.
+func (*EndImport) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *EndImport) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
 type AddDomain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1704,7 +1965,7 @@ type AddDomain struct {
 
 func (x *AddDomain) Reset() {
 	*x = AddDomain{}
-	mi := &file_command_proto_msgTypes[18]
+	mi := &file_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1977,7 @@ func (x *AddDomain) String() string {
 func (*AddDomain) ProtoMessage() {}
 
 func (x *AddDomain) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[18]
+	mi := &file_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1990,7 @@ func (x *AddDomain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDomain.ProtoReflect.Descriptor instead.
 func (*AddDomain) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{18}
+	return file_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AddDomain) GetName() string {
@@ -1748,7 +2009,7 @@ type RemoveDomain struct {
 
 func (x *RemoveDomain) Reset() {
 	*x = RemoveDomain{}
-	mi := &file_command_proto_msgTypes[19]
+	mi := &file_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +2021,7 @@ func (x *RemoveDomain) String() string {
 func (*RemoveDomain) ProtoMessage() {}
 
 func (x *RemoveDomain) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[19]
+	mi := &file_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +2034,7 @@ func (x *RemoveDomain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomain.ProtoReflect.Descriptor instead.
 func (*RemoveDomain) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{19}
+	return file_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveDomain) GetName() string {
@@ -1796,7 +2057,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_command_proto_msgTypes[20]
+	mi := &file_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2069,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[20]
+	mi := &file_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2082,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{20}
+	return file_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Slot) GetId() uint32 {
@@ -1871,7 +2132,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_command_proto_msgTypes[21]
+	mi := &file_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2144,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[21]
+	mi := &file_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2157,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{21}
+	return file_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Account) GetNumber() uint32 {
@@ -1985,7 +2246,7 @@ type AddAccounts struct {
 
 func (x *AddAccounts) Reset() {
 	*x = AddAccounts{}
-	mi := &file_command_proto_msgTypes[22]
+	mi := &file_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2258,7 @@ func (x *AddAccounts) String() string {
 func (*AddAccounts) ProtoMessage() {}
 
 func (x *AddAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[22]
+	mi := &file_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2271,7 @@ func (x *AddAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccounts.ProtoReflect.Descriptor instead.
 func (*AddAccounts) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{22}
+	return file_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddAccounts) GetAccounts() []*Account {
@@ -2030,7 +2291,7 @@ type UpdateAccount struct {
 
 func (x *UpdateAccount) Reset() {
 	*x = UpdateAccount{}
-	mi := &file_command_proto_msgTypes[23]
+	mi := &file_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2303,7 @@ func (x *UpdateAccount) String() string {
 func (*UpdateAccount) ProtoMessage() {}
 
 func (x *UpdateAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[23]
+	mi := &file_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2316,7 @@ func (x *UpdateAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccount.ProtoReflect.Descriptor instead.
 func (*UpdateAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{23}
+	return file_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdateAccount) GetAccount() *Account {
@@ -2075,7 +2336,7 @@ type UpdateAccounts struct {
 
 func (x *UpdateAccounts) Reset() {
 	*x = UpdateAccounts{}
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2348,7 @@ func (x *UpdateAccounts) String() string {
 func (*UpdateAccounts) ProtoMessage() {}
 
 func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,12 +2361,57 @@ func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccounts.ProtoReflect.Descriptor instead.
 func (*UpdateAccounts) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{24}
+	return file_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateAccounts) GetAccounts() []*Account {
 	if x != nil {
 		return x.Accounts
+	}
+	return nil
+}
+
+// RestoreAccount adds an account under a number that it had before, here or in another cluster.
+type RestoreAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreAccount) Reset() {
+	*x = RestoreAccount{}
+	mi := &file_command_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreAccount) ProtoMessage() {}
+
+func (x *RestoreAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreAccount.ProtoReflect.Descriptor instead.
+func (*RestoreAccount) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RestoreAccount) GetAccount() *Account {
+	if x != nil {
+		return x.Account
 	}
 	return nil
 }
@@ -2119,7 +2425,7 @@ type DropAccount struct {
 
 func (x *DropAccount) Reset() {
 	*x = DropAccount{}
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2437,7 @@ func (x *DropAccount) String() string {
 func (*DropAccount) ProtoMessage() {}
 
 func (x *DropAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2450,7 @@ func (x *DropAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAccount.ProtoReflect.Descriptor instead.
 func (*DropAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{25}
+	return file_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DropAccount) GetNumber() uint32 {
@@ -2165,7 +2471,7 @@ type AddAlias struct {
 
 func (x *AddAlias) Reset() {
 	*x = AddAlias{}
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2483,7 @@ func (x *AddAlias) String() string {
 func (*AddAlias) ProtoMessage() {}
 
 func (x *AddAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2496,7 @@ func (x *AddAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAlias.ProtoReflect.Descriptor instead.
 func (*AddAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{26}
+	return file_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddAlias) GetLocalPart() string {
@@ -2224,7 +2530,7 @@ type RemoveAlias struct {
 
 func (x *RemoveAlias) Reset() {
 	*x = RemoveAlias{}
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2542,7 @@ func (x *RemoveAlias) String() string {
 func (*RemoveAlias) ProtoMessage() {}
 
 func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2555,7 @@ func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAlias.ProtoReflect.Descriptor instead.
 func (*RemoveAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{27}
+	return file_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveAlias) GetLocalPart() string {
@@ -2276,7 +2582,7 @@ type PutShard struct {
 
 func (x *PutShard) Reset() {
 	*x = PutShard{}
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2594,7 @@ func (x *PutShard) String() string {
 func (*PutShard) ProtoMessage() {}
 
 func (x *PutShard) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2607,7 @@ func (x *PutShard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutShard.ProtoReflect.Descriptor instead.
 func (*PutShard) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{28}
+	return file_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutShard) GetId() uint32 {
@@ -2328,7 +2634,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_command_proto_msgTypes[29]
+	mi := &file_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2646,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[29]
+	mi := &file_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2659,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{29}
+	return file_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutNode) GetId() string {
@@ -2378,7 +2684,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xa4\r\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xbd\x0f\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -2399,7 +2705,11 @@ const file_command_proto_rawDesc = "" +
 	"\fdrop_content\x18\x15 \x01(\v2\x1d.mailraft.raft.v1.DropContentH\x00R\vdropContent\x129\n" +
 	"\tset_xattr\x18\x16 \x01(\v2\x1a.mailraft.raft.v1.SetXattrH\x00R\bsetXattr\x12B\n" +
 	"\fremove_xattr\x18\x17 \x01(\v2\x1d.mailraft.raft.v1.RemoveXattrH\x00R\vremoveXattr\x12B\n" +
-	"\freap_orphans\x18\x18 \x01(\v2\x1d.mailraft.raft.v1.ReapOrphansH\x00R\vreapOrphans\x12<\n" +
+	"\freap_orphans\x18\x18 \x01(\v2\x1d.mailraft.raft.v1.ReapOrphansH\x00R\vreapOrphans\x12B\n" +
+	"\fbegin_import\x18\x19 \x01(\v2\x1d.mailraft.raft.v1.BeginImportH\x00R\vbeginImport\x12H\n" +
+	"\x0eimport_records\x18\x1a \x01(\v2\x1f.mailraft.raft.v1.ImportRecordsH\x00R\rimportRecords\x12<\n" +
+	"\n" +
+	"end_import\x18\x1b \x01(\v2\x1b.mailraft.raft.v1.EndImportH\x00R\tendImport\x12<\n" +
 	"\n" +
 	"add_domain\x18( \x01(\v2\x1b.mailraft.raft.v1.AddDomainH\x00R\taddDomain\x12E\n" +
 	"\rremove_domain\x18) \x01(\v2\x1e.mailraft.raft.v1.RemoveDomainH\x00R\fremoveDomain\x12B\n" +
@@ -2410,7 +2720,8 @@ const file_command_proto_rawDesc = "" +
 	"\fremove_alias\x18. \x01(\v2\x1d.mailraft.raft.v1.RemoveAliasH\x00R\vremoveAlias\x129\n" +
 	"\tput_shard\x18/ \x01(\v2\x1a.mailraft.raft.v1.PutShardH\x00R\bputShard\x126\n" +
 	"\bput_node\x180 \x01(\v2\x19.mailraft.raft.v1.PutNodeH\x00R\aputNode\x12K\n" +
-	"\x0fupdate_accounts\x181 \x01(\v2 .mailraft.raft.v1.UpdateAccountsH\x00R\x0eupdateAccountsB\x04\n" +
+	"\x0fupdate_accounts\x181 \x01(\v2 .mailraft.raft.v1.UpdateAccountsH\x00R\x0eupdateAccounts\x12K\n" +
+	"\x0frestore_account\x182 \x01(\v2 .mailraft.raft.v1.RestoreAccountH\x00R\x0erestoreAccountB\x04\n" +
 	"\x02op\"\x8f\x01\n" +
 	"\rCreateAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
@@ -2505,7 +2816,17 @@ const file_command_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\";\n" +
 	"\vReapOrphans\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x10R\x06before\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"\x1f\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"'\n" +
+	"\vBeginImport\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\"]\n" +
+	"\rImportRecords\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\x122\n" +
+	"\arecords\x18\x02 \x03(\v2\x18.mailraft.raft.v1.RecordR\arecords\"0\n" +
+	"\x06Record\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"%\n" +
+	"\tEndImport\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\"\x1f\n" +
 	"\tAddDomain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\"\n" +
 	"\fRemoveDomain\x12\x12\n" +
@@ -2536,7 +2857,9 @@ const file_command_proto_rawDesc = "" +
 	"\rUpdateAccount\x123\n" +
 	"\aaccount\x18\x01 \x01(\v2\x19.mailraft.raft.v1.AccountR\aaccount\"G\n" +
 	"\x0eUpdateAccounts\x125\n" +
-	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"%\n" +
+	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"E\n" +
+	"\x0eRestoreAccount\x123\n" +
+	"\aaccount\x18\x01 \x01(\v2\x19.mailraft.raft.v1.AccountR\aaccount\"%\n" +
 	"\vDropAccount\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\"[\n" +
 	"\bAddAlias\x12\x1d\n" +
@@ -2573,7 +2896,7 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
 	(*Request)(nil),        // 1: mailraft.raft.v1.Request
@@ -2594,19 +2917,24 @@ var file_command_proto_goTypes = []any{
 	(*SetXattr)(nil),       // 16: mailraft.raft.v1.SetXattr
 	(*RemoveXattr)(nil),    // 17: mailraft.raft.v1.RemoveXattr
 	(*ReapOrphans)(nil),    // 18: mailraft.raft.v1.ReapOrphans
-	(*AddDomain)(nil),      // 19: mailraft.raft.v1.AddDomain
-	(*RemoveDomain)(nil),   // 20: mailraft.raft.v1.RemoveDomain
-	(*Slot)(nil),           // 21: mailraft.raft.v1.Slot
-	(*Account)(nil),        // 22: mailraft.raft.v1.Account
-	(*AddAccounts)(nil),    // 23: mailraft.raft.v1.AddAccounts
-	(*UpdateAccount)(nil),  // 24: mailraft.raft.v1.UpdateAccount
-	(*UpdateAccounts)(nil), // 25: mailraft.raft.v1.UpdateAccounts
-	(*DropAccount)(nil),    // 26: mailraft.raft.v1.DropAccount
-	(*AddAlias)(nil),       // 27: mailraft.raft.v1.AddAlias
-	(*RemoveAlias)(nil),    // 28: mailraft.raft.v1.RemoveAlias
-	(*PutShard)(nil),       // 29: mailraft.raft.v1.PutShard
-	(*PutNode)(nil),        // 30: mailraft.raft.v1.PutNode
-	nil,                    // 31: mailraft.raft.v1.Create.XattrsEntry
+	(*BeginImport)(nil),    // 19: mailraft.raft.v1.BeginImport
+	(*ImportRecords)(nil),  // 20: mailraft.raft.v1.ImportRecords
+	(*Record)(nil),         // 21: mailraft.raft.v1.Record
+	(*EndImport)(nil),      // 22: mailraft.raft.v1.EndImport
+	(*AddDomain)(nil),      // 23: mailraft.raft.v1.AddDomain
+	(*RemoveDomain)(nil),   // 24: mailraft.raft.v1.RemoveDomain
+	(*Slot)(nil),           // 25: mailraft.raft.v1.Slot
+	(*Account)(nil),        // 26: mailraft.raft.v1.Account
+	(*AddAccounts)(nil),    // 27: mailraft.raft.v1.AddAccounts
+	(*UpdateAccount)(nil),  // 28: mailraft.raft.v1.UpdateAccount
+	(*UpdateAccounts)(nil), // 29: mailraft.raft.v1.UpdateAccounts
+	(*RestoreAccount)(nil), // 30: mailraft.raft.v1.RestoreAccount
+	(*DropAccount)(nil),    // 31: mailraft.raft.v1.DropAccount
+	(*AddAlias)(nil),       // 32: mailraft.raft.v1.AddAlias
+	(*RemoveAlias)(nil),    // 33: mailraft.raft.v1.RemoveAlias
+	(*PutShard)(nil),       // 34: mailraft.raft.v1.PutShard
+	(*PutNode)(nil),        // 35: mailraft.raft.v1.PutNode
+	nil,                    // 36: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	1,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
@@ -2625,29 +2953,35 @@ var file_command_proto_depIdxs = []int32{
 	16, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
 	17, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
 	18, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
-	19, // 16: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
-	20, // 17: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
-	23, // 18: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
-	24, // 19: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
-	26, // 20: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
-	27, // 21: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
-	28, // 22: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
-	29, // 23: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
-	30, // 24: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
-	25, // 25: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
-	7,  // 26: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	31, // 27: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	7,  // 28: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	21, // 29: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 30: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	22, // 31: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	22, // 32: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	22, // 33: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	19, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
+	20, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
+	22, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
+	23, // 19: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
+	24, // 20: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
+	27, // 21: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
+	28, // 22: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
+	31, // 23: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
+	32, // 24: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
+	33, // 25: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
+	34, // 26: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
+	35, // 27: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
+	29, // 28: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
+	30, // 29: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
+	7,  // 30: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	36, // 31: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	7,  // 32: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	21, // 33: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	25, // 34: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 35: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	26, // 36: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	26, // 37: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	26, // 38: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	26, // 39: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -2671,6 +3005,9 @@ func file_command_proto_init() {
 		(*Command_SetXattr)(nil),
 		(*Command_RemoveXattr)(nil),
 		(*Command_ReapOrphans)(nil),
+		(*Command_BeginImport)(nil),
+		(*Command_ImportRecords)(nil),
+		(*Command_EndImport)(nil),
 		(*Command_AddDomain)(nil),
 		(*Command_RemoveDomain)(nil),
 		(*Command_AddAccounts)(nil),
@@ -2681,6 +3018,7 @@ func file_command_proto_init() {
 		(*Command_PutShard)(nil),
 		(*Command_PutNode)(nil),
 		(*Command_UpdateAccounts)(nil),
+		(*Command_RestoreAccount)(nil),
 	}
 	file_command_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
@@ -2689,7 +3027,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

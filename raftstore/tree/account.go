@@ -12,11 +12,13 @@ func (x *txn) createAccount(c *raftpb.CreateAccount) error {
 	if a == 0 || a > MaxAccount {
 		return syscall.EINVAL
 	}
-	if ok, err := x.has(accountKey(a)); ok || err != nil {
-		if err == nil {
-			err = syscall.EEXIST
+	for _, k := range [][]byte{accountKey(a), importKey(a)} {
+		if ok, err := x.has(k); ok || err != nil {
+			if err == nil {
+				err = syscall.EEXIST
+			}
+			return err
 		}
-		return err
 	}
 	x.account = &AccountRecord{Account: a, NextLocal: firstLocal, QuotaBytes: c.QuotaBytes, QuotaFiles: c.QuotaFiles}
 	x.counted = true
@@ -58,15 +60,19 @@ func (x *txn) newDirectory(i Ino, perm, uid, gid uint32, role Role) (*Inode, err
 		x.account.UIDValidity = max(uint32(seconds), x.account.UIDValidity+1)
 		x.counted = true
 		in.UIDValidity, in.UIDNext = x.account.UIDValidity, 1
-		in.HighestModSeq = ModSeq(x.index)
+		in.HighestModSeq = x.modSeq()
 	}
 	return in, nil
 }
 
-// removeAccount drops all records of the account: ENOENT.
+// removeAccount drops all records of the account, also of one that is being imported: ENOENT.
 func (x *txn) removeAccount(a Account) error {
 	if _, err := x.counters(a); err != nil {
-		return err
+		if importing, herr := x.has(importKey(a)); herr != nil {
+			return herr
+		} else if !importing {
+			return err
+		}
 	}
 	x.deleteRange(accountRange(a))
 	x.deleteRange(orphanRange(a))

@@ -177,6 +177,10 @@ func (c *checker) checkAccount() error {
 		c.problem("", key, "there is no such account number")
 	case err == nil:
 	case err == syscall.ENOENT:
+		_, closer, err := read(c.r, importKey(c.account))
+		if err == nil {
+			return closer.Close() // it is being imported
+		}
 		c.problem("", key, "records of an account that is not there")
 	default:
 		if err := c.corrupt(key, err); err != nil {

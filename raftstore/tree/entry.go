@@ -23,7 +23,7 @@ func (x *txn) insert(dir *loaded, name string, in *loaded, uid UID) error {
 		}
 		folder.Messages++
 		x.folderChanged(folder)
-		de.UID, de.ModSeq = uid, ModSeq(x.index)
+		de.UID, de.ModSeq = uid, x.modSeq()
 		x.setPosition(folder.Ino, dir, &de)
 	}
 	in.Links = append(in.Links, LinkName{dir.Ino, name})
@@ -82,7 +82,7 @@ func (x *txn) remove(dir *loaded, de *DirEntry, in *loaded, kept bool) error {
 
 // bury leaves a tombstone: the UID vanished now (RFC 7162, 3.2.10). Of too many the oldest go, in lots.
 func (x *txn) bury(folder *loaded, uid UID) error {
-	x.set(x.changeKey(kindVanished, folder.Ino, ModSeq(x.index), uid), tombstone)
+	x.set(x.changeKey(kindVanished, folder.Ino, x.modSeq(), uid), tombstone)
 	folder.Vanished++
 	lot := max(x.tombs/16, 1)
 	if folder.Vanished < x.tombs+lot {
@@ -162,7 +162,7 @@ func (x *txn) touchNames(in *loaded, names []LinkName, moved bool) error {
 				return err
 			}
 			x.delete(x.changeKey(kindModSeq, folder.Ino, de.ModSeq, de.UID))
-			de.ModSeq = ModSeq(x.index)
+			de.ModSeq = x.modSeq()
 			x.setPosition(folder.Ino, dir, &de)
 			x.folderChanged(folder)
 		}

@@ -31,6 +31,10 @@ var records = map[byte]func(b []byte) ([]byte, error){
 		p, err := decodePosition(b)
 		return p.appendTo(nil), err
 	},
+	kindImport: func(b []byte) ([]byte, error) {
+		i, err := decodeImporting(b)
+		return i.appendTo(nil), err
+	},
 	kindVanished: func(b []byte) ([]byte, error) { return tombstone, decodeTombstone(b) },
 	prefixOrphan: func(b []byte) ([]byte, error) {
 		o, err := decodeOrphan(b)
@@ -42,6 +46,8 @@ var records = map[byte]func(b []byte) ([]byte, error){
 // encoding of each. The kind is the letter that docs/format.md has for the record.
 func FuzzMalleability(f *testing.F) {
 	s := newScene(f)
+	f.Add(byte(kindImport), (&importing{[]byte("x"), 300}).appendTo(nil))
+	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, ModSeqBase: 7}).appendTo(nil))
 	for _, kv := range s.dump() {
 		kind := kv[0][0]
 		if kind == prefixTree {

@@ -24,6 +24,8 @@ const (
 	kindModSeq   = 'm' // folder (8) modseq (8) uid (4): where the message lies
 	kindVanished = 'v' // folder (8) modseq (8) uid (4): a message that went
 	kindXattr    = 'x' // inode (8) name: value
+
+	kindImport = 't' // instead of kindAccount while the account is being imported
 )
 
 const (
@@ -51,6 +53,8 @@ func appendOrphan(k []byte, content Ino) []byte {
 }
 
 func accountKey(a Account) []byte { return appendKind(make([]byte, 0, keyPrefix), a, kindAccount) }
+
+func importKey(a Account) []byte { return appendKind(make([]byte, 0, keyPrefix), a, kindImport) }
 
 // accountRange is the half-open range of all keys of an account, but its orphans.
 func accountRange(a Account) (from, to []byte) {

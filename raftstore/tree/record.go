@@ -227,6 +227,9 @@ func (r *AccountRecord) appendTo(b []byte) []byte {
 	e.uint(r.QuotaBytes)
 	e.uint(r.QuotaFiles)
 	e.uint(uint64(r.UIDValidity))
+	if r.ModSeqBase > 0 {
+		e.uint(r.ModSeqBase)
+	}
 	return e
 }
 
@@ -238,6 +241,11 @@ func decodeAccount(a Account, b []byte) (*AccountRecord, error) {
 	r.Bytes, r.Files = d.uint64(), d.uint64()
 	r.QuotaBytes, r.QuotaFiles = d.uint64(), d.uint64()
 	r.UIDValidity = d.uint32()
+	if d.err == nil && len(d.b) > 0 {
+		if r.ModSeqBase = d.uint(maxModSeqBase); r.ModSeqBase == 0 {
+			d.fail("MODSEQ base")
+		}
+	}
 	if err := d.end(); err != nil {
 		return nil, fmt.Errorf("account %d: %w", a, err)
 	}

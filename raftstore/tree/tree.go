@@ -124,6 +124,12 @@ func (x *txn) apply(cmd *raftpb.Command) (uint64, error) {
 		return 0, x.removeXattr(op.RemoveXattr)
 	case *raftpb.Command_ReapOrphans:
 		return x.reapOrphans(op.ReapOrphans)
+	case *raftpb.Command_BeginImport:
+		return 0, x.beginImport(Account(op.BeginImport.Account))
+	case *raftpb.Command_ImportRecords:
+		return 0, x.importRecords(op.ImportRecords)
+	case *raftpb.Command_EndImport:
+		return 0, x.endImport(Account(op.EndImport.Account))
 	}
 	return 0, syscall.EOPNOTSUPP
 }

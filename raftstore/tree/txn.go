@@ -238,6 +238,9 @@ func (x *txn) counters(a Account) (*AccountRecord, error) {
 	return r, nil
 }
 
+// modSeq is the MODSEQ of what the command changes: the index, and more where the account came from a shard that was further.
+func (x *txn) modSeq() ModSeq { return ModSeq(x.index + x.account.ModSeqBase) }
+
 // reserved tells whether a number was given out by ReserveInodes.
 func (r *AccountRecord) reserved(i Ino) bool {
 	return i.Account() == r.Account && i.Local() >= firstLocal && i.Local() < r.NextLocal
@@ -270,7 +273,7 @@ func (x *txn) changed(kind ChangeKind, parent Ino, name string, in *Inode) {
 }
 
 func (x *txn) folderChanged(f *loaded) {
-	f.HighestModSeq = ModSeq(x.index)
+	f.HighestModSeq = x.modSeq()
 	f.dirty = true
 	for _, c := range x.event.Folders {
 		if c.Folder == f.Ino {

@@ -40,7 +40,7 @@ func (i Ino) Local() uint64 { return uint64(i) & maxLocal }
 // UID is a message's unique identifier in its folder (RFC 9051, 2.3.1.1); 0: not a message.
 type UID uint32
 
-// ModSeq is a modification sequence (RFC 7162): the Raft index of a change.
+// ModSeq is a modification sequence (RFC 7162): the Raft index of a change, and the account's ModSeqBase.
 type ModSeq uint64
 
 // Role is what a directory is to the Maildir++ that it is part of. It follows from the name that the directory is made
@@ -149,6 +149,7 @@ type AccountRecord struct {
 	QuotaBytes  uint64 // 0: none
 	QuotaFiles  uint64 // 0: none
 	UIDValidity uint32 // the last one given to a folder
+	ModSeqBase  uint64 // MODSEQs are so much greater than the index: the account was imported with greater ones
 }
 
 // Result is what applying a command answers. Its Value is: ReserveInodes, the first number; Create, Link, Rename, the

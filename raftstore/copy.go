@@ -1,0 +1,160 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"google.golang.org/protobuf/proto"
+
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// Snapshot is what a store held at one moment, for a copy of it: each account's mail at one index of its shard, with all that was
+// acknowledged before Store.Snapshot was called.
+type Snapshot struct {
+	Domains  []Domain
+	Aliases  []Alias
+	Accounts []*raftpb.Account // active ones
+
+	shards map[uint32]*tree.Snapshot
+}
+
+// Snapshot takes the shards' states first and the directory after them: what the directory says of an account then is as new as its
+// mail, or newer. An account that was made in between is not in it, one that was removed neither.
+func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
+	sn := &Snapshot{shards: map[uint32]*tree.Snapshot{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, sn.Close())
+		}
+	}()
+	for _, sh := range s.Shards() {
+		if err := sh.ReadIndex(ctx); err != nil {
+			return nil, err
+		}
+		sn.shards[sh.ID()] = sh.View().Snapshot()
+	}
+	if err := s.directory.ReadIndex(ctx); err != nil {
+		return nil, err
+	}
+	err = s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
+		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+			sn.Accounts = append(sn.Accounts, a)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	if sn.Domains, err = s.directory.Domains(); err != nil {
+		return nil, err
+	}
+	for _, dom := range sn.Domains {
+		aliases, err := s.directory.Aliases(dom.Name)
+		if err != nil {
+			return nil, err
+		}
+		sn.Aliases = append(sn.Aliases, aliases...)
+	}
+	return sn, nil
+}
+
+// Shard is the state of the account's shard; nil when it is not on this node.
+func (sn *Snapshot) Shard(a *raftpb.Account) *tree.Snapshot { return sn.shards[a.Shard] }
+
+// Close lets the states go.
+func (sn *Snapshot) Close() error {
+	var errs []error
+	for _, sh := range sn.shards {
+		errs = append(errs, sh.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// importBatch is the octets of records that go in one command.
+const importBatch = 512 << 10
+
+// RestoreAccount adds an account as it was: under its number, to which its key slots are bound, with the records of its tree, which
+// records hands to put (the value may be kept). Its domain must be there. It takes mail when RestoreAccount returns, and is not there
+// after an error. Errors: ErrExists for its address, or its number (then the account belongs to another cluster); ErrNoSuchDomain.
+func (d *Directory) RestoreAccount(ctx context.Context, was *raftpb.Account, records func(put func(key, value []byte) error) error) error {
+	address := was.LocalPart + "@" + was.Domain
+	a := proto.CloneOf(was)
+	a.Shard = (was.Shard+uint32(len(d.store.shards))-1)%uint32(len(d.store.shards)) + 1
+	if err := d.free(a.LocalPart, a.Domain); err != nil {
+		return err
+	}
+	if other, err := d.Account(tree.Account(a.Number)); err == nil {
+		return fmt.Errorf("account %s has the number %d, which is that of %s@%s here: %w", address, a.Number, other.LocalPart, other.Domain, ErrExists)
+	}
+	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_RestoreAccount{RestoreAccount: &raftpb.RestoreAccount{Account: proto.CloneOf(a)}}})
+	if err != nil {
+		return named(err, "account "+address, ErrNoSuchDomain)
+	}
+	err = d.importTree(ctx, a, records)
+	if err == nil {
+		err = d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+			version := now.Version
+			proto.Reset(now)
+			proto.Merge(now, a)
+			now.Version, now.State = version, raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+			return nil
+		})
+	}
+	if err != nil {
+		a.State = raftpb.AccountState_ACCOUNT_STATE_CREATING
+		derr := d.drop(context.WithoutCancel(ctx), a)
+		return errors.Join(fmt.Errorf("account %s: %w", address, err), derr)
+	}
+	return nil
+}
+
+// importTree brings the records of an account's tree into its shard.
+func (d *Directory) importTree(ctx context.Context, a *raftpb.Account, records func(put func(key, value []byte) error) error) error {
+	sh, err := d.store.shard(a)
+	if err != nil {
+		return err
+	}
+	propose := func(cmd *raftpb.Command) error {
+		r, err := d.store.admin.Propose(ctx, sh, cmd)
+		if err == nil {
+			err = r.Err()
+		}
+		if err == syscall.EINVAL {
+			err = fmt.Errorf("what is brought is no mail tree of this version: %w", err)
+		}
+		return err
+	}
+	if err := propose(&raftpb.Command{Op: &raftpb.Command_BeginImport{BeginImport: &raftpb.BeginImport{Account: a.Number}}}); err != nil {
+		return err
+	}
+	batch, octets := &raftpb.ImportRecords{Account: a.Number}, 0
+	flush := func() error {
+		if len(batch.Records) == 0 {
+			return nil
+		}
+		err := propose(&raftpb.Command{Op: &raftpb.Command_ImportRecords{ImportRecords: batch}})
+		batch, octets = &raftpb.ImportRecords{Account: a.Number}, 0
+		return err
+	}
+	err = records(func(key, value []byte) error {
+		if octets > 0 && octets+len(key)+len(value) > importBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		batch.Records = append(batch.Records, &raftpb.Record{Key: key, Value: value})
+		octets += len(key) + len(value) + 16
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return err
+	}
+	return propose(&raftpb.Command{Op: &raftpb.Command_EndImport{EndImport: &raftpb.EndImport{Account: a.Number}}})
+}

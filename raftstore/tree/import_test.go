@@ -1,0 +1,135 @@
+package tree
+
+import (
+	"bytes"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"mailraft/raftstore/raftpb"
+)
+
+// recordsOf are an account's records, contents too, as ImportRecords takes them.
+func recordsOf(t *testing.T, v *View, a Account) (list []*raftpb.Record) {
+	t.Helper()
+	snap := v.Snapshot()
+	defer snap.Close()
+	err := snap.Records(a, func(key, value []byte) error {
+		list = append(list, &raftpb.Record{Key: bytes.Clone(key), Value: bytes.Clone(value)})
+		content, sealed, err := ContentOf(a, key, value)
+		if err != nil || content == 0 {
+			return err
+		}
+		n := uint32(0)
+		return snap.Content(a, content, sealed, func(piece []byte) error {
+			list = append(list, &raftpb.Record{Key: PieceKey(content, n), Value: bytes.Clone(piece)})
+			n++
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func begin(a uint32) *raftpb.Command {
+	return &raftpb.Command{Op: &raftpb.Command_BeginImport{BeginImport: &raftpb.BeginImport{Account: a}}}
+}
+
+func bring(a uint32, list ...*raftpb.Record) *raftpb.Command {
+	return &raftpb.Command{Op: &raftpb.Command_ImportRecords{ImportRecords: &raftpb.ImportRecords{Account: a, Records: list}}}
+}
+
+func end(a uint32) *raftpb.Command {
+	return &raftpb.Command{Op: &raftpb.Command_EndImport{EndImport: &raftpb.EndImport{Account: a}}}
+}
+
+// TestImport copies an account's records to a tree whose index is far behind: all that it shows is the same, and what changes then has
+// a greater MODSEQ than all before.
+func TestImport(t *testing.T) {
+	from := newScene(t)
+	list := recordsOf(t, from.tree.View(), 1)
+	was, err := from.tree.View().FolderIndex(sceneFolder, 0)
+	if err != nil || was.Folder.HighestModSeq < 5 || len(was.Messages) == 0 {
+		t.Fatalf("%+v, %v", was, err)
+	}
+
+	r := newReplica(t, vfs.NewMem(), 10)
+	index := uint64(0)
+	apply := func(want syscall.Errno, cmd *raftpb.Command) {
+		t.Helper()
+		index++
+		if res := r.apply(index, cmd); res.Errno != want {
+			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
+		}
+		r.commit()
+	}
+	sound := func() {
+		t.Helper()
+		if err := Check(r.tree.View(), func(p Problem) { t.Error(p) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(syscall.ENOENT, bring(1, list...))
+	apply(syscall.ENOENT, end(1))
+	apply(0, begin(1))
+	apply(syscall.EINVAL, end(1))
+	apply(0, bring(1, list...))
+	sound()
+	if _, err := r.tree.View().Account(1); err != syscall.ENOENT {
+		t.Errorf("an account that is being imported is there: %v", err)
+	}
+	apply(syscall.EEXIST, &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{Account: 1}}})
+	apply(syscall.ENOENT, &raftpb.Command{Op: &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(MakeIno(1, 3)), Name: []byte("x")}}})
+	apply(0, begin(1)) // cut off, and begun again
+	apply(0, bring(1, list...))
+	apply(0, begin(2)) // and one that is given up
+	apply(0, bring(2, list[1]))
+	apply(0, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: 2}}})
+	for _, bad := range []*raftpb.Record{
+		{Key: []byte("a"), Value: []byte{2}}, {Key: []byte("t"), Value: []byte{1}}, {Key: nil}, {Key: []byte("zxxxxxxxx")},
+		{Key: list[1].Key[:5], Value: list[1].Value}, {Key: list[1].Key, Value: append(bytes.Clone(list[1].Value), 0)},
+		{Key: PieceKey(9, 0)}, {Key: PieceKey(0, 0), Value: []byte("x")}, {Key: PieceKey(1<<40, 0), Value: []byte("x")},
+	} {
+		apply(syscall.EINVAL, bring(1, bad))
+	}
+	apply(0, end(1))
+	apply(syscall.EEXIST, begin(1))
+	apply(syscall.ENOENT, bring(1, list...))
+	sound()
+
+	now, err := r.tree.View().FolderIndex(sceneFolder, 0)
+	if err != nil || now.Folder.HighestModSeq != was.Folder.HighestModSeq || len(now.Messages) != len(was.Messages) {
+		t.Fatalf("%+v, %v, want %+v", now, err, was)
+	}
+	for i, m := range now.Messages {
+		if m != was.Messages[i] {
+			t.Errorf("%+v, want %+v", m, was.Messages[i])
+		}
+	}
+	mtime := int64(1)
+	apply(0, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: &raftpb.SetAttr{Inode: uint64(now.Messages[0].Ino), Mtime: &mtime}}})
+	changed, err := r.tree.View().FolderIndex(sceneFolder, was.Folder.HighestModSeq)
+	if err != nil || len(changed.Messages) != 1 || changed.Messages[0].ModSeq <= was.Folder.HighestModSeq {
+		t.Errorf("changed since: %+v, %v", changed, err)
+	}
+	sound()
+
+	// Once more, to a tree that is further: no base is needed.
+	again := recordsOf(t, r.tree.View(), 1)
+	r2 := newReplica(t, vfs.NewMem(), 10)
+	for i, cmd := range []*raftpb.Command{begin(1), bring(1, again...), end(1)} {
+		if res := r2.apply(uint64(100_000+i), cmd); res.Errno != 0 {
+			t.Fatal(res.Errno)
+		}
+		r2.commit()
+	}
+	if a, err := r2.tree.View().Account(1); err != nil || a.ModSeqBase != 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err := r.tree.View().Account(1); err != nil || a.ModSeqBase == 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
