@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"mailraft/proxy/maildir"
 )
 
 func TestFolders(t *testing.T) {
@@ -169,8 +171,8 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("%q -> %q -> %q", name, folder, back)
 			}
 		}
-		if decoded, ok := decodeLevel(name); ok && encodeLevel(decoded) != name {
-			t.Errorf("two spellings of %q: %q and %q", decoded, name, encodeLevel(decoded))
+		if decoded, ok := maildir.DecodeLevel(name); ok && maildir.EncodeLevel(decoded) != name {
+			t.Errorf("two spellings of %q: %q and %q", decoded, name, maildir.EncodeLevel(decoded))
 		}
 	})
 }

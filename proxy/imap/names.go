@@ -1,10 +1,8 @@
 package imap
 
 import (
-	"encoding/base64"
 	"strings"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
@@ -33,7 +31,7 @@ func folderOf(name string) (string, error) {
 			level = inbox
 		}
 		b.WriteByte('.')
-		b.WriteString(encodeLevel(level))
+		b.WriteString(maildir.EncodeLevel(level))
 	}
 	if !maildir.ValidFolder(b.String()) {
 		return "", no(imap.ResponseCodeCannot, "Mailbox name is too long")
@@ -49,7 +47,7 @@ func nameOf(folder string) (name string, ok bool) {
 	}
 	levels := strings.Split(folder[1:], ".")
 	for i, level := range levels {
-		if decoded, ok := decodeLevel(level); ok {
+		if decoded, ok := maildir.DecodeLevel(level); ok {
 			levels[i] = decoded
 		} else if !utf8.ValidString(level) || strings.ContainsFunc(level, unicode.IsControl) {
 			return "", false
@@ -57,75 +55,6 @@ func nameOf(folder string) (name string, ok bool) {
 	}
 	name = strings.Join(levels, string(delimiter))
 	return name, !strings.EqualFold(name, inbox) // ".INBOX" would hide the real one
-}
-
-var modifiedBase64 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").
-	WithPadding(base64.NoPadding).Strict()
-
-// encodeLevel writes one level of a mailbox name in modified UTF-7, with dots encoded too.
-func encodeLevel(level string) string {
-	var b strings.Builder
-	var wide []uint16
-	flush := func() {
-		if len(wide) == 0 {
-			return
-		}
-		raw := make([]byte, 0, 2*len(wide))
-		for _, u := range wide {
-			raw = append(raw, byte(u>>8), byte(u))
-		}
-		b.WriteString("&" + modifiedBase64.EncodeToString(raw) + "-")
-		wide = wide[:0]
-	}
-	for _, r := range level {
-		switch {
-		case r == '&':
-			flush()
-			b.WriteString("&-")
-		case r >= ' ' && r < 0x7f && r != '.':
-			flush()
-			b.WriteByte(byte(r))
-		default:
-			wide = utf16.AppendRune(wide, r)
-		}
-	}
-	flush()
-	return b.String()
-}
-
-// decodeLevel reads one level written in modified UTF-7. Only what encodeLevel writes is accepted, so no two names stand for one.
-func decodeLevel(level string) (string, bool) {
-	var b strings.Builder
-	for rest := level; rest != ""; {
-		plain, after, shifted := strings.Cut(rest, "&")
-		b.WriteString(plain)
-		if !shifted {
-			break
-		}
-		code, after, ended := strings.Cut(after, "-")
-		if !ended {
-			return "", false
-		}
-		rest = after
-		if code == "" {
-			b.WriteByte('&')
-			continue
-		}
-		raw, err := modifiedBase64.DecodeString(code)
-		if err != nil || len(raw)%2 != 0 {
-			return "", false
-		}
-		units := make([]uint16, 0, len(raw)/2)
-		for i := 0; i < len(raw); i += 2 {
-			units = append(units, uint16(raw[i])<<8|uint16(raw[i+1]))
-		}
-		b.WriteString(string(utf16.Decode(units)))
-	}
-	name := b.String()
-	if strings.ContainsRune(name, delimiter) || strings.ContainsFunc(name, unicode.IsControl) || encodeLevel(name) != level {
-		return "", false
-	}
-	return name, true
 }
 
 // resolve returns the folder of a mailbox that exists.

@@ -36,6 +36,9 @@ type Options struct {
 	Flags  string    // letters of maildir(5), "S" for seen, and keywords a-z
 	Date   time.Time // INTERNALDATE; zero: when it was written
 	Recent bool      // without Flags: put it into new/, not cur/
+	// Unique is the name before its fields, for who must find the message again by it; "": one that no other message has. A folder
+	// that has the whole name already answers EEXIST.
+	Unique string
 }
 
 // NewDelivery makes a tmp file in a folder of a Maildir++; folder "" is the INBOX, ".Sent" another one.
@@ -164,6 +167,9 @@ func (d *Delivery) Commit(o Options) (path string, err error) {
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, d.tmp, []unix.Timespec{ts, ts}, 0); err != nil {
 			return "", &os.PathError{Op: "utimensat", Path: d.tmp, Err: err}
 		}
+	}
+	if o.Unique != "" {
+		d.base = o.Unique
 	}
 	path = d.finalPath(flags, o.Recent)
 	if err := link(d.tmp, path); err != nil {
