@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -29,6 +30,28 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	}
 	s.Logger.Info("account unlocked", "account", addressOf(a), "for", d)
 	return &adminpb.Empty{}, nil
+}
+
+// HoldUnlocked implements adminpb.AdminServer.
+func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStreamingServer[adminpb.Empty]) error {
+	defer clear(req.Password)
+	normal := passwords.Normal(req.Password)
+	defer clear(normal)
+	a, session, err := s.Access.Unlock(stream.Context(), "", req.Address, normal, 0)
+	if err != nil {
+		return refusal(err)
+	}
+	defer session.Close()
+	s.Logger.Info("account unlocked for a command", "account", addressOf(a))
+	if err := stream.Send(&adminpb.Empty{}); err != nil {
+		return err
+	}
+	select {
+	case <-stream.Context().Done():
+		return nil
+	case <-session.Done():
+		return status.Errorf(codes.FailedPrecondition, "%s was locked meanwhile", addressOf(a))
+	}
 }
 
 // Lock implements adminpb.AdminServer.

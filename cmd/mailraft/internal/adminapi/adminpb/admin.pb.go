@@ -1384,6 +1384,218 @@ func (x *Piece) GetData() []byte {
 	return nil
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                          // of the first request: one account; "": all
+	Account       uint32                 `protobuf:"varint,2,opt,name=account,proto3" json:"account,omitempty"`                         // of later ones: a number
+	Content       uint64                 `protobuf:"varint,3,opt,name=content,proto3" json:"content,omitempty"`                         // of that account; 0: all its records but contents
+	SealedSize    uint64                 `protobuf:"varint,4,opt,name=sealed_size,json=sealedSize,proto3" json:"sealed_size,omitempty"` // of the content
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BackupRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *BackupRequest) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
+func (x *BackupRequest) GetContent() uint64 {
+	if x != nil {
+		return x.Content
+	}
+	return 0
+}
+
+func (x *BackupRequest) GetSealedSize() uint64 {
+	if x != nil {
+		return x.SealedSize
+	}
+	return 0
+}
+
+type BackupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domains       []string               `protobuf:"bytes,1,rep,name=domains,proto3" json:"domains,omitempty"`
+	Aliases       []*Alias               `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Accounts      [][]byte               `protobuf:"bytes,3,rep,name=accounts,proto3" json:"accounts,omitempty"` // mailraft.raft.v1.Account
+	Records       []*BackupRecord        `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
+	Piece         []byte                 `protobuf:"bytes,5,opt,name=piece,proto3" json:"piece,omitempty"`
+	End           bool                   `protobuf:"varint,6,opt,name=end,proto3" json:"end,omitempty"`
+	Gone          bool                   `protobuf:"varint,7,opt,name=gone,proto3" json:"gone,omitempty"` // there is no such account any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupReply) Reset() {
+	*x = BackupReply{}
+	mi := &file_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupReply) ProtoMessage() {}
+
+func (x *BackupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
+func (*BackupReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *BackupReply) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *BackupReply) GetAliases() []*Alias {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *BackupReply) GetAccounts() [][]byte {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *BackupReply) GetRecords() []*BackupRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *BackupReply) GetPiece() []byte {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+func (x *BackupReply) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+func (x *BackupReply) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+type BackupRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRecord) Reset() {
+	*x = BackupRecord{}
+	mi := &file_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRecord) ProtoMessage() {}
+
+func (x *BackupRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
+func (*BackupRecord) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BackupRecord) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *BackupRecord) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 type CheckReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -1395,7 +1607,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1619,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1632,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -1550,13 +1762,29 @@ const file_admin_proto_rawDesc = "" +
 	"\x11ReadSealedRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"\x1b\n" +
 	"\x05Piece\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"R\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"~\n" +
+	"\rBackupRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\rR\aaccount\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\x04R\acontent\x12\x1f\n" +
+	"\vsealed_size\x18\x04 \x01(\x04R\n" +
+	"sealedSize\"\xee\x01\n" +
+	"\vBackupReply\x12\x18\n" +
+	"\adomains\x18\x01 \x03(\tR\adomains\x122\n" +
+	"\aaliases\x18\x02 \x03(\v2\x18.mailraft.admin.v1.AliasR\aaliases\x12\x1a\n" +
+	"\baccounts\x18\x03 \x03(\fR\baccounts\x129\n" +
+	"\arecords\x18\x04 \x03(\v2\x1f.mailraft.admin.v1.BackupRecordR\arecords\x12\x14\n" +
+	"\x05piece\x18\x05 \x01(\fR\x05piece\x12\x10\n" +
+	"\x03end\x18\x06 \x01(\bR\x03end\x12\x12\n" +
+	"\x04gone\x18\a \x01(\bR\x04gone\"6\n" +
+	"\fBackupRecord\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"R\n" +
 	"\n" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\x9b\n" +
-	"\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xb9\v\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -1573,9 +1801,11 @@ const file_admin_proto_rawDesc = "" +
 	"\vRemoveAlias\x12!.mailraft.admin.v1.AccountRequest\x1a\x18.mailraft.admin.v1.Empty\x12P\n" +
 	"\vListAliases\x12%.mailraft.admin.v1.ListAliasesRequest\x1a\x18.mailraft.admin.v1.Alias0\x01\x12D\n" +
 	"\x06Unlock\x12 .mailraft.admin.v1.UnlockRequest\x1a\x18.mailraft.admin.v1.Empty\x12G\n" +
-	"\x04Lock\x12!.mailraft.admin.v1.AccountRequest\x1a\x1c.mailraft.admin.v1.LockReply\x12N\n" +
+	"\x04Lock\x12!.mailraft.admin.v1.AccountRequest\x1a\x1c.mailraft.admin.v1.LockReply\x12L\n" +
+	"\fHoldUnlocked\x12 .mailraft.admin.v1.UnlockRequest\x1a\x18.mailraft.admin.v1.Empty0\x01\x12N\n" +
 	"\n" +
-	"ReadSealed\x12$.mailraft.admin.v1.ReadSealedRequest\x1a\x18.mailraft.admin.v1.Piece0\x01\x12B\n" +
+	"ReadSealed\x12$.mailraft.admin.v1.ReadSealedRequest\x1a\x18.mailraft.admin.v1.Piece0\x01\x12N\n" +
+	"\x06Backup\x12 .mailraft.admin.v1.BackupRequest\x1a\x1e.mailraft.admin.v1.BackupReply(\x010\x01\x12B\n" +
 	"\x05Check\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.CheckReply0\x01B1Z/mailraft/cmd/mailraft/internal/adminapi/adminpbb\x06proto3"
 
 var (
@@ -1590,7 +1820,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_admin_proto_goTypes = []any{
 	(*Empty)(nil),               // 0: mailraft.admin.v1.Empty
 	(*StatusRequest)(nil),       // 1: mailraft.admin.v1.StatusRequest
@@ -1614,52 +1844,61 @@ var file_admin_proto_goTypes = []any{
 	(*LockReply)(nil),           // 19: mailraft.admin.v1.LockReply
 	(*ReadSealedRequest)(nil),   // 20: mailraft.admin.v1.ReadSealedRequest
 	(*Piece)(nil),               // 21: mailraft.admin.v1.Piece
-	(*CheckReply)(nil),          // 22: mailraft.admin.v1.CheckReply
+	(*BackupRequest)(nil),       // 22: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),         // 23: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),        // 24: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),          // 25: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
 	3,  // 0: mailraft.admin.v1.StatusReply.groups:type_name -> mailraft.admin.v1.Group
 	4,  // 1: mailraft.admin.v1.StatusReply.proxies:type_name -> mailraft.admin.v1.Proxy
 	5,  // 2: mailraft.admin.v1.StatusReply.unlocked:type_name -> mailraft.admin.v1.Unlocked
 	6,  // 3: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
-	1,  // 4: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
-	7,  // 5: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
-	7,  // 6: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
-	0,  // 7: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
-	9,  // 8: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
-	11, // 9: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
-	11, // 10: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
-	13, // 11: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
-	14, // 12: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	15, // 13: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	16, // 14: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	11, // 15: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	17, // 16: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	18, // 17: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	11, // 18: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	20, // 19: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	0,  // 20: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	2,  // 21: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 22: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 23: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	8,  // 24: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	10, // 25: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 26: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	12, // 27: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	12, // 28: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 29: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 30: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 31: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 32: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	16, // 33: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 34: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	19, // 35: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	21, // 36: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	22, // 37: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	21, // [21:38] is the sub-list for method output_type
-	4,  // [4:21] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	16, // 4: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	24, // 5: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	1,  // 6: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
+	7,  // 7: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
+	7,  // 8: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
+	0,  // 9: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
+	9,  // 10: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
+	11, // 11: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
+	11, // 12: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
+	13, // 13: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
+	14, // 14: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
+	15, // 15: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	16, // 16: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	11, // 17: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	17, // 18: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	18, // 19: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	11, // 20: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	18, // 21: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	20, // 22: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	22, // 23: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	0,  // 24: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	2,  // 25: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 26: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 27: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	8,  // 28: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	10, // 29: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 30: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	12, // 31: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	12, // 32: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 33: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 34: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 35: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 36: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	16, // 37: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 38: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	19, // 39: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 40: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	21, // 41: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	23, // 42: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	25, // 43: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	25, // [25:44] is the sub-list for method output_type
+	6,  // [6:25] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -1673,7 +1912,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,7 +36,9 @@ const (
 	Admin_ListAliases_FullMethodName   = "/mailraft.admin.v1.Admin/ListAliases"
 	Admin_Unlock_FullMethodName        = "/mailraft.admin.v1.Admin/Unlock"
 	Admin_Lock_FullMethodName          = "/mailraft.admin.v1.Admin/Lock"
+	Admin_HoldUnlocked_FullMethodName  = "/mailraft.admin.v1.Admin/HoldUnlocked"
 	Admin_ReadSealed_FullMethodName    = "/mailraft.admin.v1.Admin/ReadSealed"
+	Admin_Backup_FullMethodName        = "/mailraft.admin.v1.Admin/Backup"
 	Admin_Check_FullMethodName         = "/mailraft.admin.v1.Admin/Check"
 )
 
@@ -63,8 +65,13 @@ type AdminClient interface {
 	ListAliases(ctx context.Context, in *ListAliasesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Alias], error)
 	Unlock(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (*Empty, error)
 	Lock(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*LockReply, error)
+	// HoldUnlocked keeps an account unlocked while the call lasts. It answers once, when it is; seconds is not used.
+	HoldUnlocked(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Empty], error)
 	// ReadSealed gives the sealed bytes of a file: an age file of a zstd stream.
 	ReadSealed(ctx context.Context, in *ReadSealedRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Piece], error)
+	// Backup reads one state of the cluster, or of an account: it is taken at the first request, which is answered by what there is; each
+	// later one by an account's records or one of its contents, up to a reply that says end.
+	Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupRequest, BackupReply], error)
 	// Check walks over all that is stored.
 	Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
 }
@@ -248,9 +255,28 @@ func (c *adminClient) Lock(ctx context.Context, in *AccountRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *adminClient) HoldUnlocked(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Empty], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_HoldUnlocked_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[UnlockRequest, Empty]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_HoldUnlockedClient = grpc.ServerStreamingClient[Empty]
+
 func (c *adminClient) ReadSealed(ctx context.Context, in *ReadSealedRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Piece], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_ReadSealed_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[4], Admin_ReadSealed_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -267,9 +293,22 @@ func (c *adminClient) ReadSealed(ctx context.Context, in *ReadSealedRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_ReadSealedClient = grpc.ServerStreamingClient[Piece]
 
+func (c *adminClient) Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupRequest, BackupReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[5], Admin_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_BackupClient = grpc.BidiStreamingClient[BackupRequest, BackupReply]
+
 func (c *adminClient) Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[4], Admin_Check_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[6], Admin_Check_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -309,8 +348,13 @@ type AdminServer interface {
 	ListAliases(*ListAliasesRequest, grpc.ServerStreamingServer[Alias]) error
 	Unlock(context.Context, *UnlockRequest) (*Empty, error)
 	Lock(context.Context, *AccountRequest) (*LockReply, error)
+	// HoldUnlocked keeps an account unlocked while the call lasts. It answers once, when it is; seconds is not used.
+	HoldUnlocked(*UnlockRequest, grpc.ServerStreamingServer[Empty]) error
 	// ReadSealed gives the sealed bytes of a file: an age file of a zstd stream.
 	ReadSealed(*ReadSealedRequest, grpc.ServerStreamingServer[Piece]) error
+	// Backup reads one state of the cluster, or of an account: it is taken at the first request, which is answered by what there is; each
+	// later one by an account's records or one of its contents, up to a reply that says end.
+	Backup(grpc.BidiStreamingServer[BackupRequest, BackupReply]) error
 	// Check walks over all that is stored.
 	Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error
 	mustEmbedUnimplementedAdminServer()
@@ -368,8 +412,14 @@ func (UnimplementedAdminServer) Unlock(context.Context, *UnlockRequest) (*Empty,
 func (UnimplementedAdminServer) Lock(context.Context, *AccountRequest) (*LockReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Lock not implemented")
 }
+func (UnimplementedAdminServer) HoldUnlocked(*UnlockRequest, grpc.ServerStreamingServer[Empty]) error {
+	return status.Error(codes.Unimplemented, "method HoldUnlocked not implemented")
+}
 func (UnimplementedAdminServer) ReadSealed(*ReadSealedRequest, grpc.ServerStreamingServer[Piece]) error {
 	return status.Error(codes.Unimplemented, "method ReadSealed not implemented")
+}
+func (UnimplementedAdminServer) Backup(grpc.BidiStreamingServer[BackupRequest, BackupReply]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedAdminServer) Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -640,6 +690,17 @@ func _Admin_Lock_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_HoldUnlocked_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(UnlockRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).HoldUnlocked(m, &grpc.GenericServerStream[UnlockRequest, Empty]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_HoldUnlockedServer = grpc.ServerStreamingServer[Empty]
+
 func _Admin_ReadSealed_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadSealedRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -650,6 +711,13 @@ func _Admin_ReadSealed_Handler(srv interface{}, stream grpc.ServerStream) error 
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_ReadSealedServer = grpc.ServerStreamingServer[Piece]
+
+func _Admin_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServer).Backup(&grpc.GenericServerStream[BackupRequest, BackupReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_BackupServer = grpc.BidiStreamingServer[BackupRequest, BackupReply]
 
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(Empty)
@@ -736,9 +804,20 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 		{
+			StreamName:    "HoldUnlocked",
+			Handler:       _Admin_HoldUnlocked_Handler,
+			ServerStreams: true,
+		},
+		{
 			StreamName:    "ReadSealed",
 			Handler:       _Admin_ReadSealed_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _Admin_Backup_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Check",
