@@ -14,7 +14,7 @@ import (
 
 // Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
 // 'n' domain number (4) local part: account number (4). 'q': the numbers given last, account (4) and domain (4).
-// 's' shard (4): PutShard. 'v' node id: PutNode. Numbers are big endian.
+// 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. Numbers are big endian.
 const (
 	keyAccount    = 'a'
 	keyDomain     = 'd'
@@ -23,6 +23,8 @@ const (
 	keyName       = 'n'
 	keyNumbers    = 'q'
 	keyShard      = 's'
+	keyToken      = 't'
+	keyCluster    = 'u'
 	keyNode       = 'v'
 )
 
@@ -35,6 +37,7 @@ type Event struct {
 	Account   uint32
 	Added     bool
 	Removed   bool // neither: the account's record changed, its keys perhaps
+	Cluster   bool // the nodes' or the shards' records changed, and the rest here is empty
 	Replaced  bool // the whole directory was replaced by the leader's: anything may have changed, and the rest here is empty
 }
 
@@ -139,9 +142,15 @@ func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) 
 	case *raftpb.Command_RemoveAlias:
 		return 0, d.removeAlias(b, op.RemoveAlias)
 	case *raftpb.Command_PutShard:
-		return 0, put(b, key(keyShard, op.PutShard.Id, ""), op.PutShard)
+		return 0, d.putShard(b, op.PutShard)
 	case *raftpb.Command_PutNode:
-		return 0, put(b, nameKey(keyNode, op.PutNode.Id), op.PutNode)
+		return 0, d.putNode(b, op.PutNode)
+	case *raftpb.Command_PutCluster:
+		return 0, d.putCluster(b, op.PutCluster)
+	case *raftpb.Command_AddToken:
+		return 0, d.addToken(b, op.AddToken, cmd.Now)
+	case *raftpb.Command_UseToken:
+		return 0, d.useToken(b, op.UseToken, cmd.Now)
 	}
 	return 0, syscall.EOPNOTSUPP
 }

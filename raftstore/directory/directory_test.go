@@ -140,6 +140,9 @@ func compareWithModel(t *rapid.T) {
 		}
 		r.commit()
 		for _, ev := range r.events {
+			if ev.Cluster {
+				continue // nothing that a mount shows
+			}
 			if err := see(shown, ev); err != nil {
 				t.Fatalf("%v: %+v", err, ev)
 			}
@@ -218,7 +221,14 @@ func nextCommand(t *rapid.T, m *model) *raftpb.Command {
 	if numbers := slices.Sorted(maps.Keys(m.accounts)); len(numbers) > 0 && rapid.IntRange(0, 9).Draw(t, "known") > 0 {
 		number = rapid.SampledFrom(numbers).Draw(t, "known account")
 	}
-	switch rapid.IntRange(0, 15).Draw(t, "command") {
+	stale := func() uint64 { return rapid.SampledFrom([]uint64{0, 0, 0, 0, 0, 0, 1}).Draw(t, "stale") }
+	node := func() *raftpb.PutNode {
+		return &raftpb.PutNode{
+			Id: one(someLocals), Address: rapid.String().Draw(t, "address"), State: raftpb.NodeState(rapid.Int32Range(1, 3).Draw(t, "node state")),
+		}
+	}
+	token := func() []byte { return []byte(rapid.SampledFrom([]string{"", "t1", "t1", "t2", "t2"}).Draw(t, "token")) }
+	switch rapid.IntRange(0, 19).Draw(t, "command") {
 	case 0, 1:
 		cmd.Op = &raftpb.Command_AddDomain{AddDomain: &raftpb.AddDomain{Name: one(someDomains)}}
 	case 2:
@@ -257,11 +267,28 @@ func nextCommand(t *rapid.T, m *model) *raftpb.Command {
 	case 12:
 		cmd.Op = &raftpb.Command_RemoveAlias{RemoveAlias: &raftpb.RemoveAlias{LocalPart: one(someLocals), Domain: one(someDomains)}}
 	case 13:
+		id := rapid.Uint32Range(0, 5).Draw(t, "shard")
 		cmd.Op = &raftpb.Command_PutShard{PutShard: &raftpb.PutShard{
-			Id: rapid.Uint32Range(0, 300).Draw(t, "shard"), Voters: rapid.SliceOfN(rapid.SampledFrom(someLocals), 0, 3).Draw(t, "voters"),
+			Id: id, Voters: rapid.SliceOfN(rapid.SampledFrom(someLocals), 0, 3).Draw(t, "voters"),
+			Version: m.shards[id].GetVersion() + stale(),
 		}}
 	case 14:
-		cmd.Op = &raftpb.Command_PutNode{PutNode: &raftpb.PutNode{Id: one(someLocals), Address: rapid.String().Draw(t, "address")}}
+		n := node()
+		n.Version = m.nodes[n.Id].GetVersion() + stale()
+		cmd.Op = &raftpb.Command_PutNode{PutNode: n}
+	case 15:
+		cmd.Op = &raftpb.Command_PutCluster{PutCluster: &raftpb.PutCluster{Name: one(someDomains)}}
+	case 16:
+		cmd.Op = &raftpb.Command_AddToken{AddToken: &raftpb.AddToken{
+			Id: token(), Hash: make([]byte, rapid.SampledFrom([]int{0, 32, 32, 32}).Draw(t, "hash")),
+			Expires: rapid.Int64().Draw(t, "expires"),
+		}}
+	case 17:
+		use := &raftpb.UseToken{Id: token()}
+		if stale() == 0 {
+			use.Node = node()
+		}
+		cmd.Op = &raftpb.Command_UseToken{UseToken: use}
 	default:
 		cmd.Op = &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: number}} // a shard's
 	}
@@ -293,6 +320,25 @@ func compareState(t *rapid.T, d *Directory, m *model, shown map[string]bool) {
 	}
 	same(t, "what events tell", want, shown)
 	same(t, "shards", sorted(m.shards), value(d.Shards()))
+	same(t, "nodes", sorted(m.nodes), value(d.Nodes()))
+	for id, s := range m.shards {
+		same(t, "shard", s, value(d.Shard(id)))
+	}
+	for name, n := range m.nodes {
+		same(t, "node", n, value(d.Node(name)))
+	}
+	for id, tok := range m.tokens {
+		same(t, "token", tok, value(d.Token([]byte(id))))
+	}
+	if c, err := d.Cluster(); m.cluster == nil && err != syscall.ENOENT || m.cluster != nil && !proto.Equal(c, m.cluster) {
+		t.Fatalf("cluster is %v, %v, want %v", c, err, m.cluster)
+	}
+	_, errShard := d.Shard(7)
+	_, errNode := d.Node("none")
+	_, errToken := d.Token([]byte("none"))
+	if errShard != syscall.ENOENT || errNode != syscall.ENOENT || errToken != syscall.ENOENT {
+		t.Fatalf("what is not there: %v, %v, %v", errShard, errNode, errToken)
+	}
 	_, err = d.Account(m.lastAccount + 1)
 	_, err2 := d.Domain("none")
 	_, err3 := d.DomainByID(m.lastDomain + 1)

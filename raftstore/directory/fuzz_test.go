@@ -18,6 +18,8 @@ var records = map[byte]func(b []byte) ([]byte, error){
 	keyAlias:   again(new(raftpb.AddAlias)),
 	keyShard:   again(new(raftpb.PutShard)),
 	keyNode:    again(new(raftpb.PutNode)),
+	keyToken:   again(new(raftpb.AddToken)),
+	keyCluster: again(new(raftpb.PutCluster)),
 	keyDomain:  numberAgain,
 	keyName:    numberAgain,
 	keyNumbers: func(b []byte) ([]byte, error) {
@@ -68,6 +70,8 @@ func FuzzMalleability(f *testing.F) {
 		{Op: &raftpb.Command_AddAlias{AddAlias: &raftpb.AddAlias{LocalPart: "al", Domain: "a.example", Targets: []string{"alice@a.example", "b"}}}},
 		{Op: &raftpb.Command_PutShard{PutShard: &raftpb.PutShard{Id: 2, Voters: []string{"n1", "n2"}}}},
 		{Op: &raftpb.Command_PutNode{PutNode: &raftpb.PutNode{Id: "n1", Address: "localhost:1"}}},
+		{Op: &raftpb.Command_PutCluster{PutCluster: &raftpb.PutCluster{Name: "c", Certificate: []byte{1}, PrivateKey: []byte{2}}}},
+		{Op: &raftpb.Command_AddToken{AddToken: &raftpb.AddToken{Id: []byte("t"), Hash: make([]byte, 32), Expires: 9}}},
 	} {
 		if res := r.apply(uint64(i+1), cmd); res.Errno != 0 {
 			f.Fatalf("%v: %v", cmd, res.Errno)

@@ -19,6 +19,8 @@ type model struct {
 	aliases                 map[address]*raftpb.AddAlias
 	shards                  map[uint32]*raftpb.PutShard
 	nodes                   map[string]*raftpb.PutNode
+	tokens                  map[string]*raftpb.AddToken
+	cluster                 *raftpb.PutCluster
 	lastAccount, lastDomain uint32
 }
 
@@ -27,7 +29,7 @@ type address struct{ local, domain string }
 func newModel() *model {
 	return &model{
 		domains: map[string]uint32{}, accounts: map[uint32]*raftpb.Account{}, aliases: map[address]*raftpb.AddAlias{},
-		shards: map[uint32]*raftpb.PutShard{}, nodes: map[string]*raftpb.PutNode{},
+		shards: map[uint32]*raftpb.PutShard{}, nodes: map[string]*raftpb.PutNode{}, tokens: map[string]*raftpb.AddToken{},
 	}
 }
 
@@ -93,13 +95,65 @@ func (m *model) apply(cmd *raftpb.Command) (uint64, syscall.Errno) {
 		}
 		delete(m.aliases, at)
 	case *raftpb.Command_PutShard:
-		m.shards[op.PutShard.Id] = clone(op.PutShard)
+		s := clone(op.PutShard)
+		switch {
+		case s.Id == 0:
+			return 0, syscall.EINVAL
+		case m.shards[s.Id].GetVersion() != s.Version:
+			return 0, syscall.EAGAIN
+		}
+		s.Version++
+		m.shards[s.Id] = s
 	case *raftpb.Command_PutNode:
-		m.nodes[op.PutNode.Id] = clone(op.PutNode)
+		n := clone(op.PutNode)
+		switch {
+		case !isName(n.Id):
+			return 0, syscall.EINVAL
+		case m.nodes[n.Id].GetVersion() != n.Version:
+			return 0, syscall.EAGAIN
+		}
+		n.Version++
+		m.nodes[n.Id] = n
+	case *raftpb.Command_PutCluster:
+		if m.cluster != nil {
+			return 0, syscall.EEXIST
+		}
+		m.cluster = clone(op.PutCluster)
+	case *raftpb.Command_AddToken:
+		t := op.AddToken
+		switch {
+		case len(t.Id) == 0 || len(t.Hash) != 32:
+			return 0, syscall.EINVAL
+		case m.tokens[string(t.Id)] != nil:
+			return 0, syscall.EEXIST
+		}
+		maps.DeleteFunc(m.tokens, func(_ string, old *raftpb.AddToken) bool { return old.Expires <= cmd.Now })
+		m.tokens[string(t.Id)] = clone(t)
+	case *raftpb.Command_UseToken:
+		return 0, m.useToken(op.UseToken, cmd.Now)
 	default:
 		return 0, syscall.EOPNOTSUPP
 	}
 	return 0, 0
+}
+
+func (m *model) useToken(u *raftpb.UseToken, now int64) syscall.Errno {
+	t, old := m.tokens[string(u.Id)], m.nodes[u.GetNode().GetId()]
+	switch {
+	case t == nil:
+		return syscall.ENOENT
+	case t.Expires <= now:
+		return syscall.ETIME
+	case old != nil && old.State != raftpb.NodeState_NODE_STATE_REMOVED:
+		return syscall.EEXIST
+	case !isName(u.GetNode().GetId()):
+		return syscall.EINVAL
+	}
+	n := clone(u.Node)
+	n.Version, n.Joined = old.GetVersion()+1, now
+	m.nodes[n.Id] = n
+	delete(m.tokens, string(u.Id))
+	return 0
 }
 
 func isName(s string) bool {

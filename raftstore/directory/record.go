@@ -40,6 +40,15 @@ func decode(v []byte, m proto.Message) error {
 	return nil
 }
 
+// record reads a record into m: ENOENT.
+func record[M proto.Message](r pebble.Reader, k []byte, m M) (M, error) {
+	v, err := get(r, k)
+	if err == nil {
+		err = decode(v, m)
+	}
+	return m, err
+}
+
 func account(r pebble.Reader, n uint32) (*raftpb.Account, error) {
 	v, err := get(r, key(keyAccount, n, ""))
 	if err != nil {

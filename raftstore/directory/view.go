@@ -130,6 +130,45 @@ func (d *Directory) Shards() ([]*raftpb.PutShard, error) {
 	return list, err
 }
 
+// Shard finds a mail shard by its number: ENOENT.
+func (d *Directory) Shard(id uint32) (*raftpb.PutShard, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return record(h, key(keyShard, id, ""), new(raftpb.PutShard))
+}
+
+// Nodes lists the nodes by name, also those that were removed.
+func (d *Directory) Nodes() ([]*raftpb.PutNode, error) {
+	var list []*raftpb.PutNode
+	err := d.scan([]byte{keyNode}, []byte{keyNode + 1}, func(k, v []byte) (bool, error) {
+		n := new(raftpb.PutNode)
+		list = append(list, n)
+		return true, decode(v, n)
+	})
+	return list, err
+}
+
+// Node finds a node by its name: ENOENT.
+func (d *Directory) Node(id string) (*raftpb.PutNode, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return record(h, nameKey(keyNode, id), new(raftpb.PutNode))
+}
+
+// Cluster reads the cluster's name and certificate authority: ENOENT.
+func (d *Directory) Cluster() (*raftpb.PutCluster, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return record(h, []byte{keyCluster}, new(raftpb.PutCluster))
+}
+
+// Token finds a join token: ENOENT.
+func (d *Directory) Token(id []byte) (*raftpb.AddToken, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return record(h, nameKey(keyToken, string(id)), new(raftpb.AddToken))
+}
+
 func (d *Directory) scan(from, to []byte, fn func(k, v []byte) (bool, error)) error {
 	h := d.store.Acquire()
 	defer h.Release()

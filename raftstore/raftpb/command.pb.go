@@ -78,6 +78,58 @@ func (AccountState) EnumDescriptor() ([]byte, []int) {
 	return file_command_proto_rawDescGZIP(), []int{0}
 }
 
+type NodeState int32
+
+const (
+	NodeState_NODE_STATE_UNSPECIFIED NodeState = 0
+	NodeState_NODE_STATE_ACTIVE      NodeState = 1
+	NodeState_NODE_STATE_DRAINING    NodeState = 2 // keeps serving; its replicas go elsewhere
+	NodeState_NODE_STATE_REMOVED     NodeState = 3 // refused by all others; its replicas are rebuilt
+)
+
+// Enum value maps for NodeState.
+var (
+	NodeState_name = map[int32]string{
+		0: "NODE_STATE_UNSPECIFIED",
+		1: "NODE_STATE_ACTIVE",
+		2: "NODE_STATE_DRAINING",
+		3: "NODE_STATE_REMOVED",
+	}
+	NodeState_value = map[string]int32{
+		"NODE_STATE_UNSPECIFIED": 0,
+		"NODE_STATE_ACTIVE":      1,
+		"NODE_STATE_DRAINING":    2,
+		"NODE_STATE_REMOVED":     3,
+	}
+)
+
+func (x NodeState) Enum() *NodeState {
+	p := new(NodeState)
+	*p = x
+	return p
+}
+
+func (x NodeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_command_proto_enumTypes[1].Descriptor()
+}
+
+func (NodeState) Type() protoreflect.EnumType {
+	return &file_command_proto_enumTypes[1]
+}
+
+func (x NodeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeState.Descriptor instead.
+func (NodeState) EnumDescriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{1}
+}
+
 // Request names one proposal. A proposal that is sent again under the same id is applied once.
 type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -175,6 +227,9 @@ type Command struct {
 	//	*Command_PutNode
 	//	*Command_UpdateAccounts
 	//	*Command_RestoreAccount
+	//	*Command_PutCluster
+	//	*Command_AddToken
+	//	*Command_UseToken
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -499,6 +554,33 @@ func (x *Command) GetRestoreAccount() *RestoreAccount {
 	return nil
 }
 
+func (x *Command) GetPutCluster() *PutCluster {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutCluster); ok {
+			return x.PutCluster
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAddToken() *AddToken {
+	if x != nil {
+		if x, ok := x.Op.(*Command_AddToken); ok {
+			return x.AddToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUseToken() *UseToken {
+	if x != nil {
+		if x, ok := x.Op.(*Command_UseToken); ok {
+			return x.UseToken
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -621,6 +703,18 @@ type Command_RestoreAccount struct {
 	RestoreAccount *RestoreAccount `protobuf:"bytes,50,opt,name=restore_account,json=restoreAccount,proto3,oneof"`
 }
 
+type Command_PutCluster struct {
+	PutCluster *PutCluster `protobuf:"bytes,51,opt,name=put_cluster,json=putCluster,proto3,oneof"`
+}
+
+type Command_AddToken struct {
+	AddToken *AddToken `protobuf:"bytes,52,opt,name=add_token,json=addToken,proto3,oneof"`
+}
+
+type Command_UseToken struct {
+	UseToken *UseToken `protobuf:"bytes,53,opt,name=use_token,json=useToken,proto3,oneof"`
+}
+
 func (*Command_CreateAccount) isCommand_Op() {}
 
 func (*Command_RemoveAccount) isCommand_Op() {}
@@ -678,6 +772,12 @@ func (*Command_PutNode) isCommand_Op() {}
 func (*Command_UpdateAccounts) isCommand_Op() {}
 
 func (*Command_RestoreAccount) isCommand_Op() {}
+
+func (*Command_PutCluster) isCommand_Op() {}
+
+func (*Command_AddToken) isCommand_Op() {}
+
+func (*Command_UseToken) isCommand_Op() {}
 
 // CreateAccount makes an account's root directory with cur, new and tmp.
 type CreateAccount struct {
@@ -2572,10 +2672,12 @@ func (x *RemoveAlias) GetDomain() string {
 	return ""
 }
 
+// PutShard makes a shard's record, or replaces it if its version is still the one given (0: there is none): EAGAIN.
 type PutShard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Voters        []string               `protobuf:"bytes,2,rep,name=voters,proto3" json:"voters,omitempty"`
+	Voters        []string               `protobuf:"bytes,2,rep,name=voters,proto3" json:"voters,omitempty"`    // nodes that have, or are to have, a replica
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"` // counts this record's changes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2624,10 +2726,23 @@ func (x *PutShard) GetVoters() []string {
 	return nil
 }
 
+func (x *PutShard) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// PutNode makes a node's record, or replaces it if its version is still the one given (0: there is none): EAGAIN.
 type PutNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // host:port of its port for the other nodes
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`         // SHA-256 of its public key (SubjectPublicKeyInfo)
+	State         NodeState              `protobuf:"varint,4,opt,name=state,proto3,enum=mailraft.raft.v1.NodeState" json:"state,omitempty"`
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`   // counts this record's changes
+	Commands      uint32                 `protobuf:"varint,6,opt,name=commands,proto3" json:"commands,omitempty"` // the newest Command.version that its program can apply
+	Joined        int64                  `protobuf:"fixed64,7,opt,name=joined,proto3" json:"joined,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2676,6 +2791,217 @@ func (x *PutNode) GetAddress() string {
 	return ""
 }
 
+func (x *PutNode) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *PutNode) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+func (x *PutNode) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PutNode) GetCommands() uint32 {
+	if x != nil {
+		return x.Commands
+	}
+	return 0
+}
+
+func (x *PutNode) GetJoined() int64 {
+	if x != nil {
+		return x.Joined
+	}
+	return 0
+}
+
+// PutCluster gives the cluster its name and certificate authority, once: EEXIST.
+type PutCluster struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`                 // the authority's, DER
+	PrivateKey    []byte                 `protobuf:"bytes,3,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"` // the authority's, PKCS #8
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutCluster) Reset() {
+	*x = PutCluster{}
+	mi := &file_command_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutCluster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutCluster) ProtoMessage() {}
+
+func (x *PutCluster) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutCluster.ProtoReflect.Descriptor instead.
+func (*PutCluster) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PutCluster) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutCluster) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *PutCluster) GetPrivateKey() []byte {
+	if x != nil {
+		return x.PrivateKey
+	}
+	return nil
+}
+
+// AddToken lets a machine join once: EEXIST.
+type AddToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of its secret
+	Expires       int64                  `protobuf:"fixed64,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddToken) Reset() {
+	*x = AddToken{}
+	mi := &file_command_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddToken) ProtoMessage() {}
+
+func (x *AddToken) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddToken.ProtoReflect.Descriptor instead.
+func (*AddToken) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *AddToken) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *AddToken) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *AddToken) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+// UseToken takes a token that has not expired, and makes the node's record: ENOENT (no such token), ETIME (expired), EEXIST (a node
+// of that name is there).
+type UseToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Node          *PutNode               `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UseToken) Reset() {
+	*x = UseToken{}
+	mi := &file_command_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UseToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UseToken) ProtoMessage() {}
+
+func (x *UseToken) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UseToken.ProtoReflect.Descriptor instead.
+func (*UseToken) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *UseToken) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *UseToken) GetNode() *PutNode {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
 var File_command_proto protoreflect.FileDescriptor
 
 const file_command_proto_rawDesc = "" +
@@ -2684,7 +3010,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xbd\x0f\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xf4\x10\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -2721,7 +3047,11 @@ const file_command_proto_rawDesc = "" +
 	"\tput_shard\x18/ \x01(\v2\x1a.mailraft.raft.v1.PutShardH\x00R\bputShard\x126\n" +
 	"\bput_node\x180 \x01(\v2\x19.mailraft.raft.v1.PutNodeH\x00R\aputNode\x12K\n" +
 	"\x0fupdate_accounts\x181 \x01(\v2 .mailraft.raft.v1.UpdateAccountsH\x00R\x0eupdateAccounts\x12K\n" +
-	"\x0frestore_account\x182 \x01(\v2 .mailraft.raft.v1.RestoreAccountH\x00R\x0erestoreAccountB\x04\n" +
+	"\x0frestore_account\x182 \x01(\v2 .mailraft.raft.v1.RestoreAccountH\x00R\x0erestoreAccount\x12?\n" +
+	"\vput_cluster\x183 \x01(\v2\x1c.mailraft.raft.v1.PutClusterH\x00R\n" +
+	"putCluster\x129\n" +
+	"\tadd_token\x184 \x01(\v2\x1a.mailraft.raft.v1.AddTokenH\x00R\baddToken\x129\n" +
+	"\tuse_token\x185 \x01(\v2\x1a.mailraft.raft.v1.UseTokenH\x00R\buseTokenB\x04\n" +
 	"\x02op\"\x8f\x01\n" +
 	"\rCreateAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
@@ -2870,18 +3200,42 @@ const file_command_proto_rawDesc = "" +
 	"\vRemoveAlias\x12\x1d\n" +
 	"\n" +
 	"local_part\x18\x01 \x01(\tR\tlocalPart\x12\x16\n" +
-	"\x06domain\x18\x02 \x01(\tR\x06domain\"2\n" +
+	"\x06domain\x18\x02 \x01(\tR\x06domain\"L\n" +
 	"\bPutShard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
-	"\x06voters\x18\x02 \x03(\tR\x06voters\"3\n" +
+	"\x06voters\x18\x02 \x03(\tR\x06voters\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"\xc6\x01\n" +
 	"\aPutNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress*\x7f\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x121\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x1b.mailraft.raft.v1.NodeStateR\x05state\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x1a\n" +
+	"\bcommands\x18\x06 \x01(\rR\bcommands\x12\x16\n" +
+	"\x06joined\x18\a \x01(\x10R\x06joined\"c\n" +
+	"\n" +
+	"PutCluster\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1f\n" +
+	"\vprivate_key\x18\x03 \x01(\fR\n" +
+	"privateKey\"H\n" +
+	"\bAddToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x18\n" +
+	"\aexpires\x18\x03 \x01(\x10R\aexpires\"I\n" +
+	"\bUseToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12-\n" +
+	"\x04node\x18\x02 \x01(\v2\x19.mailraft.raft.v1.PutNodeR\x04node*\x7f\n" +
 	"\fAccountState\x12\x1d\n" +
 	"\x19ACCOUNT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16ACCOUNT_STATE_CREATING\x10\x01\x12\x18\n" +
 	"\x14ACCOUNT_STATE_ACTIVE\x10\x02\x12\x1a\n" +
-	"\x16ACCOUNT_STATE_REMOVING\x10\x03B\x1bZ\x19mailraft/raftstore/raftpbb\x06proto3"
+	"\x16ACCOUNT_STATE_REMOVING\x10\x03*o\n" +
+	"\tNodeState\x12\x1a\n" +
+	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11NODE_STATE_ACTIVE\x10\x01\x12\x17\n" +
+	"\x13NODE_STATE_DRAINING\x10\x02\x12\x16\n" +
+	"\x12NODE_STATE_REMOVED\x10\x03B\x1bZ\x19mailraft/raftstore/raftpbb\x06proto3"
 
 var (
 	file_command_proto_rawDescOnce sync.Once
@@ -2895,93 +3249,102 @@ func file_command_proto_rawDescGZIP() []byte {
 	return file_command_proto_rawDescData
 }
 
-var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
-	(*Request)(nil),        // 1: mailraft.raft.v1.Request
-	(*Command)(nil),        // 2: mailraft.raft.v1.Command
-	(*CreateAccount)(nil),  // 3: mailraft.raft.v1.CreateAccount
-	(*RemoveAccount)(nil),  // 4: mailraft.raft.v1.RemoveAccount
-	(*SetQuota)(nil),       // 5: mailraft.raft.v1.SetQuota
-	(*ReserveInodes)(nil),  // 6: mailraft.raft.v1.ReserveInodes
-	(*Content)(nil),        // 7: mailraft.raft.v1.Content
-	(*Create)(nil),         // 8: mailraft.raft.v1.Create
-	(*Link)(nil),           // 9: mailraft.raft.v1.Link
-	(*Unlink)(nil),         // 10: mailraft.raft.v1.Unlink
-	(*Rename)(nil),         // 11: mailraft.raft.v1.Rename
-	(*SetAttr)(nil),        // 12: mailraft.raft.v1.SetAttr
-	(*SetContent)(nil),     // 13: mailraft.raft.v1.SetContent
-	(*PutPiece)(nil),       // 14: mailraft.raft.v1.PutPiece
-	(*DropContent)(nil),    // 15: mailraft.raft.v1.DropContent
-	(*SetXattr)(nil),       // 16: mailraft.raft.v1.SetXattr
-	(*RemoveXattr)(nil),    // 17: mailraft.raft.v1.RemoveXattr
-	(*ReapOrphans)(nil),    // 18: mailraft.raft.v1.ReapOrphans
-	(*BeginImport)(nil),    // 19: mailraft.raft.v1.BeginImport
-	(*ImportRecords)(nil),  // 20: mailraft.raft.v1.ImportRecords
-	(*Record)(nil),         // 21: mailraft.raft.v1.Record
-	(*EndImport)(nil),      // 22: mailraft.raft.v1.EndImport
-	(*AddDomain)(nil),      // 23: mailraft.raft.v1.AddDomain
-	(*RemoveDomain)(nil),   // 24: mailraft.raft.v1.RemoveDomain
-	(*Slot)(nil),           // 25: mailraft.raft.v1.Slot
-	(*Account)(nil),        // 26: mailraft.raft.v1.Account
-	(*AddAccounts)(nil),    // 27: mailraft.raft.v1.AddAccounts
-	(*UpdateAccount)(nil),  // 28: mailraft.raft.v1.UpdateAccount
-	(*UpdateAccounts)(nil), // 29: mailraft.raft.v1.UpdateAccounts
-	(*RestoreAccount)(nil), // 30: mailraft.raft.v1.RestoreAccount
-	(*DropAccount)(nil),    // 31: mailraft.raft.v1.DropAccount
-	(*AddAlias)(nil),       // 32: mailraft.raft.v1.AddAlias
-	(*RemoveAlias)(nil),    // 33: mailraft.raft.v1.RemoveAlias
-	(*PutShard)(nil),       // 34: mailraft.raft.v1.PutShard
-	(*PutNode)(nil),        // 35: mailraft.raft.v1.PutNode
-	nil,                    // 36: mailraft.raft.v1.Create.XattrsEntry
+	(NodeState)(0),         // 1: mailraft.raft.v1.NodeState
+	(*Request)(nil),        // 2: mailraft.raft.v1.Request
+	(*Command)(nil),        // 3: mailraft.raft.v1.Command
+	(*CreateAccount)(nil),  // 4: mailraft.raft.v1.CreateAccount
+	(*RemoveAccount)(nil),  // 5: mailraft.raft.v1.RemoveAccount
+	(*SetQuota)(nil),       // 6: mailraft.raft.v1.SetQuota
+	(*ReserveInodes)(nil),  // 7: mailraft.raft.v1.ReserveInodes
+	(*Content)(nil),        // 8: mailraft.raft.v1.Content
+	(*Create)(nil),         // 9: mailraft.raft.v1.Create
+	(*Link)(nil),           // 10: mailraft.raft.v1.Link
+	(*Unlink)(nil),         // 11: mailraft.raft.v1.Unlink
+	(*Rename)(nil),         // 12: mailraft.raft.v1.Rename
+	(*SetAttr)(nil),        // 13: mailraft.raft.v1.SetAttr
+	(*SetContent)(nil),     // 14: mailraft.raft.v1.SetContent
+	(*PutPiece)(nil),       // 15: mailraft.raft.v1.PutPiece
+	(*DropContent)(nil),    // 16: mailraft.raft.v1.DropContent
+	(*SetXattr)(nil),       // 17: mailraft.raft.v1.SetXattr
+	(*RemoveXattr)(nil),    // 18: mailraft.raft.v1.RemoveXattr
+	(*ReapOrphans)(nil),    // 19: mailraft.raft.v1.ReapOrphans
+	(*BeginImport)(nil),    // 20: mailraft.raft.v1.BeginImport
+	(*ImportRecords)(nil),  // 21: mailraft.raft.v1.ImportRecords
+	(*Record)(nil),         // 22: mailraft.raft.v1.Record
+	(*EndImport)(nil),      // 23: mailraft.raft.v1.EndImport
+	(*AddDomain)(nil),      // 24: mailraft.raft.v1.AddDomain
+	(*RemoveDomain)(nil),   // 25: mailraft.raft.v1.RemoveDomain
+	(*Slot)(nil),           // 26: mailraft.raft.v1.Slot
+	(*Account)(nil),        // 27: mailraft.raft.v1.Account
+	(*AddAccounts)(nil),    // 28: mailraft.raft.v1.AddAccounts
+	(*UpdateAccount)(nil),  // 29: mailraft.raft.v1.UpdateAccount
+	(*UpdateAccounts)(nil), // 30: mailraft.raft.v1.UpdateAccounts
+	(*RestoreAccount)(nil), // 31: mailraft.raft.v1.RestoreAccount
+	(*DropAccount)(nil),    // 32: mailraft.raft.v1.DropAccount
+	(*AddAlias)(nil),       // 33: mailraft.raft.v1.AddAlias
+	(*RemoveAlias)(nil),    // 34: mailraft.raft.v1.RemoveAlias
+	(*PutShard)(nil),       // 35: mailraft.raft.v1.PutShard
+	(*PutNode)(nil),        // 36: mailraft.raft.v1.PutNode
+	(*PutCluster)(nil),     // 37: mailraft.raft.v1.PutCluster
+	(*AddToken)(nil),       // 38: mailraft.raft.v1.AddToken
+	(*UseToken)(nil),       // 39: mailraft.raft.v1.UseToken
+	nil,                    // 40: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
-	1,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
-	3,  // 1: mailraft.raft.v1.Command.create_account:type_name -> mailraft.raft.v1.CreateAccount
-	4,  // 2: mailraft.raft.v1.Command.remove_account:type_name -> mailraft.raft.v1.RemoveAccount
-	5,  // 3: mailraft.raft.v1.Command.set_quota:type_name -> mailraft.raft.v1.SetQuota
-	6,  // 4: mailraft.raft.v1.Command.reserve_inodes:type_name -> mailraft.raft.v1.ReserveInodes
-	8,  // 5: mailraft.raft.v1.Command.create:type_name -> mailraft.raft.v1.Create
-	9,  // 6: mailraft.raft.v1.Command.link:type_name -> mailraft.raft.v1.Link
-	10, // 7: mailraft.raft.v1.Command.unlink:type_name -> mailraft.raft.v1.Unlink
-	11, // 8: mailraft.raft.v1.Command.rename:type_name -> mailraft.raft.v1.Rename
-	12, // 9: mailraft.raft.v1.Command.set_attr:type_name -> mailraft.raft.v1.SetAttr
-	13, // 10: mailraft.raft.v1.Command.set_content:type_name -> mailraft.raft.v1.SetContent
-	14, // 11: mailraft.raft.v1.Command.put_piece:type_name -> mailraft.raft.v1.PutPiece
-	15, // 12: mailraft.raft.v1.Command.drop_content:type_name -> mailraft.raft.v1.DropContent
-	16, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
-	17, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
-	18, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
-	19, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
-	20, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
-	22, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
-	23, // 19: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
-	24, // 20: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
-	27, // 21: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
-	28, // 22: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
-	31, // 23: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
-	32, // 24: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
-	33, // 25: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
-	34, // 26: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
-	35, // 27: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
-	29, // 28: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
-	30, // 29: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
-	7,  // 30: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	36, // 31: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	7,  // 32: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	21, // 33: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
-	25, // 34: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 35: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	26, // 36: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	26, // 37: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	26, // 38: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	26, // 39: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	2,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
+	4,  // 1: mailraft.raft.v1.Command.create_account:type_name -> mailraft.raft.v1.CreateAccount
+	5,  // 2: mailraft.raft.v1.Command.remove_account:type_name -> mailraft.raft.v1.RemoveAccount
+	6,  // 3: mailraft.raft.v1.Command.set_quota:type_name -> mailraft.raft.v1.SetQuota
+	7,  // 4: mailraft.raft.v1.Command.reserve_inodes:type_name -> mailraft.raft.v1.ReserveInodes
+	9,  // 5: mailraft.raft.v1.Command.create:type_name -> mailraft.raft.v1.Create
+	10, // 6: mailraft.raft.v1.Command.link:type_name -> mailraft.raft.v1.Link
+	11, // 7: mailraft.raft.v1.Command.unlink:type_name -> mailraft.raft.v1.Unlink
+	12, // 8: mailraft.raft.v1.Command.rename:type_name -> mailraft.raft.v1.Rename
+	13, // 9: mailraft.raft.v1.Command.set_attr:type_name -> mailraft.raft.v1.SetAttr
+	14, // 10: mailraft.raft.v1.Command.set_content:type_name -> mailraft.raft.v1.SetContent
+	15, // 11: mailraft.raft.v1.Command.put_piece:type_name -> mailraft.raft.v1.PutPiece
+	16, // 12: mailraft.raft.v1.Command.drop_content:type_name -> mailraft.raft.v1.DropContent
+	17, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
+	18, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
+	19, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
+	20, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
+	21, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
+	23, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
+	24, // 19: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
+	25, // 20: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
+	28, // 21: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
+	29, // 22: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
+	32, // 23: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
+	33, // 24: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
+	34, // 25: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
+	35, // 26: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
+	36, // 27: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
+	30, // 28: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
+	31, // 29: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
+	37, // 30: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
+	38, // 31: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
+	39, // 32: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
+	8,  // 33: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	40, // 34: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	8,  // 35: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	22, // 36: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	26, // 37: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 38: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	27, // 39: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	27, // 40: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	27, // 41: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	27, // 42: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	1,  // 43: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
+	36, // 44: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -3019,6 +3382,9 @@ func file_command_proto_init() {
 		(*Command_PutNode)(nil),
 		(*Command_UpdateAccounts)(nil),
 		(*Command_RestoreAccount)(nil),
+		(*Command_PutCluster)(nil),
+		(*Command_AddToken)(nil),
+		(*Command_UseToken)(nil),
 	}
 	file_command_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
@@ -3026,8 +3392,8 @@ func file_command_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   36,
+			NumEnums:      2,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,112 @@
+package directory
+
+import (
+	"strings"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"mailraft/raftstore/raftpb"
+)
+
+// putShard makes or replaces a shard's record: EAGAIN when it has changed since it was read.
+func (d *Directory) putShard(b *pebble.Batch, s *raftpb.PutShard) error {
+	if s.Id == 0 {
+		return syscall.EINVAL
+	}
+	k := key(keyShard, s.Id, "")
+	old, err := record(b, k, new(raftpb.PutShard))
+	if err != nil && err != syscall.ENOENT {
+		return err
+	}
+	if old.Version != s.Version {
+		return syscall.EAGAIN
+	}
+	s.Version++
+	d.events = append(d.events, Event{Cluster: true})
+	return put(b, k, s)
+}
+
+// putNode makes or replaces a node's record: EAGAIN when it has changed since it was read.
+func (d *Directory) putNode(b *pebble.Batch, n *raftpb.PutNode) error {
+	if n.GetId() == "" || strings.ContainsAny(n.Id, "/\x00") {
+		return syscall.EINVAL
+	}
+	k := nameKey(keyNode, n.Id)
+	old, err := record(b, k, new(raftpb.PutNode))
+	if err != nil && err != syscall.ENOENT {
+		return err
+	}
+	if old.Version != n.Version {
+		return syscall.EAGAIN
+	}
+	n.Version++
+	d.events = append(d.events, Event{Cluster: true})
+	return put(b, k, n)
+}
+
+// putCluster gives the cluster its name and authority: EEXIST when it has them.
+func (d *Directory) putCluster(b *pebble.Batch, c *raftpb.PutCluster) error {
+	if _, err := get(b, []byte{keyCluster}); err != syscall.ENOENT {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return err
+	}
+	d.events = append(d.events, Event{Cluster: true})
+	return put(b, []byte{keyCluster}, c)
+}
+
+// addToken adds a token, and forgets those that have expired: EEXIST.
+func (d *Directory) addToken(b *pebble.Batch, t *raftpb.AddToken, now int64) error {
+	if len(t.Id) == 0 || len(t.Hash) != 32 {
+		return syscall.EINVAL
+	}
+	k := nameKey(keyToken, string(t.Id))
+	if _, err := get(b, k); err != syscall.ENOENT {
+		if err == nil {
+			err = syscall.EEXIST
+		}
+		return err
+	}
+	err := scan(b, []byte{keyToken}, []byte{keyToken + 1}, func(k, v []byte) (bool, error) {
+		old := new(raftpb.AddToken)
+		err := decode(v, old)
+		if err == nil && old.Expires <= now {
+			err = b.Delete(append([]byte(nil), k...), nil)
+		}
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	return put(b, k, t)
+}
+
+// useToken takes the token and makes the node's record, or makes it anew when a node of the name was there and was removed: ENOENT,
+// ETIME, EEXIST.
+func (d *Directory) useToken(b *pebble.Batch, u *raftpb.UseToken, now int64) error {
+	k := nameKey(keyToken, string(u.Id))
+	t, err := record(b, k, new(raftpb.AddToken))
+	if err != nil {
+		return err
+	}
+	if t.Expires <= now {
+		return syscall.ETIME
+	}
+	old, err := record(b, nameKey(keyNode, u.GetNode().GetId()), new(raftpb.PutNode))
+	if err != nil && err != syscall.ENOENT {
+		return err
+	}
+	if err == nil && old.State != raftpb.NodeState_NODE_STATE_REMOVED {
+		return syscall.EEXIST
+	}
+	if u.Node == nil {
+		return syscall.EINVAL
+	}
+	u.Node.Version, u.Node.Joined = old.Version, now
+	if err := d.putNode(b, u.Node); err != nil {
+		return err
+	}
+	return b.Delete(k, nil)
+}

@@ -1,0 +1,262 @@
+package transport
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// What a connection is for, as its ALPN protocol (RFC 7301) says.
+const (
+	protoRPC  = "h2" // gRPC between nodes
+	protoRaft = "mailraft-raft/1"
+	protoJoin = "mailraft-join/1" // gRPC with a machine that has no certificate yet
+	protoPing = "mailraft-ping/1"
+)
+
+const (
+	handshakeTime = 5 * time.Second
+	maxHandshakes = 128 // at once
+	maxJoining    = 16  // connections of machines that join, at once
+	joinTime      = time.Minute
+)
+
+// Member is what the cluster knows of a node.
+type Member struct {
+	Address string   // host:port of its port
+	Key     [32]byte // SHA-256 of its public key; zeros: not known
+	Removed bool     // it was one once
+}
+
+// Members tells who is a node of the cluster.
+type Members interface {
+	Member(node string) (m Member, known bool)
+}
+
+// Config says where a node's port is and who it belongs to.
+type Config struct {
+	Address  string // host:port to listen on
+	Identity *Identity
+	Members  Members
+	Logger   *slog.Logger
+}
+
+// Transport is a node's port, and its connections to the ports of the others.
+type Transport struct {
+	cfg      Config
+	log      *slog.Logger
+	listener *net.TCPListener
+	refusals refusals
+	rpc      *queue
+	join     *queue
+	turns    chan struct{} // one a handshake
+	joining  chan struct{} // one a machine that joins
+	pinger   pinger
+
+	mu     sync.Mutex // held for a map operation
+	groups map[string]*streams
+	conns  map[net.Conn]string // open ones, by the node at the other end; "" if it joins
+	calls  map[string]*call
+	closed bool
+
+	done sync.WaitGroup
+}
+
+// call is the connection for gRPC to a node.
+type call struct {
+	address string
+	conn    *grpc.ClientConn
+}
+
+// Listen opens the port.
+func Listen(cfg Config) (*Transport, error) {
+	l, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("the port for the other nodes: %w", err)
+	}
+	t := &Transport{
+		cfg: cfg, log: cfg.Logger, listener: l.(*net.TCPListener), refusals: refusals{counts: map[Reason]uint64{}},
+		turns: make(chan struct{}, maxHandshakes), joining: make(chan struct{}, maxJoining),
+		groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*call{},
+	}
+	t.rpc, t.join = newQueue(l.Addr()), newQueue(l.Addr())
+	t.pinger.begin(t)
+	t.done.Go(t.accept)
+	return t, nil
+}
+
+// Address is where it listens: host:port.
+func (t *Transport) Address() string { return t.listener.Addr().String() }
+
+// GRPCListener has the connections of other nodes for a grpc.Server, which is made with ServerCredentials.
+func (t *Transport) GRPCListener() net.Listener { return t.rpc }
+
+// JoinListener has the connections of machines that want to join, for a grpc.Server of its own, made with ServerCredentials.
+func (t *Transport) JoinListener() net.Listener { return t.join }
+
+// Close closes the port and all connections.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	err := t.listener.Close()
+	conns, calls, groups := maps.Clone(t.conns), t.calls, t.groups
+	t.calls, t.groups = nil, nil
+	t.mu.Unlock()
+	for c := range conns { // each takes the lock
+		c.Close()
+	}
+	for _, s := range groups {
+		s.queue.Close()
+	}
+	for _, c := range calls {
+		err = errors.Join(err, c.conn.Close())
+	}
+	t.rpc.Close()
+	t.join.Close()
+	t.pinger.end()
+	t.done.Wait()
+	return err
+}
+
+// Disconnect closes all connections with a node, which was removed.
+func (t *Transport) Disconnect(node string) {
+	t.mu.Lock()
+	var conns []net.Conn
+	for c, n := range t.conns {
+		if n == node {
+			conns = append(conns, c)
+		}
+	}
+	made := t.calls[node]
+	delete(t.calls, node)
+	t.mu.Unlock()
+	for _, c := range conns { // each takes the lock
+		c.Close()
+	}
+	if made != nil {
+		made.conn.Close()
+	}
+}
+
+// keep notes an open connection; false: the transport is closed.
+func (t *Transport) keep(c net.Conn, node string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.conns[c] = node
+	return true
+}
+
+func (t *Transport) forget(c net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.conns, c)
+}
+
+// checkPeer says why the other end is refused: nil when it is a node of the cluster. want is its name, "" for any.
+func (t *Transport) checkPeer(s tls.ConnectionState, want string) (node string, err error) {
+	if len(s.PeerCertificates) == 0 {
+		return "", refused(NoCertificate, errors.New("it showed no certificate"))
+	}
+	leaf := s.PeerCertificates[0]
+	if _, err := leaf.Verify(x509.VerifyOptions{
+		Roots: t.cfg.Identity.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}); err != nil {
+		var invalid x509.CertificateInvalidError
+		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+			return "", refused(Expired, err)
+		}
+		return "", refused(Stranger, err)
+	}
+	if node, err = nodeOf(leaf); err != nil {
+		return "", refused(Stranger, err)
+	}
+	if want != "" && node != want {
+		return node, refused(WrongNode, fmt.Errorf("node %s answers where node %s should", node, want))
+	}
+	// A name that is not known here is let in: it may have joined while this node was away, and perhaps it is the one that this node has to
+	// hear that from.
+	if m, known := t.cfg.Members.Member(node); known {
+		switch {
+		case m.Removed:
+			return node, refused(Removed, fmt.Errorf("node %s was removed from the cluster", node))
+		case m.Key != [32]byte{} && m.Key != sha256.Sum256(leaf.RawSubjectPublicKeyInfo):
+			return node, refused(WrongKey, fmt.Errorf("node %s has another key than the cluster knows", node))
+		}
+	}
+	return node, nil
+}
+
+// dial opens a connection to a node.
+func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, error) {
+	m, known := t.cfg.Members.Member(node)
+	if !known || m.Address == "" {
+		return nil, fmt.Errorf("node %s: its address is not known here", node)
+	}
+	if m.Removed {
+		return nil, fmt.Errorf("node %s was removed from the cluster", node)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	id := t.cfg.Identity
+	d := tls.Dialer{Config: &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{proto},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.current.Load(), nil },
+		// checkPeer does what the standard check does, and looks for the node's name instead of a host's.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			_, err := t.checkPeer(s, node)
+			return err
+		},
+	}}
+	c, err := d.DialContext(ctx, "tcp", m.Address)
+	if err != nil {
+		var r *refusal
+		if errors.As(err, &r) {
+			t.refuse(m.Address, err)
+		}
+		return nil, fmt.Errorf("node %s at %s: %w", node, m.Address, err)
+	}
+	p := &peerConn{Conn: c, t: t, node: node}
+	if !t.keep(p, node) {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	return p, nil
+}
+
+// peerConn is a connection whose other end is known.
+type peerConn struct {
+	net.Conn
+	t    *Transport
+	node string // "": a machine that joins
+	end  func() // nil: nothing
+	once sync.Once
+}
+
+// Close implements net.Conn.
+func (c *peerConn) Close() error {
+	c.once.Do(func() {
+		c.t.forget(c)
+		if c.end != nil {
+			c.end()
+		}
+	})
+	return c.Conn.Close()
+}
