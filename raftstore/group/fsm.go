@@ -44,6 +44,8 @@ func (f *fsm) load() error {
 		return err
 	}
 	f.g.applied.Store(applied)
+	f.g.passed.raise(applied)
+	f.g.hints.applied(&raft.Log{Index: applied}) // its term is not known, so nobody is told
 	f.requests, err = loadRequests(h)
 	return err
 }
@@ -78,7 +80,9 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		return answers
 	}
-	f.g.passed.raise(logs[len(logs)-1].Index)
+	last := logs[len(logs)-1]
+	f.g.hints.applied(last)
+	f.g.passed.raise(last.Index)
 	return answers
 }
 

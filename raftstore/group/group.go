@@ -37,7 +37,10 @@ type Config struct {
 	CheckpointBytes int64
 	// Election is the heartbeat and election timeout. A group of one voter waits once for it, at start.
 	Election time.Duration
-	Logger   *slog.Logger
+	Peers    Peers // the replicas on other nodes; nil: there are none
+	// Joining says that the replica may be empty: it waits to be added by the group's leader.
+	Joining bool
+	Logger  *slog.Logger
 }
 
 // Group is this node's replica of one Raft group.
@@ -58,15 +61,25 @@ type Group struct {
 
 	role       *role
 	waiting    waiting
+	asking     rounds // of this replica, at its leader
+	verifying  rounds // of this replica as the leader, at its voters
+	acks       acks
+	hints      hints
+	doubts     doubts
+	transport  *transport
 	applied    atomic.Uint64 // index of the last applied command
 	passed     watermark     // of all entries
 	readTerm   atomic.Uint64 // the last term in which this replica led, and knew what is committed
+	member     atomic.Bool   // this replica has seen itself in the group's configuration
 	broken     atomic.Pointer[error]
 	failed     chan struct{} // closed when broken is set
 	pending    atomic.Int64  // octets applied since the last checkpoint
 	checkpoint chan struct{}
 	stop       chan struct{}
+	life       context.Context // ends when the replica is closed
+	die        context.CancelFunc
 	done       sync.WaitGroup
+	handing    sync.WaitGroup // messages to Raft
 }
 
 // Open opens the replica, or makes it. It goes on with what its disk holds; whether the group has a leader is for WaitLeader.
@@ -83,6 +96,14 @@ func Open(cfg Config) (_ *Group, err error) {
 		started:    make(chan struct{}),
 		failed:     make(chan struct{}),
 	}
+	g.life, g.die = context.WithCancel(context.Background())
+	g.hints.init()
+	g.transport = newTransport(g, cfg.Transport)
+	defer func() {
+		if err != nil {
+			g.die()
+		}
+	}()
 	g.endRaft = sync.OnceValue(func() error { return g.raft.Shutdown().Error() })
 	g.snapshots = &snapshotStore{g: g, dir: filepath.Join(cfg.Dir, "snapshots")}
 	if err := g.snapshots.open(); err != nil {
@@ -122,9 +143,11 @@ func Open(cfg Config) (_ *Group, err error) {
 		g.logFS.wait()
 		return nil, err
 	}
-	g.done.Add(2)
-	go g.runCheckpoints()
-	go g.watchRole()
+	g.done.Go(g.runCheckpoints)
+	g.done.Go(g.watchRole)
+	g.done.Go(g.probeLeader)
+	g.done.Go(g.handIn)
+	g.done.Go(g.tellOthers)
 	return g, nil
 }
 
@@ -176,20 +199,23 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 		return err
 	}
 	switch {
-	case has:
+	case has, g.cfg.Joining:
 	case len(g.cfg.Bootstrap) == 0:
 		return fmt.Errorf("group %s: %s has neither log nor state: %w", g.cfg.Name, g.cfg.Dir, ErrMissing)
 	default:
-		err := raft.BootstrapCluster(c, g.wal, g.wal, g.snapshots, g.cfg.Transport, raft.Configuration{Servers: g.cfg.Bootstrap})
+		err := raft.BootstrapCluster(c, g.wal, g.wal, g.snapshots, g.transport, raft.Configuration{Servers: g.cfg.Bootstrap})
 		if err != nil {
 			return fmt.Errorf("bootstrap group %s: %w", g.cfg.Name, err)
 		}
 	}
-	if g.raft, err = raft.NewRaft(c, g.fsm, g.wal, g.wal, g.snapshots, g.cfg.Transport); err != nil {
+	if g.raft, err = raft.NewRaft(c, g.fsm, logStore{g.wal, g}, g.wal, g.snapshots, g.transport); err != nil {
 		return err
 	}
 	close(g.started)
 	err = errors.Join(g.checkMember(), g.matchLog())
+	if err == nil && g.Sole() { // there is nobody to wait for
+		err = g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
+	}
 	if err != nil {
 		err = errors.Join(err, g.endRaft())
 	}
@@ -214,6 +240,9 @@ func (g *Group) checkTerm() error {
 
 // checkMember makes sure that the replica on the disk is this node's.
 func (g *Group) checkMember() error {
+	if g.cfg.Joining {
+		return nil
+	}
 	var members []string
 	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
 		if s.ID == raft.ServerID(g.cfg.NodeID) {
@@ -233,10 +262,12 @@ const closeWait = 10 * time.Second
 // Close flushes the state and ends the replica.
 func (g *Group) Close() error {
 	close(g.stop)
+	g.die()
 	ended := make(chan error, 1)
 	go func() {
 		err := g.endRaft()
 		g.done.Wait()
+		g.handing.Wait()
 		ended <- err
 	}()
 	var err error
@@ -277,141 +308,28 @@ var ErrMissing = errors.New("group is missing")
 // ErrNotMember says that the replica on the disk belongs to another node.
 var ErrNotMember = errors.New("not this node's replica")
 
+// ErrBroken says that the replica's state can't be read or written any more.
+var ErrBroken = errors.New("replica is broken")
+
+// ErrRemoved says that the replica is no member of its group any more.
+var ErrRemoved = fmt.Errorf("replica was removed from its group: %w", syscall.EIO)
+
 // ErrClosed says that the replica is being closed.
 var ErrClosed = fmt.Errorf("replica is closed: %w", syscall.EIO)
 
-// ErrNoLeader says that the group has had no leader for a while, or that this node is not it, or that its leader commits nothing.
-var ErrNoLeader = fmt.Errorf("group has no leader here: %w", syscall.EIO)
+// ErrNoLeader says that the group has had no leader that this node can reach for a while, or one that commits nothing; of what is asked of
+// the leader alone, that this node is not it.
+var ErrNoLeader = fmt.Errorf("group has no leader that can be reached: %w", syscall.EIO)
 
 // ErrUncertain says that the leader was lost before it told whether the command was committed.
 var ErrUncertain = fmt.Errorf("leader lost while committing: %w", syscall.EIO)
 
-// Propose commits the command on a quorum and answers what applying it gave. When the leader is lost it waits for the next one, and
-// proposes again under the same request id: it is applied once. But a group that has had no leader for leaderPatience, or commits
-// nothing for commitPatience, answers ErrNoLeader, and then at once until it has one that does. Other errors: whatever broke this
-// replica, and ETIMEDOUT or ErrClosed when the context or the replica ended first. After all of them it may be committed yet.
-func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
-	data, err := proto.Marshal(cmd)
-	if err != nil { // a name that is not UTF-8
-		return machine.Result{}, errors.Join(err, syscall.EINVAL)
-	}
-	var lost error
-	for {
-		if err := g.lead(ctx, leaderPatience); err != nil {
-			return machine.Result{}, errors.Join(err, lost)
-		}
-		r, err := g.proposeOnce(ctx, data)
-		if !errors.Is(err, ErrUncertain) && !errors.Is(err, ErrNoLeader) {
-			return r, err
-		}
-		lost = err
-		g.pause(ctx)
-	}
-}
-
-// pause is before another try.
-func (g *Group) pause(ctx context.Context) {
-	select {
-	case <-time.After(retryPause):
-	case <-ctx.Done():
-	case <-g.stop:
-	}
-}
-
-func (g *Group) proposeOnce(ctx context.Context, data []byte) (machine.Result, error) {
-	f := g.raft.Apply(data, enqueueTime(ctx))
-	if err := g.await(ctx, f); err != nil {
-		return machine.Result{}, err
-	}
-	switch r := f.Response().(type) {
-	case machine.Result:
-		return r, nil
-	case error:
-		return machine.Result{}, r
-	}
-	return machine.Result{}, fmt.Errorf("group %s: entry was not applied: %w", g.cfg.Name, syscall.EIO)
-}
-
-// await waits for the end of what was asked of Raft, which a disk that hangs can keep away, and a shutdown. Its errors are Propose's,
-// and ErrUncertain.
-func (g *Group) await(ctx context.Context, f raft.Future) error {
-	done := make(chan error, 1)
-	g.waiting.begin()
-	go func() {
-		err := f.Error()
-		g.waiting.end()
-		done <- err
-	}()
-	look := time.NewTimer(commitPatience)
-	defer look.Stop()
-	for {
-		select {
-		case err := <-done:
-			return g.explain(err)
-		case <-look.C:
-			left := g.waiting.patience()
-			if left <= 0 {
-				return ErrUncertain
-			}
-			look.Reset(left)
-		case <-ctx.Done():
-			return g.explain(ctx.Err())
-		case <-g.failed:
-			return g.Err()
-		case <-g.stop:
-			return ErrClosed
-		}
-	}
-}
-
-// explain says what an error of Raft's means to the one who proposed.
-func (g *Group) explain(err error) error {
-	if broken := g.Err(); broken != nil {
-		return broken
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, wal.ErrSealed): // the next segment could not be made, and raft-wal does not try again
-		g.fail(err)
-		return g.Err()
-	case errors.Is(err, raft.ErrRaftShutdown):
-		return ErrClosed
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return errors.Join(err, syscall.ETIMEDOUT)
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return ErrNoLeader
-	case errors.Is(err, raft.ErrEnqueueTimeout): // the context's time is over, or the leader's disk hangs
-		return ErrNoLeader
-	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrAbortedByRestore):
-		return ErrUncertain
-	}
-	return fmt.Errorf("commit in group %s: %w", g.cfg.Name, err) // the log's disk failed
-}
-
-// enqueueTime is how long Raft may take to take an entry, which it does soon unless its disk hangs. It would wait for ever for 0.
-func enqueueTime(ctx context.Context) time.Duration {
-	if d, ok := ctx.Deadline(); ok {
-		return min(max(time.Until(d), time.Nanosecond), commitPatience)
-	}
-	return commitPatience
-}
-
-// Barrier returns nil once everything is applied here that was proposed before and will ever be committed: also what got no answer.
-// Errors as Propose's: ErrNoLeader when this node does not lead.
-func (g *Group) Barrier(ctx context.Context) error {
-	if err := g.Err(); err != nil {
-		return err
-	}
-	return g.await(ctx, g.barrier(ctx))
-}
-
 // WaitLeader waits until this replica leads its group and has applied all that was committed before.
 func (g *Group) WaitLeader(ctx context.Context) error {
 	for {
-		err := g.lead(ctx, forever)
+		err := g.lead(ctx)
 		if err == nil {
-			err = g.Barrier(ctx)
+			err = g.await(ctx, g.barrier(ctx).Error)
 		}
 		switch {
 		case err == nil:
@@ -427,7 +345,7 @@ func (g *Group) WaitLeader(ctx context.Context) error {
 // it answers the term.
 func (g *Group) WaitTerm(ctx context.Context, not uint64) (uint64, error) {
 	for {
-		_, _, changed := g.role.now()
+		_, _, _, changed := g.role.now()
 		term := g.raft.CurrentTerm()
 		if err := g.WaitLeader(ctx); err != nil {
 			return 0, err
@@ -458,7 +376,7 @@ func (g *Group) Err() error {
 
 // fail has the replica stop: it takes part in nothing any more, so that another leads the group if this one did.
 func (g *Group) fail(err error) {
-	err = fmt.Errorf("replica of group %s in %s is broken: %w", g.cfg.Name, g.cfg.Dir, err)
+	err = fmt.Errorf("%w: group %s in %s: %w", ErrBroken, g.cfg.Name, g.cfg.Dir, err)
 	if g.broken.CompareAndSwap(nil, &err) {
 		close(g.failed)
 		g.log.Error("replica stops serving", "error", err)

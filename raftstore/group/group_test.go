@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -71,8 +72,10 @@ type cluster struct {
 	transports []*raft.InmemTransport
 	groups     []*Group
 	checkpoint int64
-	hold       sync.Mutex   // held: no replica applies anything
-	errors     atomic.Int64 // that were logged
+	links      links
+	heartbeat  time.Duration // Config.Election; 0: 300 ms
+	hold       sync.Mutex    // held: no replica applies anything
+	errors     atomic.Int64  // that were logged
 }
 
 // logHandler counts the errors that are logged.
@@ -128,16 +131,18 @@ func (c *cluster) open(i int) (*Group, error) {
 	g, err := Open(Config{
 		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: c.servers,
 		NewMachine: func(s *machine.Store) machine.Machine { return &register{store: s, hold: &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
-		Election: 300 * time.Millisecond, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
+		Election: cmp.Or(c.heartbeat, 300*time.Millisecond), Peers: peers{c, string(c.servers[i].ID)}, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
 	})
 	if err == nil {
 		c.groups[i] = g
+		c.links.add(string(c.servers[i].ID), g)
 	}
 	return g, err
 }
 
 func (c *cluster) stop(i int) {
 	if g := c.groups[i]; g != nil {
+		c.links.add(string(c.servers[i].ID), nil)
 		for j, other := range c.transports {
 			if j != i && other != nil {
 				other.Disconnect(c.servers[i].Address)

@@ -17,44 +17,87 @@ const (
 	forever        = time.Duration(math.MaxInt64)
 )
 
-// role is whether this replica leads its group: nothing is forwarded to another that does, so for who asks here there is none then.
+// role is who leads the group as far as this replica knows, and whether it can be asked.
 type role struct {
 	mu      sync.Mutex // held for a few assignments
-	leads   bool
-	since   time.Time
-	changed chan struct{} // closed at the next change
+	leader  leader
+	fails   bool      // it did not answer, or not as a leader
+	since   time.Time // when there was last one to ask
+	changed chan struct{}
+}
+
+// leader is a replica that leads, in a term.
+type leader struct {
+	node string // empty: none is known
+	term uint64
+	here bool // it is this replica
 }
 
 func newRole() *role { return &role{since: time.Now(), changed: make(chan struct{})} }
 
-func (r *role) set(leads bool) {
+// set notes whom Raft takes for the leader. A new one is trusted until it fails.
+func (r *role) set(l leader) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if leads != r.leads {
-		r.leads, r.since = leads, time.Now()
+	could := r.usable()
+	if l != r.leader {
+		r.leader, r.fails = l, false
+	}
+	r.note(could)
+}
+
+// failed notes that the leader could not be asked.
+func (r *role) failed(l leader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l != r.leader || l.here || r.fails {
+		return
+	}
+	could := r.usable()
+	r.fails = true
+	r.note(could)
+}
+
+// answered notes that it could.
+func (r *role) answered(l leader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l == r.leader && r.fails {
+		r.fails = false
+		r.note(false)
+	}
+}
+
+func (r *role) usable() bool { return r.leader.node != "" && !r.fails }
+
+func (r *role) note(could bool) {
+	if could && !r.usable() {
+		r.since = time.Now()
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-func (r *role) now() (leads bool, since time.Time, changed <-chan struct{}) {
+func (r *role) now() (l leader, usable bool, since time.Time, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.leads, r.since, r.changed
+	return r.leader, r.usable(), r.since, r.changed
 }
 
-// watchRole follows what Raft says of this replica's role, until the group is closed.
+// watchRole follows what Raft says of the group's leader, until the group is closed.
 func (g *Group) watchRole() {
-	defer g.done.Done()
 	states := make(chan raft.Observation, 1) // one that is not taken says no less than many
 	o := raft.NewObserver(states, false, func(o *raft.Observation) bool {
-		_, ok := o.Data.(raft.RaftState)
-		return ok
+		switch o.Data.(type) {
+		case raft.RaftState, raft.LeaderObservation:
+			return true
+		}
+		return false
 	})
 	g.raft.RegisterObserver(o)
 	defer g.raft.DeregisterObserver(o)
 	for {
-		g.role.set(g.raft.State() == raft.Leader)
+		g.role.set(g.leaderNow())
 		select {
 		case <-states:
 		case <-g.stop:
@@ -63,39 +106,114 @@ func (g *Group) watchRole() {
 	}
 }
 
-// lead waits until this replica leads its group: ErrNoLeader once the group has had no leader for as long as patience, or has one
-// that commits nothing; else Propose's errors.
-func (g *Group) lead(ctx context.Context, patience time.Duration) error {
+// leaderNow is the leader that Raft knows. Only one that can be asked counts: itself, or with Peers another.
+func (g *Group) leaderNow() leader {
+	if g.raft.State() == raft.Leader {
+		return leader{g.cfg.NodeID, g.raft.CurrentTerm(), true}
+	}
+	_, id := g.raft.LeaderWithID()
+	if id == "" || string(id) == g.cfg.NodeID || g.cfg.Peers == nil {
+		return leader{}
+	}
+	return leader{string(id), g.raft.CurrentTerm(), false}
+}
+
+// probeLeader asks a leader that failed until it answers: those who wait for it are told at once meanwhile that there is none.
+func (g *Group) probeLeader() {
 	for {
-		if err := g.Err(); err != nil {
-			return err
+		l, usable, _, changed := g.role.now()
+		if usable || l.node == "" {
+			select {
+			case <-changed:
+				continue
+			case <-g.stop:
+				return
+			}
 		}
-		if err := ctx.Err(); err != nil {
-			return g.explain(err)
+		ctx, cancel := context.WithTimeout(g.life, time.Second)
+		if _, err := g.cfg.Peers.ReadIndex(ctx, l.node); err == nil {
+			g.role.answered(l)
 		}
-		leads, since, changed := g.role.now()
-		left := patience - time.Since(since)
+		cancel()
+		select {
+		case <-time.After(5 * retryPause):
+		case <-changed:
+		case <-g.stop:
+			return
+		}
+	}
+}
+
+// findLeader waits until there is a leader that can be asked: ErrNoLeader once there was none for leaderPatience, or it commits
+// nothing; else Propose's errors.
+func (g *Group) findLeader(ctx context.Context) (leader, error) {
+	for {
+		if err := g.usable(ctx); err != nil {
+			return leader{}, err
+		}
+		l, usable, since, changed := g.role.now()
+		left := leaderPatience - time.Since(since)
 		switch {
-		case !leads && left <= 0, leads && patience < forever && g.waiting.patience() <= 0:
-			return ErrNoLeader
-		case leads && g.raft.State() == raft.Leader:
-			return nil
-		case leads: // not any more, and watchRole is about to see it
+		case !usable && left <= 0, usable && g.waiting.patience() <= 0:
+			return leader{}, ErrNoLeader
+		case usable && (!l.here || g.raft.State() == raft.Leader):
+			return l, nil
+		case usable: // this replica leads no more, and watchRole is about to see it
 			left = retryPause
 		}
-		timer := time.NewTimer(left)
-		select {
-		case <-changed:
-		case <-timer.C:
-		case <-g.stop:
-			timer.Stop()
-			return ErrClosed
-		case <-ctx.Done():
-			timer.Stop()
-			return g.explain(ctx.Err())
+		if err := g.changes(ctx, changed, left); err != nil {
+			return leader{}, err
 		}
-		timer.Stop()
 	}
+}
+
+// lead waits until this replica leads its group, however long. Errors as Propose's.
+func (g *Group) lead(ctx context.Context) error {
+	for {
+		if err := g.usable(ctx); err != nil {
+			return err
+		}
+		l, _, _, changed := g.role.now()
+		left := forever
+		if l.here {
+			if g.raft.State() == raft.Leader {
+				return nil
+			}
+			left = retryPause
+		}
+		if err := g.changes(ctx, changed, left); err != nil {
+			return err
+		}
+	}
+}
+
+// usable tells what keeps the replica, or the caller, from going on.
+func (g *Group) usable(ctx context.Context) error {
+	if err := g.Err(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return g.explain(err)
+	}
+	if g.Removed() {
+		return ErrRemoved
+	}
+	return nil
+}
+
+// changes waits for a change of the role, for so long at most.
+func (g *Group) changes(ctx context.Context, changed <-chan struct{}, most time.Duration) error {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-g.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return g.explain(ctx.Err())
+	}
+	return nil
 }
 
 // retryPause is between two tries of a proposal that no leader took.

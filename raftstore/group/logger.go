@@ -17,6 +17,9 @@ type hclogAdapter struct {
 	name string
 }
 
+// Logger has what Raft, or its transport, logs go to l.
+func Logger(l *slog.Logger) hclog.Logger { return raftLogger(l) }
+
 func raftLogger(l *slog.Logger) *hclogAdapter { return &hclogAdapter{log: l} }
 
 func slogLevel(l hclog.Level) slog.Level {
@@ -31,8 +34,11 @@ func slogLevel(l hclog.Level) slog.Level {
 
 func (a *hclogAdapter) Log(l hclog.Level, msg string, args ...any) {
 	level := slogLevel(l)
-	if msg == "heartbeat timeout reached, starting election" {
-		level = slog.LevelDebug // how every group of one voter starts
+	switch msg {
+	case "failed to appendEntries to", "failed to heartbeat to", "failed to pipeline appendEntries to", "failed to make requestVote RPC",
+		"failed to make requestPreVote RPC", "failed to contact", "failed to start pipeline replication to", "failed to send snapshot to",
+		"failed to decode incoming command", "failed to accept connection", "failed to flush response":
+		level = min(level, slog.LevelDebug) // for every group, and often: that a node does not answer is said once, by the transport
 	}
 	a.log.Log(context.Background(), level, msg, args...)
 }

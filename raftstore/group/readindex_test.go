@@ -41,7 +41,7 @@ func TestReadIndexAppendsNothing(t *testing.T) {
 
 	// What is committed, and not applied yet, is waited for: here nobody was told of it.
 	c.hold.Lock()
-	g.propose(t, put(1, 2, 2, 2, nil))
+	g.proposeLater(t, put(1, 2, 2, 2, nil))
 	awaitThat(t, "an entry to be committed", func() bool { return g.raft.CommitIndex() > last })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -61,8 +61,8 @@ func TestReadIndexAppendsNothing(t *testing.T) {
 	}
 }
 
-// propose does not wait for the answer.
-func (g *Group) propose(t *testing.T, cmd *raftpb.Command) {
+// proposeLater does not wait for the answer.
+func (g *Group) proposeLater(t *testing.T, cmd *raftpb.Command) {
 	go func() {
 		if _, err := g.Propose(context.Background(), cmd); err != nil {
 			t.Error(err)

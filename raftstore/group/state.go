@@ -59,7 +59,6 @@ const (
 
 // runCheckpoints has the state flushed and the log truncated whenever enough of it was applied, until the group is closed.
 func (g *Group) runCheckpoints() {
-	defer g.done.Done()
 	entries := g.applied.Load()
 	var retry backoff
 	for {

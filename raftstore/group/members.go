@@ -1,0 +1,149 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Member is a server of the group's configuration, by its node's name.
+type Member struct {
+	Node  string
+	Voter bool
+}
+
+// Members is the group's configuration as this replica knows it.
+func (g *Group) Members() []Member {
+	var list []Member
+	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+		list = append(list, Member{string(s.ID), s.Suffrage == raft.Voter})
+	}
+	return list
+}
+
+// Sole tells whether this replica is the group's only voter.
+func (g *Group) Sole() bool {
+	voters := 0
+	for _, m := range g.Members() {
+		if m.Voter {
+			voters++
+			if m.Node != g.cfg.NodeID {
+				return false
+			}
+		}
+	}
+	return voters == 1
+}
+
+// Removed tells whether this replica was a member of its group and is not any more, as far as its log says.
+func (g *Group) Removed() bool {
+	members := g.Members()
+	for _, m := range members {
+		if m.Node == g.cfg.NodeID {
+			g.member.Store(true)
+			return false
+		}
+	}
+	return len(members) > 0 && g.member.Load()
+}
+
+// Leads tells whether this replica leads its group.
+func (g *Group) Leads() bool { return g.raft.State() == raft.Leader }
+
+// Applied is the index of the last entry that this replica's state has.
+func (g *Group) Applied() uint64 { return g.raft.AppliedIndex() }
+
+// changeTime bounds a change of the configuration.
+const changeTime = 10 * time.Second
+
+// AddVoter makes the node a voter, be it a member or not: ErrNoLeader when this replica does not lead.
+func (g *Group) AddVoter(node string) error {
+	return g.change(g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), 0, changeTime))
+}
+
+// AddNonvoter makes the node a member that follows the log and has no vote: ErrNoLeader when this replica does not lead.
+func (g *Group) AddNonvoter(node string) error {
+	return g.change(g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), 0, changeTime))
+}
+
+// DemoteVoter takes the node's vote: ErrNoLeader when this replica does not lead.
+func (g *Group) DemoteVoter(node string) error {
+	return g.change(g.raft.DemoteVoter(raft.ServerID(node), 0, changeTime))
+}
+
+// RemoveServer removes the node from the group: ErrNoLeader when this replica does not lead.
+func (g *Group) RemoveServer(node string) error {
+	return g.change(g.raft.RemoveServer(raft.ServerID(node), 0, changeTime))
+}
+
+// TransferLeadership has the node lead instead of this replica: ErrNoLeader when this one does not lead.
+func (g *Group) TransferLeadership(node string) error {
+	return g.change(g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
+}
+
+func (g *Group) change(f raft.Future) error {
+	return g.explain(f.Error())
+}
+
+// PeerDown is told that a node is dead. When it leads this group, one voter that is up stands for election at once and the others a
+// little later, if nobody leads by then: safe whatever the detector thinks, for it is an election like any other.
+func (g *Group) PeerDown(node string, up func(node string) bool) {
+	if _, leader := g.raft.LeaderWithID(); string(leader) != node {
+		return
+	}
+	turn := 0
+	for _, m := range g.Members() {
+		if m.Node == g.cfg.NodeID {
+			if !m.Voter {
+				return
+			}
+			break
+		}
+		if m.Voter && m.Node != node && up(m.Node) {
+			turn++
+		}
+	}
+	term := g.raft.CurrentTerm()
+	g.done.Go(func() {
+		timer := time.NewTimer(time.Duration(turn) * stagger)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-g.stop:
+			return
+		}
+		if g.raft.CurrentTerm() != term {
+			return // another stood meanwhile
+		}
+		err := g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
+		if err != nil && !errors.Is(err, ErrClosed) {
+			g.log.Warn("standing for election", "error", err)
+		}
+	})
+}
+
+// stagger is between the elections of the voters that see a leader dead at once.
+const stagger = 200 * time.Millisecond
+
+// WaitMember waits until this replica has been added to its group, and has applied what was committed then.
+func (g *Group) WaitMember(ctx context.Context) error {
+	for {
+		for _, m := range g.Members() {
+			if m.Node == g.cfg.NodeID {
+				return g.ReadIndex(ctx)
+			}
+		}
+		if err := g.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond): // Raft tells nobody of a configuration that came in the log
+		case <-ctx.Done():
+			return g.explain(ctx.Err())
+		case <-g.stop:
+			return ErrClosed
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package group
+
+import (
+	"errors"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+)
+
+// transport is the raft.Transport of a group: it notes who answers the leader, and takes in what this replica says to itself.
+type transport struct {
+	raft.Transport
+	g    *Group
+	rpcs chan raft.RPC
+}
+
+func newTransport(g *Group, to raft.Transport) *transport {
+	t := &transport{to, g, make(chan raft.RPC)}
+	g.handing.Go(func() {
+		for {
+			select {
+			case rpc := <-to.Consumer():
+				t.hand(rpc)
+			case <-g.life.Done():
+				return
+			}
+		}
+	})
+	return t
+}
+
+// hand gives Raft a message, as if it had come from outside.
+func (t *transport) hand(rpc raft.RPC) bool {
+	select {
+	case t.rpcs <- rpc:
+		return true
+	case <-t.g.life.Done():
+		return false
+	}
+}
+
+// say gives Raft a message and waits for its answer.
+func (t *transport) say(command any) error {
+	answer := make(chan raft.RPCResponse, 1)
+	if !t.hand(raft.RPC{Command: command, RespChan: answer}) {
+		return ErrClosed
+	}
+	select {
+	case r := <-answer:
+		return r.Error
+	case <-t.g.failed:
+		return t.g.Err()
+	case <-t.g.life.Done():
+		return ErrClosed
+	}
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// AppendEntries implements raft.Transport. Heartbeats come here, and what is not pipelined.
+func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	round := t.g.acks.now()
+	err := t.Transport.AppendEntries(id, to, req, resp)
+	if err == nil && resp.Term == req.Term {
+		t.g.acks.note(id, req.Term, round)
+	}
+	return err
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if p, ok := t.Transport.(raft.WithPreVote); ok {
+		return p.RequestPreVote(id, to, req, resp)
+	}
+	return errors.New("transport knows no pre-vote")
+}
+
+// Close implements raft.WithClose.
+func (t *transport) Close() error {
+	if c, ok := t.Transport.(raft.WithClose); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// logStore is the log, which tells when there is more in it: a hint may wait for that.
+type logStore struct {
+	*wal.WAL
+	g *Group
+}
+
+// StoreLog implements raft.LogStore.
+func (l logStore) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs implements raft.LogStore.
+func (l logStore) StoreLogs(entries []*raft.Log) error {
+	err := l.WAL.StoreLogs(entries)
+	l.g.hints.look()
+	return err
+}
