@@ -154,6 +154,9 @@ func (d *Directory) Accounts(domain, after string, limit int) ([]*raftpb.Account
 	return d.state.Accounts(dom.ID, after, limit)
 }
 
+// EachAccount calls fn with every account by number, in whatever state it is, until it answers false.
+func (d *Directory) EachAccount(fn func(*raftpb.Account) bool) error { return d.state.AllAccounts(fn) }
+
 func (d *Directory) shardOf(n uint32) (uint32, error) {
 	if id, ok := d.shardCache.Load(n); ok {
 		return id.(uint32), nil
@@ -704,6 +707,9 @@ func (s *Store) reapOrphans(ctx context.Context) {
 	for {
 		for i := 0; i < len(s.shards); i++ {
 			sh := s.shards[i]
+			if !sh.group.Leads() {
+				continue // the node that leads it does
+			}
 			r, err := s.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
 				Before: time.Now().Add(-age).UnixNano(), Limit: limit,
 			}}})

@@ -11,7 +11,8 @@ import (
 	"mailraft/raftstore/durable"
 )
 
-// The data folder has a file "FORMAT", one line "mailraft data 1, shards 4"; a folder a group; and "LOCK", which is held while a
+// The data folder has a file "FORMAT", one line "mailraft data 1, shards 4" (0: it joined a cluster, whose directory says which shards
+// there are); a folder a group; "cluster", what the node proves its name with; and "LOCK", which is held while a
 // process has the store open. While the store is made, the line stands in "FORMAT.making".
 const (
 	formatFile    = "FORMAT"
@@ -84,7 +85,7 @@ func beginFormat(dir string, shards int) (int, error) {
 		return 0, err
 	}
 	for _, e := range entries {
-		if n := e.Name(); n != "LOCK" && n != newFormatFile+".new" {
+		if n := e.Name(); n != "LOCK" && n != clusterFolder && n != newFormatFile+".new" {
 			return 0, fmt.Errorf("%s has no file %s, but is not empty (%s): %w; name an empty folder to make a new store", dir, formatFile, n, ErrFormat)
 		}
 	}
@@ -116,7 +117,7 @@ func readFormat(path string) (int, error) {
 	if version != formatVersion {
 		return 0, fmt.Errorf("%s is of version %d, this program knows version %d: %w; start the program that wrote it", path, version, formatVersion, ErrFormat)
 	}
-	if shards < 1 || shards > 1<<16 || line != string(formatLine(shards)) {
+	if shards < 0 || shards > 1<<16 || line != string(formatLine(shards)) {
 		return 0, fmt.Errorf("%s says %q: %w", path, strings.TrimSpace(line), ErrFormat)
 	}
 	return shards, nil

@@ -2,23 +2,30 @@ package raftstore
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
 
 	"mailraft/raftstore/directory"
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/transport"
 	"mailraft/raftstore/tree"
 )
 
@@ -37,6 +44,9 @@ type Config struct {
 	MinFree uint64
 	// CacheSize is the octets of stored blocks kept in memory for all groups together. 0: 64 MiB.
 	CacheSize int64
+	// Listen is the host:port for the other nodes; "": there are none.
+	Listen    string
+	Advertise string       // host:port where the others reach it; "": Listen's, with the machine's name if that has no host
 	Logger    *slog.Logger // nil: slog.Default
 }
 
@@ -47,11 +57,21 @@ type Store struct {
 	lock      *os.File
 	fresh     bool // the store is being made
 	cache     *pebble.Cache
+	mu        sync.RWMutex // held to read or write which groups are open, while Open opens them
 	directory *Directory
 	shards    []*Shard // shard n is shards[n-1]
 	space     *space
 	admin     *Proposer // of changes that the store makes itself
 
+	transport      *transport.Transport // nil: this node is alone
+	identity       *transport.Identity
+	known          atomic.Pointer[map[string]transport.Member] // the nodes as they were last known
+	servers        []*grpc.Server
+	hinters        hinters
+	clusterChanged chan struct{}
+	joinsRefused   atomic.Uint64
+
+	life context.Context
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
@@ -88,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.life, s.stop, s.clusterChanged = background, stop, make(chan struct{}, 1)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -97,20 +117,52 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	// Pebble takes the memory of its memtables from the cache: one that is written, and one or two that are being flushed.
 	s.cache = pebble.NewCache(cfg.CacheSize + int64(shards+1)*3*group.MemTableSize)
 	s.admin = s.NewProposer()
-	if err := s.openDirectory(); err != nil {
+	joining := s.fresh && shards == 0
+	if s.cfg.Listen != "" {
+		if err := s.openTransport(shards == 0); err != nil {
+			return nil, s.explain(err)
+		}
+	} else if shards == 0 {
+		return nil, fmt.Errorf("data folder %s is that of a node of a cluster: set cluster.listen, where the other nodes reach it: %w", cfg.Dir, syscall.EINVAL)
+	}
+	if err := s.openDirectory(shards == 0); err != nil {
 		return nil, s.explain(err)
 	}
+	if s.transport != nil {
+		s.answerPeers()
+	}
+	ids := make([]uint32, 0, shards)
 	for id := 1; id <= shards; id++ {
-		sh, err := s.openShard(uint32(id))
+		ids = append(ids, uint32(id))
+	}
+	if shards == 0 {
+		if ids, err = s.awaitShards(ctx, joining); err != nil {
+			return nil, s.explain(err)
+		}
+	}
+	for _, id := range ids {
+		sh, err := s.openShard(id, shards == 0)
 		if err != nil {
 			return nil, s.explain(err)
 		}
-		s.shards = append(s.shards, sh)
+		s.addShard(sh)
 	}
 	within, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
+	alone := true
 	for _, g := range s.groups() {
-		if err := g.WaitLeader(within); err != nil {
+		if !g.Sole() {
+			alone = false
+			s.awaitReadable(ctx, g)
+		} else if err := g.WaitLeader(within); err != nil {
+			return nil, s.explain(err)
+		}
+	}
+	if alone && s.transport != nil {
+		if err := s.recordShards(within); err != nil {
+			return nil, s.explain(err)
+		}
+		if err := s.announceOnce(within); err != nil {
 			return nil, s.explain(err)
 		}
 	}
@@ -119,11 +171,20 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			return nil, s.explain(err)
 		}
 	}
-	term, err := s.directory.group.WaitTerm(within, 0)
-	if err != nil {
-		return nil, s.explain(err)
+	if s.transport != nil {
+		s.done.Go(func() { s.keepMembers(background) })
+		s.done.Go(func() { s.announce(background) })
+		s.done.Go(func() {
+			s.identity.KeepValid(background, func(_ context.Context, key crypto.PublicKey) ([]byte, error) { return s.sign(key, s.cfg.NodeID) }, s.log)
+		})
 	}
-	s.finishAccounts(ctx)
+	var term uint64
+	if alone {
+		if term, err = s.directory.group.WaitTerm(within, 0); err != nil {
+			return nil, s.explain(err)
+		}
+		s.finishAccounts(ctx)
+	}
 	s.done.Add(2)
 	go s.finishAccountsAgain(background, term)
 	go s.reapOrphans(background)
@@ -147,44 +208,117 @@ func (s *Store) explain(err error) error {
 	return fmt.Errorf("data folder %s: %w", s.cfg.Dir, err)
 }
 
-func (s *Store) group(name, dir string, segment int, newMachine func(*machine.Store) machine.Machine) (*group.Group, error) {
-	addr, transport := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID)) // one voter: it never sends
-	var voters []raft.Server
-	if s.fresh {
-		voters = []raft.Server{{ID: raft.ServerID(s.cfg.NodeID), Address: addr}}
+// awaitShards answers which shards there are: those whose replicas are here, or at first, those that the directory names when it has come
+// from the others.
+func (s *Store) awaitShards(ctx context.Context, joining bool) ([]uint32, error) {
+	if joining {
+		s.log.Info("waiting to be added to the cluster")
+		if err := s.directory.group.WaitMember(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return group.Open(group.Config{
-		Name: name, Dir: dir, NodeID: s.cfg.NodeID, Transport: transport, NewMachine: newMachine,
-		Bootstrap:   voters,
-		Cache:       s.cache,
-		SegmentSize: segment, CheckpointBytes: 64 << 20,
-		Election: 150 * time.Millisecond,
-		Logger:   s.log,
-	})
+	found := map[uint32]bool{}
+	records, err := s.directory.state.Shards()
+	for _, r := range records {
+		found[r.Id] = true
+	}
+	folders, ferr := filepath.Glob(filepath.Join(s.cfg.Dir, shardPrefix+"*"))
+	for _, f := range folders {
+		if id, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(f), shardPrefix), 10, 32); err == nil {
+			found[uint32(id)] = true
+		}
+	}
+	if err := errors.Join(err, ferr); err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("the directory has no shards: %w", group.ErrMissing)
+	}
+	return slices.Sorted(maps.Keys(found)), nil
 }
 
-func (s *Store) openDirectory() error {
+// readableWait is how long Open waits for each group that others are in: without a quorum, what is here is served all the same.
+const readableWait = 5 * time.Second
+
+func (s *Store) awaitReadable(ctx context.Context, g *group.Group) {
+	ctx, cancel := context.WithTimeout(ctx, readableWait)
+	defer cancel()
+	if err := g.ReadIndex(ctx); err != nil {
+		s.log.Warn("a group has no leader yet", "group", g.Name(), "error", err)
+	}
+}
+
+// recordShards has the directory know the shards of a store that was made before it was to.
+func (s *Store) recordShards(ctx context.Context) error {
+	for _, sh := range s.shards {
+		if _, err := s.directory.state.Shard(sh.id); err != syscall.ENOENT {
+			continue
+		}
+		_, err := s.directory.change(ctx, &raftpb.Command{Op: &raftpb.Command_PutShard{PutShard: &raftpb.PutShard{
+			Id: sh.id, Voters: []string{s.cfg.NodeID},
+		}}})
+		if err != nil && err != syscall.EAGAIN {
+			return err
+		}
+	}
+	return nil
+}
+
+// group opens a group's replica. One that is joined may be empty: it came from the others, or will.
+func (s *Store) group(name, dir string, segment int, joined bool, newMachine func(*machine.Store) machine.Machine) (*group.Group, error) {
+	cfg := group.Config{
+		Name: name, Dir: dir, NodeID: s.cfg.NodeID, NewMachine: newMachine,
+		Joining:     joined,
+		Cache:       s.cache,
+		SegmentSize: segment, CheckpointBytes: 64 << 20,
+		Election: time.Second,
+		Logger:   s.log,
+	}
+	if s.fresh && !joined {
+		cfg.Bootstrap = []raft.Server{{ID: raft.ServerID(s.cfg.NodeID), Address: raft.ServerAddress(s.cfg.NodeID)}}
+	}
+	if s.transport == nil {
+		_, cfg.Transport = raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID)) // one voter: it never sends
+	} else {
+		var err error
+		if cfg.Transport, err = s.transport.Raft(name, group.Logger(s.log.With("group", name))); err != nil {
+			return nil, err
+		}
+		cfg.Peers = &peers{s, name}
+	}
+	return group.Open(cfg)
+}
+
+func (s *Store) openDirectory(joined bool) error {
 	var m *directory.Directory
-	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), directorySegment, func(st *machine.Store) machine.Machine {
+	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), directorySegment, joined, func(st *machine.Store) machine.Machine {
 		m = directory.New(st)
 		return m
 	})
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
 	s.directory = &Directory{store: s, group: g, state: m}
+	s.mu.Unlock()
 	m.Subscribe(func(ev directory.Event) {
 		if ev.Replaced {
 			s.directory.shardCache.Clear()
+		}
+		if ev.Replaced || ev.Cluster {
+			select {
+			case s.clusterChanged <- struct{}{}:
+			default:
+			}
 		}
 	})
 	return nil
 }
 
-func (s *Store) openShard(id uint32) (*Shard, error) {
+func (s *Store) openShard(id uint32, joined bool) (*Shard, error) {
 	var m *tree.Tree
-	name := fmt.Sprintf("shard-%d", id)
-	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), shardSegment, func(st *machine.Store) machine.Machine {
+	name := shardName(id)
+	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), shardSegment, joined, func(st *machine.Store) machine.Machine {
 		m = tree.New(st)
 		return m
 	})
@@ -194,7 +328,10 @@ func (s *Store) openShard(id uint32) (*Shard, error) {
 	return &Shard{id: id, group: g, tree: m}, nil
 }
 
+// groups are the replicas that are open by now. Other nodes ask while the rest is being opened.
 func (s *Store) groups() []*group.Group {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	var list []*group.Group
 	if s.directory != nil {
 		list = append(list, s.directory.group)
@@ -205,11 +342,23 @@ func (s *Store) groups() []*group.Group {
 	return list
 }
 
+func (s *Store) addShard(sh *Shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shards = append(s.shards, sh)
+}
+
 // Close flushes and closes all groups. Nothing may use the store any more.
 func (s *Store) Close() error {
 	s.stop()
-	s.done.Wait()
 	var errs []error
+	if s.transport != nil { // before the directory, which it asks who is a node
+		for _, g := range s.servers {
+			g.Stop()
+		}
+		errs = append(errs, s.transport.Close())
+	}
+	s.done.Wait()
 	for _, g := range s.groups() {
 		errs = append(errs, g.Close())
 	}
@@ -291,3 +440,9 @@ func (sh *Shard) ReadIndex(ctx context.Context) error { return sh.group.ReadInde
 // Barrier returns nil once everything is applied here that was proposed in this shard before the call and will ever be committed:
 // also what got no answer.
 func (sh *Shard) Barrier(ctx context.Context) error { return sh.group.Barrier(ctx) }
+
+// Status is how this node's replica is.
+func (sh *Shard) Status() group.Status { return sh.group.Status() }
+
+// Members are the nodes that have a replica, as this one knows.
+func (sh *Shard) Members() []group.Member { return sh.group.Members() }

@@ -160,7 +160,7 @@ func joinConfig(authority [32]byte) *tls.Config {
 		InsecureSkipVerify: true, // there is no authority to trust yet but the one of that fingerprint
 		VerifyConnection: func(s tls.ConnectionState) error {
 			for _, c := range s.PeerCertificates {
-				if fingerprint(c.Raw) != authority {
+				if Fingerprint(c.Raw) != authority {
 					continue
 				}
 				ca, err := parseAuthorityCertificate(c.Raw)

@@ -17,18 +17,19 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-func fingerprint(der []byte) [32]byte { return sha256.Sum256(der) }
+// Fingerprint is the SHA-256 of a certificate, or of a public key, in DER.
+func Fingerprint(der []byte) [32]byte { return sha256.Sum256(der) }
 
 // Dial gives the connection for gRPC to a node, which all callers share. It is made when it is first used, and again whenever it breaks.
 func (t *Transport) Dial(node string) (*grpc.ClientConn, error) {
-	m, known := t.cfg.Members.Member(node)
-	if !known {
-		return nil, fmt.Errorf("node %s is not known here", node)
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil, net.ErrClosed
+	}
+	m, known := t.cfg.Members.Member(node)
+	if !known {
+		return nil, fmt.Errorf("node %s is not known here", node)
 	}
 	if c := t.calls[node]; c != nil {
 		if c.address == m.Address {

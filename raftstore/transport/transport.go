@@ -69,7 +69,10 @@ type Transport struct {
 	calls  map[string]*call
 	closed bool
 
-	done sync.WaitGroup
+	life  context.Context // ends with the transport
+	die   context.CancelFunc
+	dials sync.WaitGroup
+	done  sync.WaitGroup
 }
 
 // call is the connection for gRPC to a node.
@@ -89,6 +92,7 @@ func Listen(cfg Config) (*Transport, error) {
 		turns: make(chan struct{}, maxHandshakes), joining: make(chan struct{}, maxJoining),
 		groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*call{},
 	}
+	t.life, t.die = context.WithCancel(context.Background())
 	t.rpc, t.join = newQueue(l.Addr()), newQueue(l.Addr())
 	t.pinger.begin(t)
 	t.done.Go(t.accept)
@@ -128,6 +132,8 @@ func (t *Transport) Close() error {
 	t.rpc.Close()
 	t.join.Close()
 	t.pinger.end()
+	t.die()
+	t.dials.Wait() // they ask Members, which may end as well now
 	t.done.Wait()
 	return err
 }
@@ -205,6 +211,16 @@ func (t *Transport) checkPeer(s tls.ConnectionState, want string) (node string, 
 
 // dial opens a connection to a node.
 func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, error) {
+	t.mu.Lock()
+	closed := t.closed
+	if !closed {
+		t.dials.Add(1)
+	}
+	t.mu.Unlock()
+	if closed {
+		return nil, net.ErrClosed
+	}
+	defer t.dials.Done()
 	m, known := t.cfg.Members.Member(node)
 	if !known || m.Address == "" {
 		return nil, fmt.Errorf("node %s: its address is not known here", node)
@@ -214,6 +230,7 @@ func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
+	defer context.AfterFunc(t.life, cancel)()
 	id := t.cfg.Identity
 	d := tls.Dialer{Config: &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{proto},

@@ -23,6 +23,7 @@ const patience = 60 * time.Second
 // Node is a data folder with a mount, and the daemon that serves them, when it runs.
 type Node struct {
 	Data, Mount, Run string // folders
+	Name             string // among the nodes of its cluster; "": it is alone
 	Addresses               // of the running daemon
 
 	t        testing.TB
@@ -102,6 +103,7 @@ type process struct {
 func (n *Node) Command() []string {
 	args := []string{
 		"serve", "--data", n.Data, "--mount", n.Mount, "--run", n.Run, "--hostname", "localhost", "--log-format", "json",
+		"--cluster-listen", "",
 		"--smtp-listen", "127.0.0.1:0", "--lmtp-listen", "127.0.0.1:0," + n.LMTPSocket,
 		"--imap-listen", "127.0.0.1:0", "--imap-listen-tls", "127.0.0.1:0",
 		"--pop3-listen", "127.0.0.1:0", "--pop3-listen-tls", "127.0.0.1:0",

@@ -74,12 +74,13 @@ func writeQuickConfig(dir, file string) error {
 	c := config.Default()
 	c.Data, c.Mount, c.Run = filepath.Join(dir, "data"), filepath.Join(dir, "mail"), filepath.Join(dir, "run")
 	c.Hostname = quickDomain
+	c.ClusterListen = ""
 	c.SMTPListen = []string{"127.0.0.1:2525"}
 	c.LMTPListen = []string{"127.0.0.1:2424", "unix:lmtp.sock"}
 	c.IMAPListen, c.IMAPListenTLS = []string{"127.0.0.1:1143"}, []string{"127.0.0.1:1993"}
 	c.POP3Listen, c.POP3ListenTLS = []string{"127.0.0.1:1110"}, []string{"127.0.0.1:1995"}
 	set := map[string]bool{
-		"data": true, "mount": true, "run": true, "hostname": true, "smtp.listen": true, "lmtp.listen": true,
+		"data": true, "mount": true, "run": true, "hostname": true, "cluster.listen": true, "smtp.listen": true, "lmtp.listen": true,
 		"imap.listen": true, "imap.listen_tls": true, "pop3.listen": true, "pop3.listen_tls": true,
 	}
 	return os.WriteFile(file, []byte(c.Document(func(key string) bool { return set[key] })), 0o644)

@@ -21,6 +21,9 @@ type Config struct {
 	Shards   int
 	MinFree  Size
 
+	ClusterListen    string
+	ClusterAdvertise string
+
 	LogLevel    string
 	LogFormat   string
 	MemoryLimit Size
@@ -51,7 +54,10 @@ func Default() *Config {
 		User:   "5000:5000",
 		Shards: 4,
 
-		MinFree:     0,
+		MinFree: 0,
+
+		ClusterListen: ":7420",
+
 		LogLevel:    "info",
 		LogFormat:   "auto",
 		UnlockGrace: 30 * time.Second,
@@ -102,6 +108,11 @@ func (c *Config) Check() error {
 	}
 	if c.Node == "" {
 		return fmt.Errorf("node: must not be empty")
+	}
+	for key, address := range map[string]string{"cluster.listen": c.ClusterListen, "cluster.advertise": c.ClusterAdvertise} {
+		if _, _, err := net.SplitHostPort(address); address != "" && err != nil {
+			return fmt.Errorf("%s: %q is not host:port", key, address)
+		}
 	}
 	if _, _, err := c.Owner(); err != nil {
 		return err

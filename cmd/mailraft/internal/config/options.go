@@ -34,6 +34,8 @@ func (c *Config) options() []option {
 		{"stop_timeout", (*duration)(&c.StopTimeout), "How long the proxies may take to finish their commands when the daemon stops."},
 		{"memory_limit", &c.MemoryLimit, "Memory that the daemon tries to stay below, as GOMEMLIMIT does; each proxy gets an eighth of it.\n0: half of the machine's, or of the cgroup's."},
 		{"allow_plaintext_auth", (*flag)(&c.AllowPlaintextAuth), "Take passwords without TLS from everywhere, not only from this machine itself."},
+		{"cluster.listen", (*text)(&c.ClusterListen), "Where the other nodes of the cluster reach this one: host:port. TLS under the cluster's own authority.\nEmpty: this node stays alone."},
+		{"cluster.advertise", (*text)(&c.ClusterAdvertise), "The host:port that the others are told, where it is another one than cluster.listen.\nDefault: cluster.listen, with the machine's name if that has no host."},
 		{"log.level", (*text)(&c.LogLevel), "debug, info, warn or error."},
 		{"log.format", (*text)(&c.LogFormat), "text, json, or auto: text on a terminal, else json."},
 		{"tls.cert", (*text)(&c.TLSCert), "PEM file of the certificate with its chain, read again at SIGHUP.\nDefault: a self-signed one, made at the first start in the data folder."},

@@ -59,6 +59,386 @@ func (*Empty) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{0}
 }
 
+type TokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seconds       int64                  `protobuf:"varint,1,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRequest) Reset() {
+	*x = TokenRequest{}
+	mi := &file_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRequest) ProtoMessage() {}
+
+func (x *TokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
+func (*TokenRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TokenRequest) GetSeconds() int64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+type TokenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenReply) Reset() {
+	*x = TokenReply{}
+	mi := &file_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenReply) ProtoMessage() {}
+
+func (x *TokenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenReply.ProtoReflect.Descriptor instead.
+func (*TokenReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TokenReply) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type NodesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*ClusterNode         `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesReply) Reset() {
+	*x = NodesReply{}
+	mi := &file_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesReply) ProtoMessage() {}
+
+func (x *NodesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
+func (*NodesReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NodesReply) GetNodes() []*ClusterNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type ClusterNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`    // "active", "draining", "removed"
+	Up            bool                   `protobuf:"varint,4,opt,name=up,proto3" json:"up,omitempty"`         // it answers this node
+	Joined        int64                  `protobuf:"varint,5,opt,name=joined,proto3" json:"joined,omitempty"` // seconds since the epoch
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterNode) Reset() {
+	*x = ClusterNode{}
+	mi := &file_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterNode) ProtoMessage() {}
+
+func (x *ClusterNode) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
+func (*ClusterNode) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClusterNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterNode) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ClusterNode) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ClusterNode) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
+func (x *ClusterNode) GetJoined() int64 {
+	if x != nil {
+		return x.Joined
+	}
+	return 0
+}
+
+type ChangeNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // as in ClusterNode
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeNodeRequest) Reset() {
+	*x = ChangeNodeRequest{}
+	mi := &file_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeNodeRequest) ProtoMessage() {}
+
+func (x *ChangeNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeNodeRequest.ProtoReflect.Descriptor instead.
+func (*ChangeNodeRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ChangeNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeNodeRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+type ShardsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shards        []*ShardInfo           `protobuf:"bytes,1,rep,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardsReply) Reset() {
+	*x = ShardsReply{}
+	mi := &file_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardsReply) ProtoMessage() {}
+
+func (x *ShardsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardsReply.ProtoReflect.Descriptor instead.
+func (*ShardsReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ShardsReply) GetShards() []*ShardInfo {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+type ShardInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Leader        string                 `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"` // "": none is known here
+	Voters        []string               `protobuf:"bytes,3,rep,name=voters,proto3" json:"voters,omitempty"`
+	Nonvoters     []string               `protobuf:"bytes,4,rep,name=nonvoters,proto3" json:"nonvoters,omitempty"`
+	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"` // by this node's replica
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardInfo) Reset() {
+	*x = ShardInfo{}
+	mi := &file_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardInfo) ProtoMessage() {}
+
+func (x *ShardInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardInfo.ProtoReflect.Descriptor instead.
+func (*ShardInfo) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ShardInfo) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ShardInfo) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *ShardInfo) GetVoters() []string {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *ShardInfo) GetNonvoters() []string {
+	if x != nil {
+		return x.Nonvoters
+	}
+	return nil
+}
+
+func (x *ShardInfo) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -67,7 +447,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_admin_proto_msgTypes[1]
+	mi := &file_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -79,7 +459,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[1]
+	mi := &file_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -92,7 +472,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{1}
+	return file_admin_proto_rawDescGZIP(), []int{8}
 }
 
 type StatusReply struct {
@@ -115,7 +495,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_admin_proto_msgTypes[2]
+	mi := &file_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -127,7 +507,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[2]
+	mi := &file_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -140,7 +520,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{2}
+	return file_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -244,7 +624,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_admin_proto_msgTypes[3]
+	mi := &file_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -256,7 +636,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[3]
+	mi := &file_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -269,7 +649,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{3}
+	return file_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Group) GetName() string {
@@ -349,7 +729,7 @@ type Proxy struct {
 
 func (x *Proxy) Reset() {
 	*x = Proxy{}
-	mi := &file_admin_proto_msgTypes[4]
+	mi := &file_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +741,7 @@ func (x *Proxy) String() string {
 func (*Proxy) ProtoMessage() {}
 
 func (x *Proxy) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[4]
+	mi := &file_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +754,7 @@ func (x *Proxy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proxy.ProtoReflect.Descriptor instead.
 func (*Proxy) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{4}
+	return file_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Proxy) GetName() string {
@@ -429,7 +809,7 @@ type Unlocked struct {
 
 func (x *Unlocked) Reset() {
 	*x = Unlocked{}
-	mi := &file_admin_proto_msgTypes[5]
+	mi := &file_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +821,7 @@ func (x *Unlocked) String() string {
 func (*Unlocked) ProtoMessage() {}
 
 func (x *Unlocked) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[5]
+	mi := &file_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +834,7 @@ func (x *Unlocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlocked.ProtoReflect.Descriptor instead.
 func (*Unlocked) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{5}
+	return file_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Unlocked) GetAddress() string {
@@ -481,7 +861,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +873,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[6]
+	mi := &file_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +886,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{6}
+	return file_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Listener) GetProtocol() string {
@@ -532,7 +912,7 @@ type DomainRequest struct {
 
 func (x *DomainRequest) Reset() {
 	*x = DomainRequest{}
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +924,7 @@ func (x *DomainRequest) String() string {
 func (*DomainRequest) ProtoMessage() {}
 
 func (x *DomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[7]
+	mi := &file_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +937,7 @@ func (x *DomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainRequest.ProtoReflect.Descriptor instead.
 func (*DomainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{7}
+	return file_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DomainRequest) GetName() string {
@@ -576,7 +956,7 @@ type DomainsReply struct {
 
 func (x *DomainsReply) Reset() {
 	*x = DomainsReply{}
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +968,7 @@ func (x *DomainsReply) String() string {
 func (*DomainsReply) ProtoMessage() {}
 
 func (x *DomainsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +981,7 @@ func (x *DomainsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainsReply.ProtoReflect.Descriptor instead.
 func (*DomainsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{8}
+	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DomainsReply) GetNames() []string {
@@ -624,7 +1004,7 @@ type AddAccountRequest struct {
 
 func (x *AddAccountRequest) Reset() {
 	*x = AddAccountRequest{}
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +1016,7 @@ func (x *AddAccountRequest) String() string {
 func (*AddAccountRequest) ProtoMessage() {}
 
 func (x *AddAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +1029,7 @@ func (x *AddAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccountRequest.ProtoReflect.Descriptor instead.
 func (*AddAccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AddAccountRequest) GetAddress() string {
@@ -698,7 +1078,7 @@ type AddAccountReply struct {
 
 func (x *AddAccountReply) Reset() {
 	*x = AddAccountReply{}
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +1090,7 @@ func (x *AddAccountReply) String() string {
 func (*AddAccountReply) ProtoMessage() {}
 
 func (x *AddAccountReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +1103,7 @@ func (x *AddAccountReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccountReply.ProtoReflect.Descriptor instead.
 func (*AddAccountReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddAccountReply) GetAddress() string {
@@ -756,7 +1136,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1148,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1161,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AccountRequest) GetAddress() string {
@@ -810,7 +1190,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1202,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1215,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Account) GetAddress() string {
@@ -924,7 +1304,7 @@ type ListAccountsRequest struct {
 
 func (x *ListAccountsRequest) Reset() {
 	*x = ListAccountsRequest{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1316,7 @@ func (x *ListAccountsRequest) String() string {
 func (*ListAccountsRequest) ProtoMessage() {}
 
 func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1329,7 @@ func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccountsRequest.ProtoReflect.Descriptor instead.
 func (*ListAccountsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListAccountsRequest) GetDomain() string {
@@ -973,7 +1353,7 @@ type SetPasswordRequest struct {
 
 func (x *SetPasswordRequest) Reset() {
 	*x = SetPasswordRequest{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1365,7 @@ func (x *SetPasswordRequest) String() string {
 func (*SetPasswordRequest) ProtoMessage() {}
 
 func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1378,7 @@ func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetPasswordRequest) GetAddress() string {
@@ -1047,7 +1427,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1439,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1452,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetQuotaRequest) GetAddress() string {
@@ -1106,7 +1486,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1498,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1511,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Alias) GetAddress() string {
@@ -1157,7 +1537,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1549,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1562,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListAliasesRequest) GetDomain() string {
@@ -1203,7 +1583,7 @@ type UnlockRequest struct {
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1595,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1608,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UnlockRequest) GetAddress() string {
@@ -1261,7 +1641,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1653,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1666,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LockReply) GetWasUnlocked() bool {
@@ -1305,7 +1685,7 @@ type ReadSealedRequest struct {
 
 func (x *ReadSealedRequest) Reset() {
 	*x = ReadSealedRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1697,7 @@ func (x *ReadSealedRequest) String() string {
 func (*ReadSealedRequest) ProtoMessage() {}
 
 func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1710,7 @@ func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSealedRequest.ProtoReflect.Descriptor instead.
 func (*ReadSealedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadSealedRequest) GetPath() string {
@@ -1349,7 +1729,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1741,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1754,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Piece) GetData() []byte {
@@ -1396,7 +1776,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1788,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1801,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BackupRequest) GetAddress() string {
@@ -1467,7 +1847,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1859,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1872,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *BackupReply) GetDomains() []string {
@@ -1554,7 +1934,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1946,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1959,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BackupRecord) GetKey() []byte {
@@ -1607,7 +1987,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1999,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +2012,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -1661,7 +2041,32 @@ var File_admin_proto protoreflect.FileDescriptor
 const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"\vadmin.proto\x12\x11mailraft.admin.v1\"\a\n" +
-	"\x05Empty\"\x0f\n" +
+	"\x05Empty\"(\n" +
+	"\fTokenRequest\x12\x18\n" +
+	"\aseconds\x18\x01 \x01(\x03R\aseconds\"\"\n" +
+	"\n" +
+	"TokenReply\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"B\n" +
+	"\n" +
+	"NodesReply\x124\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1e.mailraft.admin.v1.ClusterNodeR\x05nodes\"y\n" +
+	"\vClusterNode\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x0e\n" +
+	"\x02up\x18\x04 \x01(\bR\x02up\x12\x16\n" +
+	"\x06joined\x18\x05 \x01(\x03R\x06joined\"=\n" +
+	"\x11ChangeNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"C\n" +
+	"\vShardsReply\x124\n" +
+	"\x06shards\x18\x01 \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\"\x83\x01\n" +
+	"\tShardInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x16\n" +
+	"\x06voters\x18\x03 \x03(\tR\x06voters\x12\x1c\n" +
+	"\tnonvoters\x18\x04 \x03(\tR\tnonvoters\x12\x18\n" +
+	"\aapplied\x18\x05 \x01(\x04R\aapplied\"\x0f\n" +
 	"\rStatusRequest\"\xc4\x03\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
@@ -1784,7 +2189,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\xb9\v\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xe2\r\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -1805,7 +2210,13 @@ const file_admin_proto_rawDesc = "" +
 	"\fHoldUnlocked\x12 .mailraft.admin.v1.UnlockRequest\x1a\x18.mailraft.admin.v1.Empty0\x01\x12N\n" +
 	"\n" +
 	"ReadSealed\x12$.mailraft.admin.v1.ReadSealedRequest\x1a\x18.mailraft.admin.v1.Piece0\x01\x12N\n" +
-	"\x06Backup\x12 .mailraft.admin.v1.BackupRequest\x1a\x1e.mailraft.admin.v1.BackupReply(\x010\x01\x12B\n" +
+	"\x06Backup\x12 .mailraft.admin.v1.BackupRequest\x1a\x1e.mailraft.admin.v1.BackupReply(\x010\x01\x12K\n" +
+	"\tMakeToken\x12\x1f.mailraft.admin.v1.TokenRequest\x1a\x1d.mailraft.admin.v1.TokenReply\x12D\n" +
+	"\tListNodes\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.NodesReply\x12L\n" +
+	"\n" +
+	"ChangeNode\x12$.mailraft.admin.v1.ChangeNodeRequest\x1a\x18.mailraft.admin.v1.Empty\x12F\n" +
+	"\n" +
+	"ListShards\x12\x18.mailraft.admin.v1.Empty\x1a\x1e.mailraft.admin.v1.ShardsReply\x12B\n" +
 	"\x05Check\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.CheckReply0\x01B1Z/mailraft/cmd/mailraft/internal/adminapi/adminpbb\x06proto3"
 
 var (
@@ -1820,85 +2231,102 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_admin_proto_goTypes = []any{
 	(*Empty)(nil),               // 0: mailraft.admin.v1.Empty
-	(*StatusRequest)(nil),       // 1: mailraft.admin.v1.StatusRequest
-	(*StatusReply)(nil),         // 2: mailraft.admin.v1.StatusReply
-	(*Group)(nil),               // 3: mailraft.admin.v1.Group
-	(*Proxy)(nil),               // 4: mailraft.admin.v1.Proxy
-	(*Unlocked)(nil),            // 5: mailraft.admin.v1.Unlocked
-	(*Listener)(nil),            // 6: mailraft.admin.v1.Listener
-	(*DomainRequest)(nil),       // 7: mailraft.admin.v1.DomainRequest
-	(*DomainsReply)(nil),        // 8: mailraft.admin.v1.DomainsReply
-	(*AddAccountRequest)(nil),   // 9: mailraft.admin.v1.AddAccountRequest
-	(*AddAccountReply)(nil),     // 10: mailraft.admin.v1.AddAccountReply
-	(*AccountRequest)(nil),      // 11: mailraft.admin.v1.AccountRequest
-	(*Account)(nil),             // 12: mailraft.admin.v1.Account
-	(*ListAccountsRequest)(nil), // 13: mailraft.admin.v1.ListAccountsRequest
-	(*SetPasswordRequest)(nil),  // 14: mailraft.admin.v1.SetPasswordRequest
-	(*SetQuotaRequest)(nil),     // 15: mailraft.admin.v1.SetQuotaRequest
-	(*Alias)(nil),               // 16: mailraft.admin.v1.Alias
-	(*ListAliasesRequest)(nil),  // 17: mailraft.admin.v1.ListAliasesRequest
-	(*UnlockRequest)(nil),       // 18: mailraft.admin.v1.UnlockRequest
-	(*LockReply)(nil),           // 19: mailraft.admin.v1.LockReply
-	(*ReadSealedRequest)(nil),   // 20: mailraft.admin.v1.ReadSealedRequest
-	(*Piece)(nil),               // 21: mailraft.admin.v1.Piece
-	(*BackupRequest)(nil),       // 22: mailraft.admin.v1.BackupRequest
-	(*BackupReply)(nil),         // 23: mailraft.admin.v1.BackupReply
-	(*BackupRecord)(nil),        // 24: mailraft.admin.v1.BackupRecord
-	(*CheckReply)(nil),          // 25: mailraft.admin.v1.CheckReply
+	(*TokenRequest)(nil),        // 1: mailraft.admin.v1.TokenRequest
+	(*TokenReply)(nil),          // 2: mailraft.admin.v1.TokenReply
+	(*NodesReply)(nil),          // 3: mailraft.admin.v1.NodesReply
+	(*ClusterNode)(nil),         // 4: mailraft.admin.v1.ClusterNode
+	(*ChangeNodeRequest)(nil),   // 5: mailraft.admin.v1.ChangeNodeRequest
+	(*ShardsReply)(nil),         // 6: mailraft.admin.v1.ShardsReply
+	(*ShardInfo)(nil),           // 7: mailraft.admin.v1.ShardInfo
+	(*StatusRequest)(nil),       // 8: mailraft.admin.v1.StatusRequest
+	(*StatusReply)(nil),         // 9: mailraft.admin.v1.StatusReply
+	(*Group)(nil),               // 10: mailraft.admin.v1.Group
+	(*Proxy)(nil),               // 11: mailraft.admin.v1.Proxy
+	(*Unlocked)(nil),            // 12: mailraft.admin.v1.Unlocked
+	(*Listener)(nil),            // 13: mailraft.admin.v1.Listener
+	(*DomainRequest)(nil),       // 14: mailraft.admin.v1.DomainRequest
+	(*DomainsReply)(nil),        // 15: mailraft.admin.v1.DomainsReply
+	(*AddAccountRequest)(nil),   // 16: mailraft.admin.v1.AddAccountRequest
+	(*AddAccountReply)(nil),     // 17: mailraft.admin.v1.AddAccountReply
+	(*AccountRequest)(nil),      // 18: mailraft.admin.v1.AccountRequest
+	(*Account)(nil),             // 19: mailraft.admin.v1.Account
+	(*ListAccountsRequest)(nil), // 20: mailraft.admin.v1.ListAccountsRequest
+	(*SetPasswordRequest)(nil),  // 21: mailraft.admin.v1.SetPasswordRequest
+	(*SetQuotaRequest)(nil),     // 22: mailraft.admin.v1.SetQuotaRequest
+	(*Alias)(nil),               // 23: mailraft.admin.v1.Alias
+	(*ListAliasesRequest)(nil),  // 24: mailraft.admin.v1.ListAliasesRequest
+	(*UnlockRequest)(nil),       // 25: mailraft.admin.v1.UnlockRequest
+	(*LockReply)(nil),           // 26: mailraft.admin.v1.LockReply
+	(*ReadSealedRequest)(nil),   // 27: mailraft.admin.v1.ReadSealedRequest
+	(*Piece)(nil),               // 28: mailraft.admin.v1.Piece
+	(*BackupRequest)(nil),       // 29: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),         // 30: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),        // 31: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),          // 32: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
-	3,  // 0: mailraft.admin.v1.StatusReply.groups:type_name -> mailraft.admin.v1.Group
-	4,  // 1: mailraft.admin.v1.StatusReply.proxies:type_name -> mailraft.admin.v1.Proxy
-	5,  // 2: mailraft.admin.v1.StatusReply.unlocked:type_name -> mailraft.admin.v1.Unlocked
-	6,  // 3: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
-	16, // 4: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	24, // 5: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
-	1,  // 6: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
-	7,  // 7: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
-	7,  // 8: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
-	0,  // 9: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
-	9,  // 10: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
-	11, // 11: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
-	11, // 12: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
-	13, // 13: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
-	14, // 14: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	15, // 15: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	16, // 16: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	11, // 17: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	17, // 18: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	18, // 19: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	11, // 20: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	18, // 21: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	20, // 22: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	22, // 23: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	0,  // 24: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	2,  // 25: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 26: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 27: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	8,  // 28: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	10, // 29: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 30: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	12, // 31: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	12, // 32: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 33: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 34: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 35: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 36: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	16, // 37: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 38: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	19, // 39: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 40: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	21, // 41: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	23, // 42: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	25, // 43: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	25, // [25:44] is the sub-list for method output_type
-	6,  // [6:25] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	4,  // 0: mailraft.admin.v1.NodesReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
+	7,  // 1: mailraft.admin.v1.ShardsReply.shards:type_name -> mailraft.admin.v1.ShardInfo
+	10, // 2: mailraft.admin.v1.StatusReply.groups:type_name -> mailraft.admin.v1.Group
+	11, // 3: mailraft.admin.v1.StatusReply.proxies:type_name -> mailraft.admin.v1.Proxy
+	12, // 4: mailraft.admin.v1.StatusReply.unlocked:type_name -> mailraft.admin.v1.Unlocked
+	13, // 5: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
+	23, // 6: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	31, // 7: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	8,  // 8: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
+	14, // 9: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
+	14, // 10: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
+	0,  // 11: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
+	16, // 12: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
+	18, // 13: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
+	18, // 14: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
+	20, // 15: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
+	21, // 16: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
+	22, // 17: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	23, // 18: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	18, // 19: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	24, // 20: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	25, // 21: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	18, // 22: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	25, // 23: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	27, // 24: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	29, // 25: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 26: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 27: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 28: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 29: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	0,  // 30: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	9,  // 31: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 32: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 33: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	15, // 34: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	17, // 35: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 36: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	19, // 37: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	19, // 38: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 39: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 40: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 41: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 42: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	23, // 43: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 44: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	26, // 45: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 46: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	28, // 47: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	30, // 48: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 49: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 50: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 51: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 52: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	32, // 53: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	31, // [31:54] is the sub-list for method output_type
+	8,  // [8:31] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -1912,7 +2340,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

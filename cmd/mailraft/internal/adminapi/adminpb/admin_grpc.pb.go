@@ -39,6 +39,10 @@ const (
 	Admin_HoldUnlocked_FullMethodName  = "/mailraft.admin.v1.Admin/HoldUnlocked"
 	Admin_ReadSealed_FullMethodName    = "/mailraft.admin.v1.Admin/ReadSealed"
 	Admin_Backup_FullMethodName        = "/mailraft.admin.v1.Admin/Backup"
+	Admin_MakeToken_FullMethodName     = "/mailraft.admin.v1.Admin/MakeToken"
+	Admin_ListNodes_FullMethodName     = "/mailraft.admin.v1.Admin/ListNodes"
+	Admin_ChangeNode_FullMethodName    = "/mailraft.admin.v1.Admin/ChangeNode"
+	Admin_ListShards_FullMethodName    = "/mailraft.admin.v1.Admin/ListShards"
 	Admin_Check_FullMethodName         = "/mailraft.admin.v1.Admin/Check"
 )
 
@@ -72,6 +76,11 @@ type AdminClient interface {
 	// Backup reads one state of the cluster, or of an account: it is taken at the first request, which is answered by what there is; each
 	// later one by an account's records or one of its contents, up to a reply that says end.
 	Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupRequest, BackupReply], error)
+	// MakeToken makes a token with which one machine can join the cluster.
+	MakeToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*TokenReply, error)
+	ListNodes(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodesReply, error)
+	ChangeNode(ctx context.Context, in *ChangeNodeRequest, opts ...grpc.CallOption) (*Empty, error)
+	ListShards(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ShardsReply, error)
 	// Check walks over all that is stored.
 	Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
 }
@@ -306,6 +315,46 @@ func (c *adminClient) Backup(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BackupClient = grpc.BidiStreamingClient[BackupRequest, BackupReply]
 
+func (c *adminClient) MakeToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*TokenReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TokenReply)
+	err := c.cc.Invoke(ctx, Admin_MakeToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListNodes(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodesReply)
+	err := c.cc.Invoke(ctx, Admin_ListNodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ChangeNode(ctx context.Context, in *ChangeNodeRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Admin_ChangeNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListShards(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ShardsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShardsReply)
+	err := c.cc.Invoke(ctx, Admin_ListShards_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[6], Admin_Check_FullMethodName, cOpts...)
@@ -355,6 +404,11 @@ type AdminServer interface {
 	// Backup reads one state of the cluster, or of an account: it is taken at the first request, which is answered by what there is; each
 	// later one by an account's records or one of its contents, up to a reply that says end.
 	Backup(grpc.BidiStreamingServer[BackupRequest, BackupReply]) error
+	// MakeToken makes a token with which one machine can join the cluster.
+	MakeToken(context.Context, *TokenRequest) (*TokenReply, error)
+	ListNodes(context.Context, *Empty) (*NodesReply, error)
+	ChangeNode(context.Context, *ChangeNodeRequest) (*Empty, error)
+	ListShards(context.Context, *Empty) (*ShardsReply, error)
 	// Check walks over all that is stored.
 	Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error
 	mustEmbedUnimplementedAdminServer()
@@ -420,6 +474,18 @@ func (UnimplementedAdminServer) ReadSealed(*ReadSealedRequest, grpc.ServerStream
 }
 func (UnimplementedAdminServer) Backup(grpc.BidiStreamingServer[BackupRequest, BackupReply]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedAdminServer) MakeToken(context.Context, *TokenRequest) (*TokenReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method MakeToken not implemented")
+}
+func (UnimplementedAdminServer) ListNodes(context.Context, *Empty) (*NodesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
+}
+func (UnimplementedAdminServer) ChangeNode(context.Context, *ChangeNodeRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeNode not implemented")
+}
+func (UnimplementedAdminServer) ListShards(context.Context, *Empty) (*ShardsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListShards not implemented")
 }
 func (UnimplementedAdminServer) Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -719,6 +785,78 @@ func _Admin_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BackupServer = grpc.BidiStreamingServer[BackupRequest, BackupReply]
 
+func _Admin_MakeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).MakeToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_MakeToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).MakeToken(ctx, req.(*TokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListNodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListNodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListNodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListNodes(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ChangeNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ChangeNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ChangeNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ChangeNode(ctx, req.(*ChangeNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListShards_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListShards(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListShards_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListShards(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(Empty)
 	if err := stream.RecvMsg(m); err != nil {
@@ -784,6 +922,22 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Lock",
 			Handler:    _Admin_Lock_Handler,
+		},
+		{
+			MethodName: "MakeToken",
+			Handler:    _Admin_MakeToken_Handler,
+		},
+		{
+			MethodName: "ListNodes",
+			Handler:    _Admin_ListNodes_Handler,
+		},
+		{
+			MethodName: "ChangeNode",
+			Handler:    _Admin_ChangeNode_Handler,
+		},
+		{
+			MethodName: "ListShards",
+			Handler:    _Admin_ListShards_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

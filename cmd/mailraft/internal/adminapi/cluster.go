@@ -1,0 +1,87 @@
+package adminapi
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/raftstore/raftpb"
+)
+
+// The longest that a token can be used.
+const maxTokenLife = 30 * 24 * time.Hour
+
+// MakeToken implements adminpb.AdminServer.
+func (s *Server) MakeToken(ctx context.Context, req *adminpb.TokenRequest) (*adminpb.TokenReply, error) {
+	life := time.Duration(req.Seconds) * time.Second
+	if life <= 0 || life > maxTokenLife {
+		return nil, refusal(fmt.Errorf("a token holds for 1s to %v: %w", maxTokenLife, syscall.EINVAL))
+	}
+	token, err := s.Store.NewToken(ctx, life)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &adminpb.TokenReply{Token: token}, nil
+}
+
+var nodeStates = map[raftpb.NodeState]string{
+	raftpb.NodeState_NODE_STATE_ACTIVE:   "active",
+	raftpb.NodeState_NODE_STATE_DRAINING: "draining",
+	raftpb.NodeState_NODE_STATE_REMOVED:  "removed",
+}
+
+// ListNodes implements adminpb.AdminServer.
+func (s *Server) ListNodes(context.Context, *adminpb.Empty) (*adminpb.NodesReply, error) {
+	nodes, err := s.Store.Directory().Nodes()
+	if err != nil {
+		return nil, refusal(err)
+	}
+	reply := &adminpb.NodesReply{}
+	for _, n := range nodes {
+		reply.Nodes = append(reply.Nodes, &adminpb.ClusterNode{
+			Name: n.Id, Address: n.Address, State: nodeStates[n.State], Up: s.Store.NodeUp(n.Id), Joined: n.Joined / 1e9,
+		})
+	}
+	return reply, nil
+}
+
+// ChangeNode implements adminpb.AdminServer.
+func (s *Server) ChangeNode(ctx context.Context, req *adminpb.ChangeNodeRequest) (*adminpb.Empty, error) {
+	for state, name := range nodeStates {
+		if name != req.State {
+			continue
+		}
+		err := s.Store.Directory().UpdateNode(ctx, req.Name, func(n *raftpb.PutNode) error {
+			if n.State == raftpb.NodeState_NODE_STATE_REMOVED && state != n.State {
+				return fmt.Errorf("node %s was removed: it can join again with a new token: %w", n.Id, syscall.EINVAL)
+			}
+			n.State = state
+			return nil
+		})
+		if err != nil {
+			return nil, refusal(err)
+		}
+		return &adminpb.Empty{}, nil
+	}
+	return nil, refusal(fmt.Errorf("a node can't be %q: %w", req.State, syscall.EINVAL))
+}
+
+// ListShards implements adminpb.AdminServer.
+func (s *Server) ListShards(context.Context, *adminpb.Empty) (*adminpb.ShardsReply, error) {
+	reply := &adminpb.ShardsReply{}
+	for _, sh := range s.Store.Shards() {
+		st := sh.Status()
+		info := &adminpb.ShardInfo{Id: sh.ID(), Leader: st.Leader, Applied: st.Applied}
+		for _, m := range sh.Members() {
+			if m.Voter {
+				info.Voters = append(info.Voters, m.Node)
+			} else {
+				info.Nonvoters = append(info.Nonvoters, m.Node)
+			}
+		}
+		reply.Shards = append(reply.Shards, info)
+	}
+	return reply, nil
+}

@@ -1,0 +1,243 @@
+package raftstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"mailraft/raftstore/group"
+	"mailraft/raftstore/peerpb"
+	"mailraft/raftstore/raftpb"
+)
+
+// How many of a group's members vote.
+const (
+	shardVoters     = 3
+	directoryVoters = 5
+)
+
+const (
+	reconcileEvery = time.Second
+	// settled is how long a leader has led before it hands its group over to the node that is to lead it.
+	settled = 10 * time.Second
+	// enough entries behind, a follower has caught up.
+	enough = 1000
+)
+
+// keepMembers has each group that this node leads get the members that the directory wants, and the directory's leader decide what it
+// wants, until ctx ends.
+func (s *Store) keepMembers(ctx context.Context) {
+	tick := time.NewTicker(reconcileEvery)
+	defer tick.Stop()
+	since := map[*group.Group]time.Time{} // when this node was first seen to lead it
+	for {
+		nodes, err := s.directory.state.Nodes()
+		if err == nil {
+			s.followNodes(nodes)
+			if s.directory.group.Leads() {
+				s.placeShards(ctx, nodes)
+			}
+			for _, g := range s.groups() {
+				if !g.Leads() {
+					delete(since, g)
+					continue
+				}
+				if since[g].IsZero() {
+					since[g] = time.Now()
+				}
+				if err := s.reconcile(g, nodes, time.Since(since[g]) > settled); err != nil {
+					s.log.Warn("changing who is in a group", "group", g.Name(), "error", err)
+				}
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-s.clusterChanged:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// followNodes has the transport watch the other nodes, and let go of those that were removed.
+func (s *Store) followNodes(nodes []*raftpb.PutNode) {
+	if err := s.remember(nodes); err != nil {
+		s.log.Warn("noting which nodes there are", "error", err)
+	}
+	var others []string
+	for _, n := range nodes {
+		switch {
+		case n.Id == s.cfg.NodeID:
+		case n.State == raftpb.NodeState_NODE_STATE_REMOVED:
+			s.transport.Disconnect(n.Id)
+		default:
+			others = append(others, n.Id)
+		}
+	}
+	s.transport.SetPeers(others)
+}
+
+// placeShards decides who votes in the shards: nodes that are there, as few shards on each as can be.
+func (s *Store) placeShards(ctx context.Context, nodes []*raftpb.PutNode) {
+	shards, err := s.directory.state.Shards()
+	if err != nil {
+		return
+	}
+	load := map[string]int{}
+	for _, sh := range shards {
+		for _, v := range sh.Voters {
+			load[v]++
+		}
+	}
+	for _, sh := range shards {
+		voters := place(sh.Voters, nodes, load)
+		if slices.Equal(voters, sh.Voters) {
+			continue
+		}
+		sh.Voters = voters
+		s.log.Info("placing a shard", "shard", sh.Id, "voters", voters)
+		if _, err := s.directory.change(ctx, &raftpb.Command{Op: &raftpb.Command_PutShard{PutShard: sh}}); err != nil {
+			s.log.Warn("placing a shard", "shard", sh.Id, "error", err)
+			return
+		}
+	}
+}
+
+// place chooses the voters of a shard: those that it has, without nodes that were removed, and without those that drain as far as
+// others can take their place; then the nodes with the fewest shards. load is changed with it.
+func place(has []string, nodes []*raftpb.PutNode, load map[string]int) []string {
+	var active, draining []string
+	for _, n := range nodes {
+		switch n.State {
+		case raftpb.NodeState_NODE_STATE_ACTIVE:
+			active = append(active, n.Id)
+		case raftpb.NodeState_NODE_STATE_DRAINING:
+			draining = append(draining, n.Id)
+		}
+	}
+	var voters []string
+	for _, v := range has {
+		if slices.Contains(active, v) {
+			voters = append(voters, v)
+		} else {
+			load[v]--
+		}
+	}
+	slices.SortStableFunc(active, func(a, b string) int { return load[a] - load[b] })
+	for _, candidates := range [][]string{active, draining} {
+		for _, c := range candidates {
+			if len(voters) < shardVoters && !slices.Contains(voters, c) {
+				voters = append(voters, c)
+				load[c]++
+			}
+		}
+	}
+	slices.Sort(voters)
+	return voters
+}
+
+// wanted is who is to vote in a group. Every other node that is there has a copy without a vote.
+func (s *Store) wanted(g *group.Group, nodes []*raftpb.PutNode) []string {
+	for _, sh := range s.shards {
+		if sh.group == g {
+			record, err := s.directory.state.Shard(sh.id)
+			if err != nil {
+				return nil
+			}
+			return record.Voters
+		}
+	}
+	var voters []string // of the directory: those that vote now first
+	for _, now := range []bool{true, false} {
+		for _, n := range nodes {
+			votes := slices.Contains(g.Members(), group.Member{Node: n.Id, Voter: true})
+			if n.State == raftpb.NodeState_NODE_STATE_ACTIVE && votes == now && len(voters) < directoryVoters {
+				voters = append(voters, n.Id)
+			}
+		}
+	}
+	return voters
+}
+
+// reconcile takes one step towards the members that a group is to have: first who is missing is added, and gets a vote when it has
+// caught up; then who is too many goes. So there are never fewer voters than there were.
+func (s *Store) reconcile(g *group.Group, nodes []*raftpb.PutNode, mayMove bool) error {
+	voters := s.wanted(g, nodes)
+	if len(voters) == 0 {
+		return nil
+	}
+	members := g.Members()
+	member := func(node string) (group.Member, bool) {
+		i := slices.IndexFunc(members, func(m group.Member) bool { return m.Node == node })
+		if i < 0 {
+			return group.Member{}, false
+		}
+		return members[i], true
+	}
+	present := map[string]bool{}
+	complete := true
+	for _, n := range nodes {
+		if n.State == raftpb.NodeState_NODE_STATE_REMOVED {
+			continue
+		}
+		present[n.Id] = true
+		m, is := member(n.Id)
+		if !is {
+			return g.AddNonvoter(n.Id)
+		}
+		if slices.Contains(voters, n.Id) && !m.Voter {
+			if s.caughtUp(g, n.Id) {
+				return g.AddVoter(n.Id)
+			}
+			complete = false
+		}
+	}
+	for _, m := range members {
+		switch {
+		case !present[m.Node] && m.Node != s.cfg.NodeID:
+			return g.RemoveServer(m.Node) // it was removed by hand: its vote is not waited for
+		case complete && m.Voter && !slices.Contains(voters, m.Node):
+			if m.Node != s.cfg.NodeID {
+				return g.DemoteVoter(m.Node)
+			}
+			return s.handOver(g, voters)
+		}
+	}
+	if leads := voters[int(leaderTurn(g.Name()))%len(voters)]; mayMove && complete && leads != s.cfg.NodeID && s.transport.Up(leads) && s.caughtUp(g, leads) {
+		s.log.Info("handing over a group, so that leaders are spread", "group", g.Name(), "to", leads)
+		return g.TransferLeadership(leads)
+	}
+	return nil
+}
+
+// handOver has another voter lead the group that this node is to leave.
+func (s *Store) handOver(g *group.Group, voters []string) error {
+	for _, v := range voters {
+		if v != s.cfg.NodeID && s.transport.Up(v) {
+			return g.TransferLeadership(v)
+		}
+	}
+	return nil
+}
+
+// leaderTurn spreads the groups' leaders over their voters.
+func leaderTurn(name string) (turn uint32) {
+	for _, c := range name {
+		if c >= '0' && c <= '9' {
+			turn = turn*10 + uint32(c-'0')
+		}
+	}
+	return turn
+}
+
+// caughtUp tells whether the node's replica has nearly all that this one has.
+func (s *Store) caughtUp(g *group.Group, node string) bool {
+	conn, err := s.transport.Dial(node)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.life, time.Second)
+	defer cancel()
+	r, err := peerpb.NewPeerClient(conn).Replica(ctx, &peerpb.GroupRequest{Group: g.Name()})
+	return err == nil && r.Member && r.Applied+enough >= g.Applied()
+}

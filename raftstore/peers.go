@@ -1,0 +1,261 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"mailraft/raftstore/group"
+	"mailraft/raftstore/machine"
+	"mailraft/raftstore/peerpb"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/transport"
+)
+
+// peers asks the replicas of a group on other nodes: it is a group.Peers.
+type peers struct {
+	store *Store
+	group string
+}
+
+// askTime is how long the answer of another node may take.
+const askTime = 10 * time.Second
+
+func (p *peers) client(node string) (peerpb.PeerClient, error) {
+	conn, err := p.store.transport.Dial(node)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", group.ErrNoLeader, err)
+	}
+	return peerpb.NewPeerClient(conn), nil
+}
+
+// Propose implements group.Peers.
+func (p *peers) Propose(ctx context.Context, node string, command []byte) (machine.Result, group.Hint, error) {
+	c, err := p.client(node)
+	if err != nil {
+		return machine.Result{}, group.Hint{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	r, err := c.Propose(ctx, &peerpb.ProposeRequest{Group: p.group, Command: command})
+	if err != nil {
+		return machine.Result{}, group.Hint{}, fromCode(err, group.ErrUncertain)
+	}
+	return machine.Result{Index: r.Index, Errno: syscall.Errno(r.Errno), Value: r.Value}, hintFrom(r.Hint), nil
+}
+
+// ReadIndex implements group.Peers.
+func (p *peers) ReadIndex(ctx context.Context, node string) (group.Hint, error) {
+	c, err := p.client(node)
+	if err != nil {
+		return group.Hint{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	h, err := c.ReadIndex(ctx, &peerpb.GroupRequest{Group: p.group})
+	if err != nil {
+		return group.Hint{}, fromCode(err, group.ErrNoLeader)
+	}
+	return hintFrom(h), nil
+}
+
+// Hint implements group.Peers.
+func (p *peers) Hint(node string, h group.Hint) { p.store.hinters.of(p.store, node).put(p.group, h) }
+
+func hintFrom(h *peerpb.Hint) group.Hint {
+	return group.Hint{Term: h.GetTerm(), Index: h.GetIndex(), EntryTerm: h.GetEntryTerm()}
+}
+
+func hintOf(name string, h group.Hint) *peerpb.Hint {
+	return &peerpb.Hint{Group: name, Term: h.Term, Index: h.Index, EntryTerm: h.EntryTerm}
+}
+
+// The errors of a group as codes. What broke the connection says nothing of what became of the question: lost.
+var errorCodes = map[codes.Code]error{
+	codes.FailedPrecondition: group.ErrNoLeader,
+	codes.NotFound:           group.ErrNoLeader,
+	codes.Aborted:            group.ErrUncertain,
+	codes.DataLoss:           group.ErrBroken,
+}
+
+func fromCode(err, lost error) error {
+	code := status.Code(err)
+	if known := errorCodes[code]; known != nil {
+		return fmt.Errorf("%w: %s", known, status.Convert(err).Message())
+	}
+	return fmt.Errorf("%w: %w", lost, err)
+}
+
+func toCode(err error) error {
+	code := codes.Aborted
+	switch {
+	case errors.Is(err, group.ErrBroken):
+		code = codes.FailedPrecondition // for who asks, it is no leader; the node itself says what is wrong with it
+	case errors.Is(err, group.ErrNoLeader):
+		code = codes.FailedPrecondition
+	}
+	return status.Error(code, err.Error())
+}
+
+// peerServer answers the other nodes.
+type peerServer struct {
+	peerpb.UnimplementedPeerServer
+	store *Store
+}
+
+func (s *peerServer) group(name string) (*group.Group, error) {
+	for _, g := range s.store.groups() {
+		if g.Name() == name {
+			return g, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "group %s has no replica on node %s", name, s.store.cfg.NodeID)
+}
+
+// Propose implements peerpb.PeerServer.
+func (s *peerServer) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peerpb.ProposeReply, error) {
+	g, err := s.group(req.Group)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.admitForwarded(req.Command); err != nil {
+		return &peerpb.ProposeReply{Errno: uint32(syscall.ENOSPC), Hint: &peerpb.Hint{}}, nil
+	}
+	r, h, err := g.ProposeHere(ctx, req.Command)
+	if err != nil {
+		return nil, toCode(err)
+	}
+	return &peerpb.ProposeReply{Index: r.Index, Errno: uint32(r.Errno), Value: r.Value, Hint: hintOf(req.Group, h)}, nil
+}
+
+// admitForwarded refuses what adds data when this node's disk is almost full.
+func (s *Store) admitForwarded(command []byte) error {
+	if _, full, err := s.space.free(); err != nil || !full {
+		return nil
+	}
+	cmd := new(raftpb.Command)
+	if err := proto.Unmarshal(command, cmd); err != nil {
+		return nil // it is refused where it is applied
+	}
+	return s.admin.admit(cmd)
+}
+
+// ReadIndex implements peerpb.PeerServer.
+func (s *peerServer) ReadIndex(ctx context.Context, req *peerpb.GroupRequest) (*peerpb.Hint, error) {
+	g, err := s.group(req.Group)
+	if err != nil {
+		return nil, err
+	}
+	h, err := g.ReadIndexHere(ctx)
+	if err != nil {
+		return nil, toCode(err)
+	}
+	return hintOf(req.Group, h), nil
+}
+
+// Hints implements peerpb.PeerServer.
+func (s *peerServer) Hints(stream grpc.ClientStreamingServer[peerpb.Hint, peerpb.Empty]) error {
+	from, err := transport.PeerName(stream.Context())
+	if err != nil {
+		return status.Error(codes.PermissionDenied, err.Error())
+	}
+	for {
+		h, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		if g, err := s.group(h.Group); err == nil {
+			g.TakeHint(from, hintFrom(h))
+		}
+	}
+}
+
+// Replica implements peerpb.PeerServer.
+func (s *peerServer) Replica(_ context.Context, req *peerpb.GroupRequest) (*peerpb.ReplicaReply, error) {
+	g, err := s.group(req.Group)
+	if err != nil {
+		return nil, err
+	}
+	r := &peerpb.ReplicaReply{Applied: g.Applied()}
+	for _, m := range g.Members() {
+		r.Member = r.Member || m.Node == s.store.cfg.NodeID
+	}
+	return r, nil
+}
+
+// hinters send hints, one stream a node for all groups. Of each group only the newest is sent.
+type hinters struct {
+	mu    sync.Mutex // held for a map operation
+	nodes map[string]*hinter
+}
+
+type hinter struct {
+	mu     sync.Mutex // held for a map operation
+	newest map[string]group.Hint
+	wake   chan struct{}
+}
+
+func (h *hinters) of(s *Store, node string) *hinter {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.nodes[node]
+	if x == nil {
+		x = &hinter{newest: map[string]group.Hint{}, wake: make(chan struct{}, 1)}
+		if h.nodes == nil {
+			h.nodes = map[string]*hinter{}
+		}
+		h.nodes[node] = x
+		s.done.Go(func() { x.run(s, node) })
+	}
+	return x
+}
+
+func (h *hinter) put(name string, hint group.Hint) {
+	h.mu.Lock()
+	h.newest[name] = hint
+	h.mu.Unlock()
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends until the store is closed. What can't be sent is dropped: Raft tells it as well, if later.
+func (h *hinter) run(s *Store, node string) {
+	var stream grpc.ClientStreamingClient[peerpb.Hint, peerpb.Empty]
+	for {
+		select {
+		case <-h.wake:
+		case <-s.life.Done():
+			return
+		}
+		h.mu.Lock()
+		newest := h.newest
+		h.newest = map[string]group.Hint{}
+		h.mu.Unlock()
+		if stream == nil {
+			conn, err := s.transport.Dial(node)
+			if err == nil {
+				stream, err = peerpb.NewPeerClient(conn).Hints(s.life)
+			}
+			if err != nil {
+				stream = nil
+				continue
+			}
+		}
+		for name, hint := range newest {
+			if err := stream.Send(hintOf(name, hint)); err != nil {
+				stream = nil
+				break
+			}
+		}
+	}
+}
