@@ -11,18 +11,18 @@ import (
 
 // pinned is a committed content that stays readable while it is open, whatever becomes of its names.
 type pinned struct {
-	id     uint64              // local number of the content; 0: empty
-	size   uint64              // octets of the message
-	octets uint64              // of the sealed form
-	inline []byte              // the sealed form, or
-	at     *tree.ContentReader // where to read it
+	id     uint64             // local number of the content; 0: empty
+	size   uint64             // octets of the message
+	octets uint64             // of the sealed form
+	inline []byte             // the sealed form, or
+	at     tree.ContentReader // where to read it
 }
 
 // pinInline is the largest sealed content that is copied when it is opened. Of a larger one the store's state is held.
 const pinInline = 64 << 10
 
 // pinContent pins the inode's content: ENOENT when the inode has gone.
-func pinContent(v *tree.View, in *tree.Inode) (*pinned, error) {
+func pinContent(v tree.Reader, in *tree.Inode) (*pinned, error) {
 	for {
 		p := &pinned{id: in.Content, size: in.Size, octets: in.SealedSize}
 		var err error

@@ -18,7 +18,7 @@ type openDir struct {
 
 	mu     sync.Mutex
 	names  []stagedName // of the root, or staged
-	reader *tree.DirReader
+	reader tree.DirReader
 	mark   uint64 // the account's changes when reader was opened
 	unread bool   // it has to be read from its beginning
 	pos    uint64 // number of the next entry

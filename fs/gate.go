@@ -39,7 +39,7 @@ func domainOf(i tree.Ino) (id uint32, ok bool) {
 type account struct {
 	number tree.Account
 	shard  *raftstore.Shard
-	view   *tree.View
+	view   tree.Reader // good as long as the store, wherever the shard is read
 	record *raftpb.Account
 
 	once      sync.Once

@@ -3,6 +3,7 @@ package fs
 import (
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -211,10 +212,12 @@ func (m *mount) directoryRemoved(dir tree.Ino) {
 	if !m.staged.used(dir) {
 		return
 	}
-	if a, err := m.gate.of(dir); err == nil {
-		if _, err := a.view.Inode(dir); err == nil {
-			return
-		}
+	a, err := m.gate.of(dir)
+	if err == nil {
+		_, err = a.view.Inode(dir)
+	}
+	if errnoOf(err) != syscall.ENOENT { // it is there, or that cannot be told now: what was staged is not given up for that
+		return
 	}
 	m.dropStaged(func(d tree.Ino, _ *file) bool { return d == dir })
 }

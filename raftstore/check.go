@@ -99,7 +99,7 @@ func (sh *Shard) check(accounts map[tree.Account]*raftpb.Account, sealed func([]
 		}
 		return fmt.Sprint("account ", n)
 	}
-	err := tree.CheckContents(sh.View(), func(p tree.Problem) {
+	err := tree.CheckContents(sh.tree.View(), func(p tree.Problem) {
 		what := p.What
 		if p.Path == "" {
 			what = fmt.Sprintf("%s (key %x)", what, p.Key)

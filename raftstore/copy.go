@@ -35,7 +35,7 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 		if err := sh.ReadIndex(ctx); err != nil {
 			return nil, err
 		}
-		sn.shards[sh.ID()] = sh.View().Snapshot()
+		sn.shards[sh.ID()] = sh.tree.View().Snapshot()
 	}
 	if err := s.directory.ReadIndex(ctx); err != nil {
 		return nil, err

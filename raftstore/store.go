@@ -431,8 +431,8 @@ type Shard struct {
 // ID is the shard's number, from 1.
 func (sh *Shard) ID() uint32 { return sh.id }
 
-// View reads the shard's state as it has been applied here.
-func (sh *Shard) View() *tree.View { return sh.tree.View() }
+// View reads the shard's state as it has been applied here. It is good as long as the store.
+func (sh *Shard) View() tree.Reader { return sh.tree.View() }
 
 // ReadIndex returns nil once View shows everything that any node acknowledged before the call.
 func (sh *Shard) ReadIndex(ctx context.Context) error { return sh.group.ReadIndex(ctx) }

@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// DirReader reads a directory as it was when it was opened, in the order of its names. It is for one goroutine.
-type DirReader struct {
+// dirReader implements DirReader on a snapshot.
+type dirReader struct {
 	snap   *snapshot
 	it     *pebble.Iterator
 	dir    Ino
@@ -16,8 +16,8 @@ type DirReader struct {
 	failed error
 }
 
-// OpenDir opens a directory for reading: ENOENT, ENOTDIR.
-func (v *View) OpenDir(dir Ino) (*DirReader, error) {
+// OpenDir implements Reader.
+func (v *View) OpenDir(dir Ino) (DirReader, error) {
 	snap := v.snapshot()
 	in, err := inode(snap, dir)
 	if err == nil && !in.IsDir() {
@@ -31,11 +31,11 @@ func (v *View) OpenDir(dir Ino) (*DirReader, error) {
 		snap.Close()
 		return nil, err
 	}
-	return &DirReader{snap: snap, it: it, dir: dir, ok: it.First()}, nil
+	return &dirReader{snap: snap, it: it, dir: dir, ok: it.First()}, nil
 }
 
-// Next gives the next entry; false at the end, or when reading failed (Err).
-func (r *DirReader) Next() (de DirEntry, ok bool) {
+// Next implements DirReader.
+func (r *dirReader) Next() (de DirEntry, ok bool) {
 	if !r.ok || r.failed != nil {
 		return de, false
 	}
@@ -51,8 +51,8 @@ func (r *DirReader) Next() (de DirEntry, ok bool) {
 	return de, err == nil
 }
 
-// SeekAfter has Next go on behind that name ("": at the beginning).
-func (r *DirReader) SeekAfter(name string) {
+// SeekAfter implements DirReader.
+func (r *dirReader) SeekAfter(name string) {
 	k := entryKey(r.dir, name)
 	r.ok = r.it.SeekGE(k)
 	if r.ok && name != "" && string(r.it.Key()) == string(k) {
@@ -60,8 +60,8 @@ func (r *DirReader) SeekAfter(name string) {
 	}
 }
 
-// Err is the error that ended reading.
-func (r *DirReader) Err() error { return errors.Join(r.failed, r.it.Error()) }
+// Err implements DirReader.
+func (r *dirReader) Err() error { return errors.Join(r.failed, r.it.Error()) }
 
 // Close lets the snapshot go.
-func (r *DirReader) Close() error { return errors.Join(r.it.Close(), r.snap.Close()) }
+func (r *dirReader) Close() error { return errors.Join(r.it.Close(), r.snap.Close()) }

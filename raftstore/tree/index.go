@@ -34,8 +34,7 @@ type FolderIndex struct {
 	Vanished []Vanished   // by UID
 }
 
-// FolderIndex reads the folder's messages; with since > 0 those alone that came or changed after it, and what vanished. When
-// the tombstones do not reach back so far, it answers the whole folder, with Since 0. ENOENT, ENOTDIR for what is no folder.
+// FolderIndex implements Reader.
 func (v *View) FolderIndex(folder Ino, since ModSeq) (*FolderIndex, error) {
 	snap := v.snapshot()
 	defer snap.Close()

@@ -1,100 +1,57 @@
 package tree
 
-import (
-	"errors"
-	"fmt"
-	"io"
-	"syscall"
-)
+// Reader reads a mail tree, wherever it lies. It may be used by any number of goroutines.
+//
+// An error that says what the tree holds, or does not, is a bare syscall.Errno, which is named with each method: callers compare.
+// Any other says that the tree could not be read, and is never one of those: from another node, it holds EIO or ETIMEDOUT.
+type Reader interface {
+	// Account reads the account's counters: ENOENT.
+	Account(a Account) (*AccountRecord, error)
+	// Inode reads an inode: ENOENT. A directory's link count is two and one for each directory in it; its size counts its entries.
+	Inode(i Ino) (*Inode, error)
+	// Lookup reads the entry name in the directory: ENOENT. That parent is a directory is the caller's to know.
+	Lookup(parent Ino, name string) (DirEntry, error)
+	// OpenDir opens a directory for reading: ENOENT, ENOTDIR.
+	OpenDir(dir Ino) (DirReader, error)
+	// FolderIndex reads the folder's messages; with since > 0 those alone that came or changed after it, and what vanished. When
+	// the tombstones do not reach back so far, it answers the whole folder, with Since 0. ENOENT, ENOTDIR for what is no folder.
+	FolderIndex(folder Ino, since ModSeq) (*FolderIndex, error)
+	// ReadContent appends the sealed form of the file's content, whole, to buf[:0]. An error that holds ESTALE: the file has another
+	// by now.
+	ReadContent(in *Inode, buf []byte) ([]byte, error)
+	// OpenContent opens the content of a regular file: ENOENT, or ESTALE when the file has another by now.
+	OpenContent(in *Inode) (ContentReader, error)
+	// Xattr reads an extended attribute: ENODATA.
+	Xattr(i Ino, name string) ([]byte, error)
+	// Xattrs lists the names of the inode's extended attributes, sorted.
+	Xattrs(i Ino) ([]string, error)
+	// Path is the inode's path below its account's home by its first name, for people: fsck, logs of the operator's own choice.
+	Path(i Ino) (string, error)
+	// Accounts calls fn with the account numbers that have a tree here, ascending, until it answers false.
+	Accounts(fn func(Account) bool) error
+}
 
-// ReadContent appends the sealed form of the file's content, whole, to buf[:0]. ESTALE when the file has another by now.
-func (v *View) ReadContent(in *Inode, buf []byte) ([]byte, error) {
-	h := v.store.Acquire()
-	defer h.Release()
-	buf = buf[:0]
-	for n := uint32(0); uint64(len(buf)) < in.SealedSize; n++ {
-		val, c, err := read(h, pieceKey(MakeIno(in.Ino.Account(), in.Content), n))
-		if err == syscall.ENOENT {
-			// The content may have been replaced since in was read; if not, the store has lost it.
-			return nil, fmt.Errorf("piece %d of content %d of account %d: %w", n, in.Content, in.Ino.Account(), syscall.ESTALE)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if rest := in.SealedSize - uint64(len(buf)); uint64(len(val)) != min(rest, MaxPiece) {
-			err = fmt.Errorf("%w: piece %d of content %d of account %d has %d octets", ErrCorrupt, n, in.Content, in.Ino.Account(), len(val))
-		}
-		buf = append(buf, val...)
-		if err := closed(c, err); err != nil {
-			return nil, err
-		}
-	}
-	return buf, nil
+// DirReader reads a directory as it was when it was opened, in the order of its names. It is for one goroutine.
+type DirReader interface {
+	// Next gives the next entry; false at the end, or when reading failed (Err).
+	Next() (de DirEntry, ok bool)
+	// SeekAfter has Next go on behind that name ("": at the beginning).
+	SeekAfter(name string)
+	// Err is the error that ended reading.
+	Err() error
+	// Close lets the directory go.
+	Close() error
 }
 
 // ContentReader reads the sealed form of a content at random, as it was when opened, though the file be replaced or removed
 // meanwhile. It may be used by many goroutines.
-type ContentReader struct {
-	snap    *snapshot
-	content Ino
-	size    int64
+type ContentReader interface {
+	// Size is the length of the sealed form in octets.
+	Size() int64
+	// ReadAt implements io.ReaderAt.
+	ReadAt(p []byte, off int64) (int, error)
+	// Close lets the content go.
+	Close() error
 }
 
-// OpenContent opens the content of a regular file. ENOENT, or ESTALE when the file has another by now.
-func (v *View) OpenContent(in *Inode) (*ContentReader, error) {
-	snap := v.snapshot()
-	now, err := inode(snap, in.Ino)
-	if err == nil && now.Content != in.Content {
-		err = syscall.ESTALE
-	}
-	if err != nil {
-		snap.Close()
-		return nil, err
-	}
-	return &ContentReader{snap, MakeIno(in.Ino.Account(), in.Content), int64(in.SealedSize)}, nil
-}
-
-// Size is the length of the sealed form in octets.
-func (r *ContentReader) Size() int64 { return r.size }
-
-// ReadAt implements io.ReaderAt.
-func (r *ContentReader) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, syscall.EINVAL
-	}
-	n := 0
-	for n < len(p) {
-		if off >= r.size {
-			return n, io.EOF
-		}
-		k, err := r.readPiece(p[n:], off)
-		if err != nil {
-			return n, err
-		}
-		n += k
-		off += int64(k)
-	}
-	return n, nil
-}
-
-// readPiece reads from one piece.
-func (r *ContentReader) readPiece(p []byte, off int64) (n int, err error) {
-	val, c, err := read(r.snap, pieceKey(r.content, uint32(off/MaxPiece)))
-	switch {
-	case err == nil:
-		if at := off % MaxPiece; at < int64(len(val)) {
-			n = copy(p, val[at:])
-		}
-		err = c.Close()
-	case err == syscall.ENOENT:
-		err = nil
-	}
-	if n == 0 && err == nil {
-		err = errors.Join(fmt.Errorf("%w: piece %d of content %d of account %d is not whole",
-			ErrCorrupt, off/MaxPiece, r.content.Local(), r.content.Account()), syscall.EIO)
-	}
-	return n, err
-}
-
-// Close lets the content go.
-func (r *ContentReader) Close() error { return r.snap.Close() }
+var _ Reader = (*View)(nil)

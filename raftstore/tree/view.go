@@ -13,7 +13,7 @@ import (
 	"mailraft/raftstore/machine"
 )
 
-// View reads what has been applied. It may be used by any number of goroutines.
+// View is the Reader of a replica on this node: it shows what has been applied there.
 type View struct{ store *machine.Store }
 
 // snapshot is a state of the store that does not change. It holds what it was taken of open.
@@ -34,7 +34,7 @@ func newIter(r pebble.Reader, prefix []byte) (*pebble.Iterator, error) {
 	return r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: keyAfter(prefix)})
 }
 
-// Account reads the account's counters: ENOENT.
+// Account implements Reader.
 func (v *View) Account(a Account) (*AccountRecord, error) {
 	h := v.store.Acquire()
 	defer h.Release()
@@ -50,7 +50,7 @@ func account(r pebble.Reader, a Account) (*AccountRecord, error) {
 	return rec, closed(c, err)
 }
 
-// Inode reads an inode: ENOENT. A directory's link count is two and one for each directory in it; its size counts its entries.
+// Inode implements Reader.
 func (v *View) Inode(i Ino) (*Inode, error) {
 	h := v.store.Acquire()
 	defer h.Release()
@@ -77,7 +77,7 @@ func storedInode(r pebble.Reader, i Ino) (*Inode, error) {
 	return in, closed(c, err)
 }
 
-// Lookup reads the entry name in the directory: ENOENT. That parent is a directory is the caller's to know.
+// Lookup implements Reader.
 func (v *View) Lookup(parent Ino, name string) (DirEntry, error) {
 	h := v.store.Acquire()
 	defer h.Release()
@@ -110,7 +110,7 @@ func fillDir(r pebble.Reader, de *DirEntry) error {
 	return err
 }
 
-// Xattr reads an extended attribute: ENODATA.
+// Xattr implements Reader.
 func (v *View) Xattr(i Ino, name string) ([]byte, error) {
 	h := v.store.Acquire()
 	defer h.Release()
@@ -124,7 +124,7 @@ func (v *View) Xattr(i Ino, name string) ([]byte, error) {
 	return append([]byte{}, b...), c.Close()
 }
 
-// Xattrs lists the names of the inode's extended attributes, sorted.
+// Xattrs implements Reader.
 func (v *View) Xattrs(i Ino) ([]string, error) {
 	h := v.store.Acquire()
 	defer h.Release()
@@ -139,7 +139,7 @@ func (v *View) Xattrs(i Ino) ([]string, error) {
 	return names, it.Close()
 }
 
-// Path is the inode's path below its account's home by its first name, for people: fsck, logs of the operator's own choice.
+// Path implements Reader.
 func (v *View) Path(i Ino) (string, error) {
 	h := v.store.Acquire()
 	defer h.Release()
@@ -163,7 +163,7 @@ func path(r pebble.Reader, i Ino) (string, error) {
 	return strings.Join(names, "/"), nil
 }
 
-// Accounts calls fn with the account numbers that have a tree here, ascending, until it answers false.
+// Accounts implements Reader.
 func (v *View) Accounts(fn func(Account) bool) error {
 	h := v.store.Acquire()
 	defer h.Release()

@@ -87,7 +87,7 @@ func TestContentNotWhole(t *testing.T) {
 	}
 }
 
-func names(r *DirReader) (all []string) {
+func names(r DirReader) (all []string) {
 	for de, ok := r.Next(); ok; de, ok = r.Next() {
 		all = append(all, de.Name)
 	}

@@ -63,7 +63,7 @@ func fail(err error) {
 type keeper interface {
 	propose(ctx context.Context, a tree.Account, cmd *raftpb.Command) (tree.Result, error)
 	reserve(ctx context.Context, a tree.Account) (tree.Ino, error)
-	view(a tree.Account) (*tree.View, error)
+	view(a tree.Account) (tree.Reader, error)
 	check(report func(string)) error // of all that is stored
 	close() error
 }
@@ -218,7 +218,7 @@ func check(k keeper, accounts []tree.Account, in io.Reader) (int, error) {
 	return count, nil
 }
 
-func whole(v *tree.View, m tree.IndexEntry) error {
+func whole(v tree.Reader, m tree.IndexEntry) error {
 	n, err := v.Inode(m.Ino)
 	if err != nil {
 		return err
@@ -294,7 +294,7 @@ func (k *storeKeeper) reserve(ctx context.Context, a tree.Account) (tree.Ino, er
 	return k.p.ReserveIno(ctx, sh, a)
 }
 
-func (k *storeKeeper) view(a tree.Account) (*tree.View, error) {
+func (k *storeKeeper) view(a tree.Account) (tree.Reader, error) {
 	sh, err := k.Shard(a)
 	if err != nil {
 		return nil, err
@@ -362,7 +362,7 @@ func (k *groupKeeper) reserve(ctx context.Context, a tree.Account) (tree.Ino, er
 	return tree.Ino(r.Value), errors.Join(err, r.Err())
 }
 
-func (k *groupKeeper) view(tree.Account) (*tree.View, error) { return k.t.View(), nil }
+func (k *groupKeeper) view(tree.Account) (tree.Reader, error) { return k.t.View(), nil }
 
 func (k *groupKeeper) check(report func(string)) error {
 	return tree.Check(k.t.View(), func(p tree.Problem) { report(p.String()) })

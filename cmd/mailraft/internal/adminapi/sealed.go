@@ -59,7 +59,7 @@ func (s *Server) ReadSealed(req *adminpb.ReadSealedRequest, stream grpc.ServerSt
 }
 
 // walk finds the inode of a path below the mount. Symbolic links are not followed. Errors: ENOENT, ENOTDIR.
-func (s *Server) walk(ctx context.Context, name string) (*tree.View, *tree.Inode, error) {
+func (s *Server) walk(ctx context.Context, name string) (tree.Reader, *tree.Inode, error) {
 	parts := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
 	if len(parts) < 2 {
 		return nil, nil, status.Errorf(codes.InvalidArgument, "%s is not a file", name)

@@ -95,7 +95,7 @@ func (f *feed) applied(ev *tree.Event) {
 
 // take returns what has been collected: limit changes at most, beside that of the set, and w is ready again if there are more. A
 // folder that is gone has no name any more: that the set changed says enough.
-func (w *watcher) take(v *tree.View, limit int) []*nodepb.Change {
+func (w *watcher) take(v tree.Reader, limit int) []*nodepb.Change {
 	folders, set := w.collected(limit)
 	var changes []*nodepb.Change
 	for ino, modSeq := range folders {
