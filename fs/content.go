@@ -74,6 +74,9 @@ func (f *file) reread() (tree.Stat, error) {
 	}
 	stored := in.Stat
 	f.overlay(&in.Stat)
+	f.mu.Lock()
+	f.linked(in.Links...)
+	f.mu.Unlock()
 	if !in.IsRegular() || f.isDirty() || f.pin != nil && f.pin.id == in.Content {
 		return stored, nil
 	}

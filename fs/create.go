@@ -106,6 +106,9 @@ func (m *mount) makeEntry(op string, caller *fuse.InHeader, name string, mode ui
 	if f != nil {
 		m.put(f)
 	}
+	if st.IsDir() {
+		m.dirs.give(i, tree.Ino(caller.NodeId), name)
+	}
 	fillEntry(out, i, &st)
 	return fuse.OK
 }

@@ -181,11 +181,11 @@ func (m *mount) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 			}
 			de = now
 		}
-		m.fillDirEntry(&de, entry)
+		m.fillDirEntry(d.ino, &de, entry)
 		given = append(given, entry)
 		return true
 	})
-	if m.inval.changes(d.ino) != mark {
+	if m.inval.changes(d.ino) != mark || m.dirs.isDetached(d.ino) {
 		for _, entry := range given {
 			uncached(entry)
 		}

@@ -3,7 +3,6 @@ package fs
 import (
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -124,7 +123,12 @@ func (v *invalidator) doubt() { v.doubted.Store(time.Now().Add(2 * time.Minute).
 
 // applied takes note of what a command changed. It is called by the goroutine that applies.
 func (v *invalidator) applied(ev *tree.Event) {
+	if ev.Replaced {
+		v.replaced(ev)
+		return
+	}
 	count(&v.all, ev.Account).Add(1)
+	v.mount.notedNames(ev.Changes)
 	v.mount.tmps.applied(ev.Changes)
 	if ev.Session == v.session {
 		if until := v.doubted.Load(); until == 0 || time.Now().UnixNano() > until {
@@ -141,9 +145,12 @@ func (v *invalidator) applied(ev *tree.Event) {
 // listed takes note of a change of the directory: a domain or an account that came or went. What came needs no notification, as
 // the kernel caches no misses.
 func (v *invalidator) listed(ev raftstore.DirectoryEvent) {
+	if ev.Replaced {
+		v.directoryReplaced()
+		return
+	}
 	v.mount.gate.forget(tree.Account(ev.Account))
-	count(&v.all, 0).Add(1)
-	count(&v.others, 0).Add(1)
+	v.countAll(0)
 	if !ev.Removed {
 		return
 	}
@@ -216,7 +223,7 @@ func (m *mount) directoryRemoved(dir tree.Ino) {
 	if err == nil {
 		_, err = a.view.Inode(dir)
 	}
-	if errnoOf(err) != syscall.ENOENT { // it is there, or that cannot be told now: what was staged is not given up for that
+	if !isGone(err) { // it is there, or that cannot be told now: what was staged is not given up for that
 		return
 	}
 	m.dropStaged(func(d tree.Ino, _ *file) bool { return d == dir })

@@ -62,15 +62,18 @@ func (m *mount) lookup(parent tree.Ino, name string, out *fuse.EntryOut) error {
 	if err != nil {
 		return err
 	}
-	m.fillDirEntry(&de, out)
-	if m.inval.foreign(parent) != mark {
+	m.fillDirEntry(parent, &de, out)
+	if m.inval.foreign(parent) != mark || m.dirs.isDetached(parent) {
 		uncached(out) // it may have changed since it was read, and been invalidated before the kernel has it
 	}
 	return nil
 }
 
 // fillDirEntry tells the kernel an entry of the tree.
-func (m *mount) fillDirEntry(de *tree.DirEntry, out *fuse.EntryOut) {
+func (m *mount) fillDirEntry(parent tree.Ino, de *tree.DirEntry, out *fuse.EntryOut) {
+	if de.Stat.IsDir() {
+		m.dirs.give(de.Ino, parent, de.Name)
+	}
 	if f := m.files.get(de.Ino); f != nil {
 		f.overlay(&de.Stat)
 		m.put(f)
@@ -100,6 +103,7 @@ func (m *mount) lookupTop(parent tree.Ino, name string, out *fuse.EntryOut) erro
 	if err != nil {
 		return err
 	}
+	m.dirs.give(i, parent, name)
 	fillEntry(out, i, &st)
 	if m.inval.foreign(parent) != mark {
 		uncached(out)
@@ -148,4 +152,5 @@ func (m *mount) Forget(node, lookups uint64) {
 		return
 	}
 	m.forgotten(i)
+	m.forgetDir(i)
 }

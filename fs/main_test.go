@@ -318,6 +318,20 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 			m.sweep(time.Now().Add(time.Duration(hours) * time.Hour))
 		}
 		return "", err
+	case "deaf": // that mount hears of no changes any more
+		m, err := p.mountOf(name)
+		if err == nil {
+			for _, cancel := range m.unsubscribe {
+				cancel()
+			}
+		}
+		return "", err
+	case "replaced": // a mount is told that all of the account's shard, the account alone, or the directory was replaced
+		m, err := p.mountOf(name)
+		if err != nil {
+			return "", err
+		}
+		return "", p.replaced(m, cmd[2], cmd[3])
 	case "check": // as fsck does
 		var found []string
 		err := p.store.Check(seal.CheckHeader, func(p raftstore.Problem) { found = append(found, fmt.Sprintf("%+v", p)) })
@@ -329,6 +343,39 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		return p.orphans(ctx)
 	}
 	return "", fmt.Errorf("command %q", cmd)
+}
+
+func (p *serverProcess) mountOf(number string) (*mount, error) {
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return nil, err
+	}
+	return p.mounts[n], nil
+}
+
+// replaced tells the mount what it would hear after a snapshot, and returns when it has told the kernel.
+func (p *serverProcess) replaced(m *mount, what, name string) error {
+	a, err := p.store.Directory().FindAccount(name, "example.org")
+	if err != nil && what != "directory" {
+		return err
+	}
+	switch what {
+	case "directory":
+		m.inval.listed(raftstore.DirectoryEvent{Replaced: true})
+	case "account":
+		m.inval.applied(&tree.Event{Replaced: true, Shard: a.Shard, Account: tree.Account(a.Number)})
+	case "shard":
+		m.inval.applied(&tree.Event{Replaced: true, Shard: a.Shard})
+	}
+	for range 3 { // what is queued queues more
+		for i := range m.inval.queues {
+			done := make(chan struct{})
+			m.inval.queues[i].add(func(*invalidator) { close(done) })
+			<-done
+		}
+	}
+	// What asks the shard does so in the background, where the mount's sweeping is too: so it is awaited by its effects.
+	return nil
 }
 
 // hold has a request keep a file's content to itself while an account is locked.

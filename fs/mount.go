@@ -65,11 +65,13 @@ type mount struct {
 	recent   *recentFiles
 	removed  openDirs
 	tmps     tmpDirs
+	dirs     knownDirs
 	inval    *invalidator
 	since    int64 // nanoseconds: when it was mounted
 
-	serving    atomic.Bool
-	background sync.WaitGroup
+	unsubscribe []func() // from the store's events
+	serving     atomic.Bool
+	background  sync.WaitGroup
 }
 
 // Mount mounts the store and serves it until Unmount, or until somebody else unmounts it. A dead mount that a crash left on the
@@ -109,8 +111,7 @@ func Mount(cfg Config) (*FS, error) {
 	fs := &FS{mount: m, server: server, path: path, ended: make(chan struct{})}
 	m.inval.start(server)
 	m.serving.Store(true)
-	cancelTree := cfg.Store.Subscribe(m.inval.applied)
-	cancelDirectory := cfg.Store.Directory().Subscribe(m.inval.listed)
+	m.unsubscribe = []func(){cfg.Store.Subscribe(m.inval.applied), cfg.Store.Directory().Subscribe(m.inval.listed)}
 	cfg.Keys.OnLock(m.lock)
 	stop := make(chan struct{})
 	m.background.Go(func() { m.sweepStaged(stop) })
@@ -119,8 +120,9 @@ func Mount(cfg Config) (*FS, error) {
 		server.Serve()
 		m.serving.Store(false)
 		close(stop)
-		cancelTree()
-		cancelDirectory()
+		for _, cancel := range m.unsubscribe {
+			cancel()
+		}
 		m.inval.stop()
 		m.background.Wait()
 		m.end()
@@ -148,6 +150,7 @@ func newMount(cfg Config) *mount {
 	m.cached.accounts = map[tree.Account]map[tree.Ino]uint64{}
 	m.removed.m = map[tree.Ino]*countedDir{}
 	m.tmps.m = map[tree.Ino]*tree.Inode{}
+	m.dirs.accounts = map[tree.Account]map[tree.Ino]*knownDir{}
 	m.inval = newInvalidator(m, m.proposer.Session())
 	return m
 }

@@ -31,8 +31,9 @@ type file struct {
 	uncertain bool
 
 	mu        sync.Mutex
-	stat      tree.Stat // as last seen; the truth while the inode is local. Nlink counts committed names
-	target    string    // a staged symbolic link's
+	stat      tree.Stat       // as last seen; the truth while the inode is local. Nlink counts committed names
+	links     []tree.LinkName // committed names under which the kernel may know it, perhaps some more; never changed in place
+	target    string          // a staged symbolic link's
 	xattrs    map[string][]byte
 	names     uint32 // staged names
 	handles   int    // open ones

@@ -16,9 +16,10 @@ type recentFiles struct {
 
 // recentFile is a file as it was when the account's changes were counted as mark.
 type recentFile struct {
-	mark uint64
-	stat tree.Stat
-	pin  *pinned // whose content is inline
+	mark  uint64
+	stat  tree.Stat
+	links []tree.LinkName
+	pin   *pinned // whose content is inline
 }
 
 // maxRecent bounds a generation, in octets: of sealed contents, and of what each takes beside it.
@@ -75,6 +76,9 @@ func (m *mount) refresh(f *file) error {
 	if r := m.recent.get(f.ino, mark); r != nil && !f.isDirty() {
 		st := r.stat
 		f.overlay(&st)
+		f.mu.Lock()
+		f.linked(r.links...)
+		f.mu.Unlock()
 		if f.pin == nil || f.pin.id != r.pin.id {
 			f.show(r.pin)
 		}
@@ -82,7 +86,7 @@ func (m *mount) refresh(f *file) error {
 	}
 	stored, err := f.reread()
 	if err == nil && f.pin != nil && f.pin.at == nil && !f.isDirty() {
-		m.recent.put(f.ino, &recentFile{mark, stored, f.pin})
+		m.recent.put(f.ino, &recentFile{mark, stored, f.linkNames(), f.pin})
 	}
 	return err
 }

@@ -199,8 +199,10 @@ type FolderChange struct {
 
 // Event is what one applied command changed.
 type Event struct {
-	// Replaced says that it was no command: all of the shard's state has been replaced by the leader's, and anything in it may have
-	// changed. Whoever caches any of it forgets that; whoever watches looks again. The rest is empty then, but for Shard.
+	// Replaced says that it was no command: the state that is read from now on is another one, and anything in it may have changed:
+	// of all the shard, or of Account alone if that is not 0. A snapshot came from the leader, or the shard is read on another node, or
+	// what changed there has not been heard of for a while. Whoever caches any of it forgets that; whoever watches looks again. The rest
+	// is empty then, but for Shard.
 	Replaced bool
 	Shard    uint32 // of what was replaced; filled in by package raftstore
 

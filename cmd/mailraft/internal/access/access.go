@@ -31,7 +31,8 @@ type Control struct {
 
 	mu      sync.Mutex // taken by the applying goroutine: never held for long
 	changed map[uint32]struct{}
-	news    chan struct{} // has an element while there is something in changed
+	all     bool          // any account may have changed
+	news    chan struct{} // has an element while there is something in changed, or all is set
 }
 
 // New begins to follow the directory, until Close.
@@ -54,13 +55,17 @@ func (c *Control) Close() error {
 	return nil
 }
 
-// note takes down which account a change is about. It is called on the applying goroutine.
+// note takes down which account a change is about, or that all of the directory was replaced. It is called on the applying goroutine.
 func (c *Control) note(ev raftstore.DirectoryEvent) {
-	if ev.Account == 0 || ev.Added {
+	if !ev.Replaced && (ev.Account == 0 || ev.Added) {
 		return
 	}
 	c.mu.Lock()
-	c.changed[ev.Account] = struct{}{}
+	if ev.Replaced {
+		c.all = true
+	} else {
+		c.changed[ev.Account] = struct{}{}
+	}
 	c.mu.Unlock()
 	select {
 	case c.news <- struct{}{}:
@@ -78,9 +83,14 @@ func (c *Control) follow() {
 		case <-c.news:
 		}
 		c.mu.Lock()
-		changed := c.changed
-		c.changed = map[uint32]struct{}{}
+		changed, all := c.changed, c.all
+		c.changed, c.all = map[uint32]struct{}{}, false
 		c.mu.Unlock()
+		if all {
+			for _, a := range c.keyring.Status() { // those that are unlocked
+				changed[uint32(a.Account)] = struct{}{}
+			}
+		}
 		for n := range changed {
 			c.Enforce(n)
 		}

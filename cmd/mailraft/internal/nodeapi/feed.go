@@ -73,6 +73,10 @@ func (w *watcher) stop() {
 func (f *feed) applied(ev *tree.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if ev.Replaced {
+		f.replaced(ev.Account)
+		return
+	}
 	watchers := f.watchers[ev.Account]
 	if len(watchers) == 0 {
 		return
@@ -93,8 +97,22 @@ func (f *feed) applied(ev *tree.Event) {
 	}
 }
 
+// replaced has the account's watchers look again, or all if it is 0: whose shard it is that was replaced is not asked here. Called with
+// mu.
+func (f *feed) replaced(a tree.Account) {
+	for n, watchers := range f.watchers {
+		if a != 0 && n != a {
+			continue
+		}
+		for w := range watchers {
+			w.set = true
+			w.wake()
+		}
+	}
+}
+
 // take returns what has been collected: limit changes at most, beside that of the set, and w is ready again if there are more. A
-// folder that is gone has no name any more: that the set changed says enough.
+// folder that is gone has no name any more, and one that can't be read now has none either: that the set changed says enough.
 func (w *watcher) take(v tree.Reader, limit int) []*nodepb.Change {
 	folders, set := w.collected(limit)
 	var changes []*nodepb.Change

@@ -224,6 +224,14 @@ func TestWatch(t *testing.T) {
 			break
 		}
 	}
+	// Whoever watches an account whose state was replaced looks again.
+	for _, ev := range []tree.Event{{Replaced: true, Shard: a.Shard}, {Replaced: true, Shard: a.Shard, Account: tree.Account(a.Number)}} {
+		w.service.feed.applied(&tree.Event{Replaced: true, Shard: other.Shard, Account: tree.Account(other.Number)})
+		w.service.feed.applied(&ev)
+		if c := <-changes; !c.Folders {
+			t.Errorf("%+v", c)
+		}
+	}
 	cancel()
 	for range changes {
 	}
