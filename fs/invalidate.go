@@ -145,7 +145,10 @@ func (v *invalidator) applied(ev *tree.Event) {
 // listed takes note of a change of the directory: a domain or an account that came or went. What came needs no notification, as
 // the kernel caches no misses.
 func (v *invalidator) listed(ev raftstore.DirectoryEvent) {
-	if ev.Replaced {
+	switch {
+	case ev.Cluster:
+		return
+	case ev.Replaced:
 		v.directoryReplaced()
 		return
 	}

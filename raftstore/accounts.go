@@ -154,9 +154,6 @@ func (d *Directory) Accounts(domain, after string, limit int) ([]*raftpb.Account
 	return d.state.Accounts(dom.ID, after, limit)
 }
 
-// EachAccount calls fn with every account by number, in whatever state it is, until it answers false.
-func (d *Directory) EachAccount(fn func(*raftpb.Account) bool) error { return d.state.AllAccounts(fn) }
-
 func (d *Directory) shardOf(n uint32) (uint32, error) {
 	if id, ok := d.shardCache.Load(n); ok {
 		return id.(uint32), nil
