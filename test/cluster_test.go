@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-imap/v2/imapclient"
+
 	"mailraft/test/node"
 )
 
@@ -86,6 +88,48 @@ func TestReadYourDelivery(t *testing.T) {
 				t.Errorf("%s: the index on %s is\n%s\non %s\n%s", a.Address, nodes[0].Name, first, n.Name, b)
 			}
 		}
+	}
+}
+
+// TestIdleHearsOfAnotherNode: a client that idles on one node is told of a delivery on another, and reads it there.
+func TestIdleHearsOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	nodes := node.Cluster(t, 3)
+	a := nodes[0].AddAccount("alice@cluster.example")
+	news := make(chan struct{}, 10)
+	c, err := imapclient.DialInsecure(nodes[2].IMAP, &imapclient.Options{UnilateralDataHandler: &imapclient.UnilateralDataHandler{
+		Mailbox: func(data *imapclient.UnilateralDataMailbox) {
+			if data.NumMessages != nil {
+				news <- struct{}{}
+			}
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Login(a.Address, a.Password).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	idle, err := c.Idle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := deliverTo(homeOn(nodes[1], a.Address), "1.idle"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-news:
+		t.Log("heard after", time.Since(begun))
+	case <-time.After(5 * time.Second):
+		t.Fatal("the client was not told")
+	}
+	if err := idle.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

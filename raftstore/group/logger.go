@@ -35,10 +35,11 @@ func slogLevel(l hclog.Level) slog.Level {
 func (a *hclogAdapter) Log(l hclog.Level, msg string, args ...any) {
 	level := slogLevel(l)
 	switch msg {
-	case "failed to appendEntries to", "failed to heartbeat to", "failed to pipeline appendEntries to", "failed to make requestVote RPC",
-		"failed to make requestPreVote RPC", "failed to contact", "failed to start pipeline replication to", "failed to send snapshot to",
-		"failed to decode incoming command", "failed to accept connection", "failed to flush response":
-		level = min(level, slog.LevelDebug) // for every group, and often: that a node does not answer is said once, by the transport
+	case "failed to appendEntries to", "failed to heartbeat to", "failed to pipeline appendEntries", "failed to pipeline appendEntries to",
+		"failed to start pipeline replication to", "failed to send snapshot to", "failed to make requestVote RPC", "failed to contact",
+		"failed to decode incoming command", "failed to accept connection", "failed to flush response",
+		"target does not support pre-vote RPC, treating as granted", "peer has newer term, stopping replication":
+		level = slog.LevelDebug // for every group, and often: that a node does not answer is said once, by who pings it
 	}
 	a.log.Log(context.Background(), level, msg, args...)
 }
