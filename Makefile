@@ -1,7 +1,7 @@
 # "make" lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench build generate packages clean
+.PHONY: help run demo demo-cluster test-cluster test check bench build generate packages clean
 
 GO ?= go
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null)
@@ -16,7 +16,7 @@ STATICCHECK := bin/staticcheck@v0.8.2
 GOVULNCHECK := bin/govulncheck@v1.9.0
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 run: bin/mailraft ## build, and run a node in ./var: prints what to try; Ctrl-C stops it
 	@bin/mailraft quickstart ./var
@@ -24,10 +24,16 @@ run: bin/mailraft ## build, and run a node in ./var: prints what to try; Ctrl-C 
 demo: bin/mailraft ## do what "make run" tells a newcomer to try, and check each step
 	@$(GO) run ./test/demo -mailraft bin/mailraft
 
+demo-cluster: bin/mailraft ## three nodes on this machine: a message in at one, out at another, one killed
+	@$(GO) run ./test/demo/cluster -mailraft bin/mailraft
+
+test-cluster: bin/mailraft ## only the tests of many nodes
+	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 10m -v -run 'TestReadYourDelivery|TestIdleHearsOfAnotherNode|TestANodeDies|TestWithoutAQuorum|TestWhoMayJoin' ./test
+
 test: packages bin/mailraft ## run all tests, with the race detector where it sees our code, and the demo
 	$(GO) test -count 1 -race -timeout 30m ./cmd/... ./fs/... ./proxy/... ./raftstore/...
 	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 30m ./raftstore/tree ./raftstore/directory ./test/...
-	@$(MAKE) --no-print-directory demo
+	@$(MAKE) --no-print-directory demo demo-cluster
 
 check: $(STATICCHECK) $(GOVULNCHECK) ## gofmt, go vet, staticcheck, and govulncheck where its database can be reached
 	@test -z "$$(gofmt -l cmd fs proxy raftstore test | tee /dev/stderr)"

@@ -11,8 +11,8 @@ import (
 	"mailraft/raftstore/durable"
 )
 
-// The data folder has a file "FORMAT", one line "mailraft data 1, shards 4" (0: it joined a cluster, whose directory says which shards
-// there are); a folder a group; "cluster", what the node proves its name with; and "LOCK", which is held while a
+// The data folder has a file "FORMAT", one line "mailraft data 1, shards 4", or "mailraft data 1, joined" of a node that joined a
+// cluster, whose directory says which shards there are; a folder a group; "cluster", what the node proves its name with; and "LOCK", which is held while a
 // process has the store open. While the store is made, the line stands in "FORMAT.making".
 const (
 	formatFile    = "FORMAT"
@@ -100,10 +100,13 @@ func endFormat(dir string) error {
 }
 
 func formatLine(shards int) []byte {
+	if shards == 0 {
+		return fmt.Appendf(nil, "mailraft data %d, joined\n", formatVersion)
+	}
 	return fmt.Appendf(nil, "mailraft data %d, shards %d\n", formatVersion, shards)
 }
 
-// readFormat reads how many shards the store was made with.
+// readFormat reads how many shards the store was made with; 0: it joined a cluster.
 func readFormat(path string) (int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -111,13 +114,16 @@ func readFormat(path string) (int, error) {
 	}
 	var version, shards int
 	line := string(b)
+	if line == string(formatLine(0)) {
+		return 0, nil
+	}
 	if n, err := fmt.Sscanf(line, "mailraft data %d, shards %d\n", &version, &shards); n < 1 || err != nil && version == formatVersion {
 		return 0, fmt.Errorf("%s says %q: %w", path, strings.TrimSpace(line), ErrFormat)
 	}
 	if version != formatVersion {
 		return 0, fmt.Errorf("%s is of version %d, this program knows version %d: %w; start the program that wrote it", path, version, formatVersion, ErrFormat)
 	}
-	if shards < 0 || shards > 1<<16 || line != string(formatLine(shards)) {
+	if shards < 1 || shards > 1<<16 || line != string(formatLine(shards)) {
 		return 0, fmt.Errorf("%s says %q: %w", path, strings.TrimSpace(line), ErrFormat)
 	}
 	return shards, nil
