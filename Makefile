@@ -16,7 +16,7 @@ STATICCHECK := bin/staticcheck@v0.8.2
 GOVULNCHECK := bin/govulncheck@v1.9.0
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: bin/mailraft ## build, and run a node in ./var: prints what to try; Ctrl-C stops it
 	@bin/mailraft quickstart ./var

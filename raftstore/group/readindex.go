@@ -119,7 +119,7 @@ func (r *rounds) join(ctx context.Context, g *Group, ask func(context.Context) (
 	mine.ask = ask // the newest knows the leader best
 	if r.now == nil {
 		r.now, r.next = mine, nil
-		go r.run(g, mine)
+		g.done.Go(func() { r.run(g, mine) })
 	}
 	r.mu.Unlock()
 	select {
