@@ -193,6 +193,17 @@ func (s *Store) NodeUp(node string) bool {
 	return node == s.cfg.NodeID || s.transport != nil && s.transport.Up(node)
 }
 
+// Refused counts the connections and the machines that wanted to join which the port for the other nodes refused since the start.
+func (s *Store) Refused() uint64 {
+	n := s.joinsRefused.Load()
+	if s.transport != nil {
+		for _, count := range s.transport.Refusals() {
+			n += count
+		}
+	}
+	return n
+}
+
 // ErrNoSuchNode says that the cluster has no node of that name.
 var ErrNoSuchNode = fmt.Errorf("no such node: %w", syscall.ENOENT)
 

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"mailraft/raftstore/directory"
+	"mailraft/raftstore/durable"
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
@@ -123,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			return nil, s.explain(err)
 		}
 	} else if shards == 0 {
-		return nil, fmt.Errorf("data folder %s is that of a node of a cluster: set cluster.listen, where the other nodes reach it: %w", cfg.Dir, syscall.EINVAL)
+		return nil, fmt.Errorf("data folder %s is that of a node of a cluster, which needs its port (cluster.listen); to check what is stored, run mailraft fsck while the node serves: %w", cfg.Dir, syscall.EINVAL)
 	}
 	if err := s.openDirectory(shards == 0); err != nil {
 		return nil, s.explain(err)
@@ -264,8 +265,30 @@ func (s *Store) recordShards(ctx context.Context) error {
 	return nil
 }
 
+// noteReplica notes, for good, that there is a replica of a group here, before it is made. One that was noted and is gone must not be made
+// anew under this node's name: it would have forgotten whom it voted for.
+func (s *Store) noteReplica(name, dir string) error {
+	note := filepath.Join(s.cfg.Dir, clusterFolder, "replica-"+name)
+	_, err := os.Stat(note)
+	if errors.Is(err, os.ErrNotExist) {
+		return durable.WriteFile(note, nil, 0o600)
+	}
+	if err == nil {
+		_, err = os.Stat(filepath.Join(dir, "wal", "wal-meta.db"))
+		if errors.Is(err, os.ErrNotExist) && !s.fresh {
+			return fmt.Errorf("group %s: its log in %s is gone; remove this node from the cluster and join anew, with an empty data folder: %w", name, dir, group.ErrMissing)
+		}
+	}
+	return err
+}
+
 // group opens a group's replica. One that is joined may be empty: it came from the others, or will.
 func (s *Store) group(name, dir string, segment int, joined bool, newMachine func(*machine.Store) machine.Machine) (*group.Group, error) {
+	if joined {
+		if err := s.noteReplica(name, dir); err != nil {
+			return nil, err
+		}
+	}
 	cfg := group.Config{
 		Name: name, Dir: dir, NodeID: s.cfg.NodeID, NewMachine: newMachine,
 		Joining:     joined,

@@ -207,6 +207,9 @@ func TestWithoutAQuorum(t *testing.T) {
 			t.Errorf("delivery %d without a quorum: %v after %v", i, err, took)
 		}
 	}
+	if a := nodes[0].Try("", "status"); !strings.Contains(a.Stdout, "PROBLEM: Node n2") || !strings.Contains(a.Stdout, "has no leader") {
+		t.Errorf("the status is\n%s%s", a.Stdout, a.Stderr)
+	}
 	if _, err := os.Stat(filepath.Join(home, "new", "1.before")); err != nil {
 		t.Error("what is here is not found:", err)
 	}

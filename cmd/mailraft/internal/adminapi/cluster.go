@@ -34,17 +34,22 @@ var nodeStates = map[raftpb.NodeState]string{
 
 // ListNodes implements adminpb.AdminServer.
 func (s *Server) ListNodes(context.Context, *adminpb.Empty) (*adminpb.NodesReply, error) {
-	nodes, err := s.Store.Directory().Nodes()
+	nodes, err := s.nodes()
 	if err != nil {
 		return nil, refusal(err)
 	}
-	reply := &adminpb.NodesReply{}
+	return &adminpb.NodesReply{Nodes: nodes}, nil
+}
+
+func (s *Server) nodes() ([]*adminpb.ClusterNode, error) {
+	nodes, err := s.Store.Directory().Nodes()
+	var list []*adminpb.ClusterNode
 	for _, n := range nodes {
-		reply.Nodes = append(reply.Nodes, &adminpb.ClusterNode{
+		list = append(list, &adminpb.ClusterNode{
 			Name: n.Id, Address: n.Address, State: nodeStates[n.State], Up: s.Store.NodeUp(n.Id), Joined: n.Joined / 1e9,
 		})
 	}
-	return reply, nil
+	return list, err
 }
 
 // ChangeNode implements adminpb.AdminServer.

@@ -17,10 +17,14 @@ func (s *Server) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Statu
 	if reply.FreeBytes, reply.DiskFull, err = s.Store.Free(); err != nil {
 		return nil, refusal(err)
 	}
+	if reply.Nodes, err = s.nodes(); err != nil {
+		return nil, refusal(err)
+	}
+	reply.Refused = s.Store.Refused()
 	for _, g := range s.Store.Status() {
 		group := &adminpb.Group{
 			Name: g.Name, Role: g.Role, Leader: g.Leader, Term: g.Term, Applied: g.Applied, Committed: g.Commit,
-			StoreBytes: g.Stored,
+			StoreBytes: g.Stored, Voters: g.Voters,
 		}
 		if g.First > 0 && g.Applied >= g.First {
 			group.LogEntries = g.Applied - g.First + 1

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,14 +96,17 @@ func (p *program) nodeList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NODE\tADDRESS\tSTATE\tANSWERS")
-			for _, n := range reply.Nodes {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, n.Address, n.State, map[bool]string{true: "yes", false: "no"}[n.Up])
-			}
-			return w.Flush()
+			return p.nodeTable(reply.Nodes)
 		}),
 	}
+}
+
+func (p *program) nodeTable(nodes []*adminpb.ClusterNode) error {
+	t := newTable(p.stdout, "NODE", "ADDRESS", "STATE", "ANSWERS")
+	for _, n := range nodes {
+		t.row(n.Name, n.Address, n.State, map[bool]string{true: "yes", false: "no"}[n.Up])
+	}
+	return t.end()
 }
 
 func (p *program) nodeChange(verb, state, short string) *cobra.Command {
@@ -132,16 +135,18 @@ func (p *program) shard() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "SHARD\tLEADER\tVOTERS\tCOPIES\tAPPLIED")
+			t := newTable(p.stdout, "SHARD", "LEADER", "VOTERS", "COPIES", "APPLIED")
 			for _, s := range reply.Shards {
-				leader := s.Leader
+				leader, copies := s.Leader, strings.Join(s.Nonvoters, ",")
 				if leader == "" {
 					leader = "none"
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\n", s.Id, leader, strings.Join(s.Voters, ","), strings.Join(s.Nonvoters, ","), s.Applied)
+				if copies == "" {
+					copies = "-"
+				}
+				t.row(strconv.FormatUint(uint64(s.Id), 10), leader, strings.Join(s.Voters, ","), copies, strconv.FormatUint(s.Applied, 10))
 			}
-			return w.Flush()
+			return t.end()
 		}),
 	})
 	return cmd

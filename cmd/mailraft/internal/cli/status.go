@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -60,6 +61,11 @@ func problemsOf(s *adminpb.StatusReply) []string {
 			wrong("Group %s has no leader: what it stores can be read, not changed.", g.Name)
 		}
 	}
+	for _, n := range s.Nodes {
+		if n.State != "removed" && !n.Up {
+			wrong("Node %s at %s does not answer this one. If it will not come back: mailraft node remove %s.", n.Name, n.Address, n.Name)
+		}
+	}
 	for _, x := range s.Proxies {
 		if x.Pid == 0 {
 			wrong("The %s proxy does not run (it is started again by itself): %s. The daemon's log says more.", x.Name, x.LastExit)
@@ -104,6 +110,8 @@ type statusObject struct {
 	FreeBytes uint64           `json:"free_bytes"`
 	Memory    uint64           `json:"memory_bytes"`
 	Groups    []groupObject    `json:"groups"`
+	Nodes     []nodeObject     `json:"nodes"`
+	Refused   uint64           `json:"refused"`
 	Proxies   []proxyObject    `json:"proxies"`
 	Listeners []listenerObject `json:"listeners"`
 	Unlocked  []unlockedObject `json:"unlocked"`
@@ -118,6 +126,15 @@ type groupObject struct {
 	Committed  uint64 `json:"committed"`
 	LogEntries uint64 `json:"log_entries"`
 	StoreBytes uint64 `json:"store_bytes"`
+
+	Voters []string `json:"voters"`
+}
+
+type nodeObject struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	State   string `json:"state"`
+	Answers bool   `json:"answers"`
 }
 
 type proxyObject struct {
@@ -143,10 +160,14 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 	o := statusObject{
 		Problems: append([]string{}, problems...), Version: s.Version, Hostname: s.Hostname, Data: s.Data, Mount: s.Mount,
 		Started: s.Started, FreeBytes: s.FreeBytes, Memory: s.ResidentBytes,
+		Nodes: []nodeObject{}, Refused: s.Refused,
 		Groups: []groupObject{}, Proxies: []proxyObject{}, Listeners: []listenerObject{}, Unlocked: []unlockedObject{},
 	}
 	for _, g := range s.Groups {
-		o.Groups = append(o.Groups, groupObject{g.Name, g.Role, g.Leader, g.Term, g.Applied, g.Committed, g.LogEntries, g.StoreBytes})
+		o.Groups = append(o.Groups, groupObject{g.Name, g.Role, g.Leader, g.Term, g.Applied, g.Committed, g.LogEntries, g.StoreBytes, g.Voters})
+	}
+	for _, n := range s.Nodes {
+		o.Nodes = append(o.Nodes, nodeObject{n.Name, n.Address, n.State, n.Up})
 	}
 	for _, x := range s.Proxies {
 		o.Proxies = append(o.Proxies, proxyObject{x.Name, x.Pid, x.Since, x.Restarts, x.LastExit, x.ResidentBytes})
@@ -171,9 +192,15 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 	fmt.Fprintf(p.stdout, "\nmailraft %s on %s, up for %v, %s in memory\n", s.Version, s.Hostname, up, octets(s.ResidentBytes))
 	fmt.Fprintf(p.stdout, "mail at %s, data at %s (%s free)\n\n", s.Mount, s.Data, octets(s.FreeBytes))
 
-	t := newTable(p.stdout, "GROUP", "ROLE", "LEADER", "TERM", "APPLIED", "LOG ENTRIES", "ON DISK")
+	if len(s.Nodes) > 1 {
+		if err := p.nodeTable(s.Nodes); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "%d connections of strangers were refused since the start.\n\n", s.Refused)
+	}
+	t := newTable(p.stdout, "GROUP", "ROLE", "LEADER", "VOTERS", "TERM", "APPLIED", "LOG ENTRIES", "ON DISK")
 	for _, g := range s.Groups {
-		t.row(g.Name, g.Role, g.Leader, strconv.FormatUint(g.Term, 10), strconv.FormatUint(g.Applied, 10),
+		t.row(g.Name, g.Role, g.Leader, strings.Join(g.Voters, ","), strconv.FormatUint(g.Term, 10), strconv.FormatUint(g.Applied, 10),
 			strconv.FormatUint(g.LogEntries, 10), octets(g.StoreBytes))
 	}
 	if err := t.end(); err != nil {

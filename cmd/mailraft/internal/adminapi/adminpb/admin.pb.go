@@ -489,6 +489,8 @@ type StatusReply struct {
 	Unlocked      []*Unlocked            `protobuf:"bytes,10,rep,name=unlocked,proto3" json:"unlocked,omitempty"`
 	Listeners     []*Listener            `protobuf:"bytes,11,rep,name=listeners,proto3" json:"listeners,omitempty"`
 	ResidentBytes uint64                 `protobuf:"varint,12,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
+	Nodes         []*ClusterNode         `protobuf:"bytes,13,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Refused       uint64                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"` // connections and joins that the port for the other nodes refused since the start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -607,6 +609,20 @@ func (x *StatusReply) GetResidentBytes() uint64 {
 	return 0
 }
 
+func (x *StatusReply) GetNodes() []*ClusterNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *StatusReply) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
 type Group struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -618,6 +634,7 @@ type Group struct {
 	LogEntries    uint64                 `protobuf:"varint,7,opt,name=log_entries,json=logEntries,proto3" json:"log_entries,omitempty"` // kept
 	StoreBytes    uint64                 `protobuf:"varint,8,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"`
 	Problem       string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"` // "": none
+	Voters        []string               `protobuf:"bytes,10,rep,name=voters,proto3" json:"voters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -713,6 +730,13 @@ func (x *Group) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *Group) GetVoters() []string {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
 }
 
 type Proxy struct {
@@ -2067,7 +2091,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x06voters\x18\x03 \x03(\tR\x06voters\x12\x1c\n" +
 	"\tnonvoters\x18\x04 \x03(\tR\tnonvoters\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\"\x0f\n" +
-	"\rStatusRequest\"\xc4\x03\n" +
+	"\rStatusRequest\"\x94\x04\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x12\n" +
@@ -2082,7 +2106,9 @@ const file_admin_proto_rawDesc = "" +
 	"\bunlocked\x18\n" +
 	" \x03(\v2\x1b.mailraft.admin.v1.UnlockedR\bunlocked\x129\n" +
 	"\tlisteners\x18\v \x03(\v2\x1b.mailraft.admin.v1.ListenerR\tlisteners\x12%\n" +
-	"\x0eresident_bytes\x18\f \x01(\x04R\rresidentBytes\"\xef\x01\n" +
+	"\x0eresident_bytes\x18\f \x01(\x04R\rresidentBytes\x124\n" +
+	"\x05nodes\x18\r \x03(\v2\x1e.mailraft.admin.v1.ClusterNodeR\x05nodes\x12\x18\n" +
+	"\arefused\x18\x0e \x01(\x04R\arefused\"\x87\x02\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x16\n" +
@@ -2094,7 +2120,9 @@ const file_admin_proto_rawDesc = "" +
 	"logEntries\x12\x1f\n" +
 	"\vstore_bytes\x18\b \x01(\x04R\n" +
 	"storeBytes\x12\x18\n" +
-	"\aproblem\x18\t \x01(\tR\aproblem\"\xa3\x01\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\x12\x16\n" +
+	"\x06voters\x18\n" +
+	" \x03(\tR\x06voters\"\xa3\x01\n" +
 	"\x05Proxy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x14\n" +
@@ -2274,59 +2302,60 @@ var file_admin_proto_depIdxs = []int32{
 	11, // 3: mailraft.admin.v1.StatusReply.proxies:type_name -> mailraft.admin.v1.Proxy
 	12, // 4: mailraft.admin.v1.StatusReply.unlocked:type_name -> mailraft.admin.v1.Unlocked
 	13, // 5: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
-	23, // 6: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	31, // 7: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
-	8,  // 8: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
-	14, // 9: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
-	14, // 10: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
-	0,  // 11: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
-	16, // 12: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
-	18, // 13: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
-	18, // 14: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
-	20, // 15: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
-	21, // 16: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	22, // 17: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	23, // 18: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	18, // 19: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	24, // 20: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	25, // 21: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	18, // 22: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	25, // 23: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	27, // 24: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	29, // 25: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	1,  // 26: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
-	0,  // 27: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
-	5,  // 28: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
-	0,  // 29: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
-	0,  // 30: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	9,  // 31: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 32: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 33: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	15, // 34: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	17, // 35: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 36: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	19, // 37: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	19, // 38: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 39: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 40: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 41: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 42: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	23, // 43: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 44: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	26, // 45: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 46: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	28, // 47: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	30, // 48: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 49: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 50: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 51: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 52: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	32, // 53: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	31, // [31:54] is the sub-list for method output_type
-	8,  // [8:31] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	4,  // 6: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
+	23, // 7: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	31, // 8: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	8,  // 9: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
+	14, // 10: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
+	14, // 11: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
+	0,  // 12: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
+	16, // 13: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
+	18, // 14: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
+	18, // 15: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
+	20, // 16: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
+	21, // 17: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
+	22, // 18: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	23, // 19: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	18, // 20: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	24, // 21: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	25, // 22: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	18, // 23: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	25, // 24: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	27, // 25: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	29, // 26: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 27: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 28: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 29: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 30: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	0,  // 31: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	9,  // 32: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 33: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 34: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	15, // 35: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	17, // 36: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 37: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	19, // 38: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	19, // 39: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 40: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 41: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 42: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 43: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	23, // 44: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 45: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	26, // 46: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 47: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	28, // 48: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	30, // 49: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 50: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 51: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 52: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 53: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	32, // 54: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	32, // [32:55] is the sub-list for method output_type
+	9,  // [9:32] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
