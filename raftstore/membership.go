@@ -30,10 +30,12 @@ func (s *Store) keepMembers(ctx context.Context) {
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	since := map[*group.Group]time.Time{} // when this node was first seen to lead it
+	down := map[string]time.Time{}        // when a node was first seen not to answer
 	for {
 		nodes, err := s.directory.state.Nodes()
 		if err == nil {
 			s.followNodes(nodes)
+			s.replaceDead(nodes, down)
 			if s.directory.group.Leads() {
 				s.placeShards(ctx, nodes)
 			}
@@ -75,6 +77,20 @@ func (s *Store) followNodes(nodes []*raftpb.PutNode) {
 		}
 	}
 	s.transport.SetPeers(others)
+}
+
+// replaceDead has nodes that have not answered for long count as draining: others are to vote instead of them, if there are others.
+func (s *Store) replaceDead(nodes []*raftpb.PutNode, down map[string]time.Time) {
+	for _, n := range nodes {
+		switch {
+		case s.NodeUp(n.Id):
+			delete(down, n.Id)
+		case down[n.Id].IsZero():
+			down[n.Id] = time.Now()
+		case n.State == raftpb.NodeState_NODE_STATE_ACTIVE && time.Since(down[n.Id]) > s.cfg.ReplaceAfter:
+			n.State = raftpb.NodeState_NODE_STATE_DRAINING // of this copy of the record
+		}
+	}
 }
 
 // placeShards decides who votes in the shards: nodes that are there, as few shards on each as can be.
@@ -147,11 +163,19 @@ func (s *Store) wanted(g *group.Group, nodes []*raftpb.PutNode) []string {
 			return record.Voters
 		}
 	}
-	var voters []string // of the directory: those that vote now first
-	for _, now := range []bool{true, false} {
+	var voters []string // of the directory: those that vote now first, and those that drain only if there are few
+	for _, c := range []struct {
+		state raftpb.NodeState
+		votes bool
+		most  int
+	}{
+		{raftpb.NodeState_NODE_STATE_ACTIVE, true, directoryVoters},
+		{raftpb.NodeState_NODE_STATE_ACTIVE, false, directoryVoters},
+		{raftpb.NodeState_NODE_STATE_DRAINING, true, shardVoters},
+	} {
 		for _, n := range nodes {
 			votes := slices.Contains(g.Members(), group.Member{Node: n.Id, Voter: true})
-			if n.State == raftpb.NodeState_NODE_STATE_ACTIVE && votes == now && len(voters) < directoryVoters {
+			if n.State == c.state && votes == c.votes && len(voters) < c.most {
 				voters = append(voters, n.Id)
 			}
 		}

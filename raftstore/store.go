@@ -47,8 +47,10 @@ type Config struct {
 	CacheSize int64
 	// Listen is the host:port for the other nodes; "": there are none.
 	Listen    string
-	Advertise string       // host:port where the others reach it; "": Listen's, with the machine's name if that has no host
-	Logger    *slog.Logger // nil: slog.Default
+	Advertise string // host:port where the others reach it; "": Listen's, with the machine's name if that has no host
+	// ReplaceAfter is how long a node may not answer before others vote instead of it. 0: 10 minutes.
+	ReplaceAfter time.Duration
+	Logger       *slog.Logger // nil: slog.Default
 }
 
 // Store is a node's part of the cluster: its replicas of the directory and of the shards.
@@ -95,6 +97,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 64 << 20
+	}
+	if cfg.ReplaceAfter == 0 {
+		cfg.ReplaceAfter = 10 * time.Minute
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()

@@ -235,6 +235,33 @@ func TestWithoutAQuorum(t *testing.T) {
 	}
 }
 
+// TestADeadNodeIsReplaced: after a while another votes instead of a node that does not answer, and so the next one may die.
+func TestADeadNodeIsReplaced(t *testing.T) {
+	t.Parallel()
+	nodes := node.Cluster(t, 4, node.Flags("--cluster-replace-after", "2s"))
+	a := nodes[0].AddAccount("alice@cluster.example")
+	nodes[1].Kill()
+	nodes[0].Eventually("others vote", func() bool {
+		list := nodes[0].Admin("shard", "list")
+		for _, line := range strings.Split(list, "\n") {
+			if f := strings.Fields(line); len(f) > 3 && strings.Contains(f[2], "n2") {
+				return false
+			}
+		}
+		return node.Voting(nodes[0]) == 3
+	})
+	nodes[2].Kill()
+	nodes[0].Eventually("mail goes on", func() bool { return deliverTo(homeOn(nodes[0], a.Address), "1.message") == nil })
+	for _, n := range nodes[1:3] {
+		n.Start()
+	}
+	for _, n := range nodes {
+		if found := names(t, filepath.Join(homeOn(n, a.Address), "new")); !found["1.message"] {
+			t.Errorf("%s has %v", n.Name, found)
+		}
+	}
+}
+
 // TestWhoMayJoin: a token lets one machine in, once; a node that was removed is refused.
 func TestWhoMayJoin(t *testing.T) {
 	t.Parallel()

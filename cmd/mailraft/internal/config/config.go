@@ -23,6 +23,7 @@ type Config struct {
 
 	ClusterListen    string
 	ClusterAdvertise string
+	ReplaceAfter     time.Duration
 
 	LogLevel    string
 	LogFormat   string
@@ -57,6 +58,7 @@ func Default() *Config {
 		MinFree: 0,
 
 		ClusterListen: ":7420",
+		ReplaceAfter:  10 * time.Minute,
 
 		LogLevel:    "info",
 		LogFormat:   "auto",

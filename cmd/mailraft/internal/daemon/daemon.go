@@ -163,7 +163,8 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	defer cancel()
 	d.store, err = raftstore.Open(ctx, raftstore.Config{
 		Dir: StoreFolder(d.cfg.Data), NodeID: d.cfg.Node, Existing: ours, Shards: d.cfg.Shards, UID: uid, GID: gid,
-		MinFree: uint64(d.cfg.MinFree), Listen: d.cfg.ClusterListen, Advertise: d.cfg.ClusterAdvertise, Logger: d.log,
+		MinFree: uint64(d.cfg.MinFree), Listen: d.cfg.ClusterListen, Advertise: d.cfg.ClusterAdvertise, ReplaceAfter: d.cfg.ReplaceAfter,
+		Logger: d.log,
 	})
 	if err != nil {
 		return err
