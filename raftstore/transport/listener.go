@@ -22,9 +22,8 @@ func (t *Transport) accept() {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		select {
-		case t.turns <- struct{}{}:
-		default:
+		host := hostOf(c)
+		if !t.turns.take(host) {
 			t.refuse(c.RemoteAddr().String(), refused(Busy, errors.New("too many connections begin at once")))
 			c.Close()
 			continue
@@ -36,7 +35,7 @@ func (t *Transport) accept() {
 		t.done.Go(func() {
 			p, proto, err := t.welcome(c)
 			t.forget(c)
-			<-t.turns
+			t.turns.give(host)
 			if err != nil {
 				t.refuse(c.RemoteAddr().String(), err)
 				c.Close()
@@ -82,10 +81,20 @@ func (t *Transport) welcome(c net.Conn) (*peerConn, string, error) {
 		return nil, "", err
 	}
 	p := &peerConn{Conn: s, t: t, node: node}
-	if !t.keep(p, node) {
+	proto := s.ConnectionState().NegotiatedProtocol
+	if proto != protoJoin {
+		return p, proto, t.keepPeer(p, s)
+	}
+	host := hostOf(c)
+	if !t.joining.take(host) {
+		return nil, "", refused(Busy, errors.New("too many machines join at once"))
+	}
+	p.end = func() { t.joining.give(host) }
+	if !t.keep(p, "") {
+		t.joining.give(host)
 		return nil, "", net.ErrClosed
 	}
-	return p, s.ConnectionState().NegotiatedProtocol, nil
+	return p, proto, nil
 }
 
 // route hands a connection to who serves it.
@@ -98,16 +107,75 @@ func (t *Transport) route(p *peerConn, proto string) {
 	case protoPing:
 		t.pinger.answer(p)
 	case protoJoin:
-		select {
-		case t.joining <- struct{}{}:
-			p.SetDeadline(time.Now().Add(joinTime))
-			p.end = func() { <-t.joining }
-			t.join.put(p)
-		default:
-			t.refuse(p.RemoteAddr().String(), refused(Busy, errors.New("too many machines join at once")))
-			p.Close()
-		}
+		t.join.put(newJoinConn(p, t.joinLife))
 	}
+}
+
+// joinConn is a connection of a machine that joins, a stranger's perhaps: short and small. gRPC sets the deadlines of its connections
+// itself, so one on the connection would not last.
+type joinConn struct {
+	*peerConn
+	left int // octets that may come in
+	late *time.Timer
+}
+
+func newJoinConn(p *peerConn, life time.Duration) *joinConn {
+	return &joinConn{p, joinOctets, time.AfterFunc(life, func() { p.Close() })}
+}
+
+// Read implements net.Conn.
+func (c *joinConn) Read(b []byte) (int, error) {
+	if c.left == 0 {
+		c.t.refuse(c.RemoteAddr().String(), refused(Busy, errors.New("a machine that joins sends too much")))
+		c.Close()
+		return 0, net.ErrClosed
+	}
+	n, err := c.peerConn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *joinConn) Close() error {
+	c.late.Stop()
+	return c.peerConn.Close()
+}
+
+// turns bounds how much is under way at once: in all, and of each host, so that one that is silent on all its connections does not
+// keep the nodes out.
+type turns struct {
+	each int // of a host; four times as many in all
+	mu   sync.Mutex
+	all  int
+	of   map[string]int
+}
+
+func (t *turns) take(host string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all >= 4*t.each || t.of[host] >= t.each {
+		return false
+	}
+	t.all++
+	t.of[host]++
+	return true
+}
+
+func (t *turns) give(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all--
+	if t.of[host]--; t.of[host] == 0 {
+		delete(t.of, host)
+	}
+}
+
+func hostOf(c net.Conn) string {
+	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
+	if err != nil {
+		return c.RemoteAddr().String()
+	}
+	return host
 }
 
 // queue is a net.Listener of connections that were accepted elsewhere.

@@ -2,8 +2,10 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -87,16 +89,23 @@ func (p *pinger) run(ctx context.Context, node string) {
 		}
 		end := context.AfterFunc(ctx, func() { c.Close() })
 		for err == nil {
-			wait(ctx, pingEvery)
-			err = ping(c)
+			if err = idle(c); err == nil {
+				err = ping(c)
+			}
 		}
 		end()
 		c.Close() // just that connection was lost, perhaps: connecting again tells
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.set(ctx, node, false, false) // it was silent for as long as it may be
+		}
 	}
 }
 
-// connect opens a connection, and has a first answer on it: a node that refuses this one gives none.
+// connect opens a connection, and has a first answer on it: a node that refuses this one gives none. All of that may take as long as
+// one answer: a link that is cut does not refuse connections, and a process that hangs has the kernel accept them.
 func (p *pinger) connect(ctx context.Context, node string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	defer cancel()
 	c, err := p.t.dial(ctx, node, protoPing)
 	if err != nil {
 		return nil, err
@@ -108,6 +117,22 @@ func (p *pinger) connect(ctx context.Context, node string) (net.Conn, error) {
 	return c, nil
 }
 
+// idle waits until it is time for the next ping, by a read: it ends at once when the connection does.
+func idle(c net.Conn) error {
+	var b [1]byte
+	c.SetReadDeadline(time.Now().Add(pingEvery))
+	switch _, err := c.Read(b[:]); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New("an answer that nobody asked for")
+}
+
+// grace is for a process that did not run while the answer came: its time is over, and the answer is there.
+const grace = 50 * time.Millisecond
+
 func ping(c net.Conn) error {
 	var b [1]byte
 	c.SetDeadline(time.Now().Add(pingWait))
@@ -115,6 +140,10 @@ func ping(c net.Conn) error {
 		return err
 	}
 	_, err := io.ReadFull(c, b[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.SetReadDeadline(time.Now().Add(grace))
+		_, err = io.ReadFull(c, b[:])
+	}
 	return err
 }
 

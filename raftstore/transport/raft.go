@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -23,7 +26,7 @@ func (t *Transport) Raft(group string, log hclog.Logger) (raft.Transport, error)
 	if group == "" || len(group) > maxGroup {
 		return nil, fmt.Errorf("group %.80q: a name has 1 to %d octets", group, maxGroup)
 	}
-	s := &streams{queue: newQueue(name(t.cfg.Identity.Name())), t: t, group: group}
+	s := &streams{queue: newQueue(name(t.cfg.Identity.Name())), t: t, group: group, open: map[*stream]struct{}{}}
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
@@ -51,6 +54,46 @@ type streams struct {
 	*queue
 	t     *Transport
 	group string
+
+	mu     sync.Mutex // held for a map operation
+	closed bool
+	open   map[*stream]struct{}
+}
+
+// stream is a connection of the group, which ends with it: the NetworkTransport keeps what came in, and what it has in its pool.
+type stream struct {
+	net.Conn
+	of *streams
+}
+
+// Read implements net.Conn. That this side closed, or the peer died, is the end of the stream: Raft logs everything else as an error.
+func (s *stream) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (s *stream) Close() error {
+	s.of.mu.Lock()
+	delete(s.of.open, s)
+	s.of.mu.Unlock()
+	return s.Conn.Close()
+}
+
+// add notes a connection of the group; false: the group is closed, and so is the connection now.
+func (s *streams) add(c net.Conn) (*stream, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.Close()
+		return nil, false
+	}
+	made := &stream{c, s}
+	s.open[made] = struct{}{}
+	return made, true
 }
 
 // Dial implements raft.StreamLayer.
@@ -65,7 +108,14 @@ func (s *streams) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn
 	if _, err := c.Write(append([]byte{byte(len(s.group))}, s.group...)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return c, c.SetWriteDeadline(time.Time{})
+	if err := c.SetWriteDeadline(time.Time{}); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	made, ok := s.add(c)
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return made, nil
 }
 
 // Close implements net.Listener: the group's part of the port ends.
@@ -75,6 +125,13 @@ func (s *streams) Close() error {
 		delete(s.t.groups, s.group)
 	}
 	s.t.mu.Unlock()
+	s.mu.Lock()
+	s.closed = true
+	open := maps.Clone(s.open)
+	s.mu.Unlock()
+	for c := range open { // each takes the lock
+		c.Close()
+	}
 	return s.queue.Close()
 }
 
@@ -91,7 +148,9 @@ func (t *Transport) routeRaft(p *peerConn) {
 		p.Close()
 		return
 	}
-	s.put(p)
+	if made, ok := s.add(p); ok {
+		s.put(made)
+	}
 }
 
 // readGroup reads what Dial wrote: a length, 1 to 64, and the group's name.

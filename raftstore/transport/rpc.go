@@ -86,11 +86,15 @@ func (peerInfo) AuthType() string { return "mailraft" }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (known) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	p, ok := c.(*peerConn)
-	if !ok {
+	info := peerInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
+	switch c := c.(type) {
+	case *peerConn:
+		info.node = c.node
+	case *joinConn: // of no node
+	default:
 		return nil, nil, errors.New("not a connection of this port")
 	}
-	return c, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, p.node}, nil
+	return c, info, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.

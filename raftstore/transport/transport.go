@@ -26,9 +26,10 @@ const (
 
 const (
 	handshakeTime = 5 * time.Second
-	maxHandshakes = 128 // at once
-	maxJoining    = 16  // connections of machines that join, at once
+	maxHandshakes = 128 // at once, of one host; of all: four times as many
+	maxJoining    = 4   // connections of machines that join, at once, of one host; of all: four times as many
 	joinTime      = time.Minute
+	joinOctets    = 64 << 10 // that a machine that joins may send, in all
 )
 
 // Member is what the cluster knows of a node.
@@ -59,9 +60,10 @@ type Transport struct {
 	refusals refusals
 	rpc      *queue
 	join     *queue
-	turns    chan struct{} // one a handshake
-	joining  chan struct{} // one a machine that joins
+	turns    turns // one a handshake
+	joining  turns // one a machine that joins
 	pinger   pinger
+	joinLife time.Duration // joinTime, but in tests
 
 	mu     sync.Mutex // held for a map operation
 	groups map[string]*streams
@@ -89,8 +91,8 @@ func Listen(cfg Config) (*Transport, error) {
 	}
 	t := &Transport{
 		cfg: cfg, log: cfg.Logger, listener: l.(*net.TCPListener), refusals: refusals{counts: map[Reason]uint64{}},
-		turns: make(chan struct{}, maxHandshakes), joining: make(chan struct{}, maxJoining),
-		groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*call{},
+		turns: turns{each: maxHandshakes, of: map[string]int{}}, joining: turns{each: maxJoining, of: map[string]int{}},
+		joinLife: joinTime, groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*call{},
 	}
 	t.life, t.die = context.WithCancel(context.Background())
 	t.rpc, t.join = newQueue(l.Addr()), newQueue(l.Addr())
@@ -158,6 +160,19 @@ func (t *Transport) Disconnect(node string) {
 	}
 }
 
+// keepPeer notes the connection with a node. It asks for the node once more: of one that was removed since its handshake looked,
+// Disconnect did not find the connection.
+func (t *Transport) keepPeer(p *peerConn, s *tls.Conn) error {
+	if !t.keep(p, p.node) {
+		return net.ErrClosed
+	}
+	if err := t.checkMember(p.node, s.ConnectionState().PeerCertificates[0]); err != nil {
+		p.Close()
+		return err
+	}
+	return nil
+}
+
 // keep notes an open connection; false: the transport is closed.
 func (t *Transport) keep(c net.Conn, node string) bool {
 	t.mu.Lock()
@@ -196,17 +211,22 @@ func (t *Transport) checkPeer(s tls.ConnectionState, want string) (node string, 
 	if want != "" && node != want {
 		return node, refused(WrongNode, fmt.Errorf("node %s answers where node %s should", node, want))
 	}
+	return node, t.checkMember(node, leaf)
+}
+
+// checkMember says why a node with that certificate is refused, by what the directory has of it.
+func (t *Transport) checkMember(node string, leaf *x509.Certificate) error {
 	// A name that is not known here is let in: it may have joined while this node was away, and perhaps it is the one that this node has to
 	// hear that from.
 	if m, known := t.cfg.Members.Member(node); known {
 		switch {
 		case m.Removed:
-			return node, refused(Removed, fmt.Errorf("node %s was removed from the cluster", node))
+			return refused(Removed, fmt.Errorf("node %s was removed from the cluster", node))
 		case m.Key != [32]byte{} && m.Key != sha256.Sum256(leaf.RawSubjectPublicKeyInfo):
-			return node, refused(WrongKey, fmt.Errorf("node %s has another key than the cluster knows", node))
+			return refused(WrongKey, fmt.Errorf("node %s has another key than the cluster knows", node))
 		}
 	}
-	return node, nil
+	return nil
 }
 
 // dial opens a connection to a node.
@@ -243,17 +263,16 @@ func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, err
 		},
 	}}
 	c, err := d.DialContext(ctx, "tcp", m.Address)
-	if err != nil {
-		var r *refusal
-		if errors.As(err, &r) {
-			t.refuse(m.Address, err)
+	var p *peerConn
+	if err == nil {
+		p = &peerConn{Conn: c, t: t, node: node}
+		if err = t.keepPeer(p, c.(*tls.Conn)); err != nil {
+			c.Close()
 		}
-		return nil, fmt.Errorf("node %s at %s: %w", node, m.Address, err)
 	}
-	p := &peerConn{Conn: c, t: t, node: node}
-	if !t.keep(p, node) {
-		c.Close()
-		return nil, net.ErrClosed
+	if err != nil {
+		t.refuse(m.Address, err) // if it is a refusal
+		return nil, fmt.Errorf("node %s at %s: %w", node, m.Address, err)
 	}
 	return p, nil
 }
