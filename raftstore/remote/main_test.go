@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		flag.Set("rapid.checks", "6")
+		flag.Set("rapid.checks", "3")
 	}
 	goleak.VerifyTestMain(m)
 }

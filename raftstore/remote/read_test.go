@@ -68,7 +68,7 @@ func TestAnswersAreTheReplicas(t *testing.T) {
 				}}})
 			}
 		}
-		for range rapid.IntRange(1, 4).Draw(t, "rounds") {
+		for range rapid.IntRange(1, 2).Draw(t, "rounds") {
 			for range rapid.IntRange(1, 40).Draw(t, "commands") {
 				draw()
 			}
@@ -98,7 +98,7 @@ func compareInode(t *rapid.T, l *local, c *Client, i tree.Ino, since tree.ModSeq
 	for _, name := range []string{"a", "m1", "cur", "none"} {
 		same(t, "name", func(r tree.Reader) (any, error) { return r.Lookup(i, name) }, l, c)
 	}
-	for _, from := range []string{"", "a", "cur", "z"} {
+	for _, from := range []string{"", "a", "cur"} {
 		same(t, "directory", func(r tree.Reader) (any, error) {
 			d, err := r.OpenDir(i)
 			if err != nil {

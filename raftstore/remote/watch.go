@@ -202,6 +202,9 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 		}
 		ev.Shard = w.c.shard
 		w.c.Seen(ev.Index) // first: whoever reads when it was emitted reads what it tells
+		if !w.tells(s, ev.Account) {
+			return nil // it is watched no more, and that was emitted; or is to be anew, and will be read behind this
+		}
 		for i := range ev.Changes {
 			if k := ev.Changes[i].Kind; k == tree.AccountRemoved || k == tree.AccountAdded {
 				w.c.cache.forget(ev.Account)
@@ -222,6 +225,14 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 		}
 	}
 	return nil
+}
+
+// tells tells whether the stream is to tell of the account.
+func (w *watching) tells(s *watchStream, a tree.Account) bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	e := w.watched[a]
+	return e != nil && e.on == s && e.acked
 }
 
 // remove takes out the accounts that which picks, and answers those that were watched. Called with mu.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/remote/remotepb"
 	"mailraft/raftstore/tree"
 )
 
@@ -177,7 +178,7 @@ func TestNoChangeIsMissed(t *testing.T) {
 	}
 	var reads, failed atomic.Int64
 	cached, breaks := 0, 0
-	for round := range 12 {
+	for round := range 8 {
 		stop := make(chan struct{})
 		var readers sync.WaitGroup
 		for r := range 4 {
@@ -225,6 +226,95 @@ func TestNoChangeIsMissed(t *testing.T) {
 		s.index, reads.Load(), failed.Load(), breaks, s.k.replaced.Load(), cached)
 	if failed.Load() > 0 || s.k.replaced.Load() == 0 || cached < 100 {
 		t.Error("reads failed, or nothing was replaced, or cached")
+	}
+}
+
+// A replica that is behind what was heard of is waited for, and so is one that is behind what was read of another.
+func TestReadsShowWhatWasHeard(t *testing.T) {
+	a, b := newLocal(t), newLocal(t)
+	for _, l := range []*local{a, b} {
+		l.apply(1, makeAccount(1))
+		l.apply(2, reserve(1))
+	}
+	first, second := newNode(t, "first", map[uint32]Replica{1: a}), newNode(t, "second", map[uint32]Replica{1: b})
+	heard := make(chan *tree.Event, 10)
+	c := newClient(t, t.TempDir(), to(first), func(ev *tree.Event) { heard <- ev })
+	if err := c.Watch(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	dir := tree.MakeIno(1, 2)
+	for n, how := range []string{"heard", "read"} {
+		name, index := fmt.Sprint("m", n), uint64(3+n)
+		cmd := func() *raftpb.Command { return create(dir, tree.MakeIno(1, 10+uint64(n)), name, modeFile, nil) }
+		a.apply(index, cmd())
+		ask := func(n *node) { c.current = &replica{n.name, remotepb.NewReadsClient(n.conn)} }
+		if <-heard; how == "read" {
+			c.seen.Store(0) // as if it were not on its way yet
+			ask(first)
+			if _, err := c.Lookup(dir, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask(second)
+		var done sync.WaitGroup
+		found := make(chan error, 1)
+		done.Go(func() {
+			_, err := c.Lookup(dir, name)
+			found <- err
+		})
+		select {
+		case err := <-found:
+			t.Errorf("%s: answered (%v) by a replica that does not have it yet", how, err)
+		case <-time.After(50 * time.Millisecond): // time enough to answer wrongly
+			b.apply(index, cmd())
+			if err := <-found; err != nil {
+				t.Errorf("%s: %v", how, err)
+			}
+		}
+		done.Wait()
+	}
+}
+
+// changing is a replica in which, as soon as a name was read, it changes.
+type changing struct {
+	*local
+	change func()
+}
+
+type changingView struct {
+	tree.Reader
+	r *changing
+}
+
+func (r *changing) View() tree.Reader { return changingView{r.local.View(), r} }
+
+func (v changingView) Lookup(dir tree.Ino, name string) (tree.DirEntry, error) {
+	de, err := v.Reader.Lookup(dir, name)
+	v.r.change()
+	return de, err
+}
+
+// What changes between the first reading of an account and its answer is heard of.
+func TestWatchedBeforeItIsRead(t *testing.T) {
+	l := newLocal(t)
+	dir := tree.MakeIno(1, 2)
+	for i, cmd := range []*raftpb.Command{makeAccount(1), reserve(1), create(dir, tree.MakeIno(1, 10), "m", modeFile, nil)} {
+		l.apply(uint64(1+i), cmd)
+	}
+	r := &changing{local: l, change: sync.OnceFunc(func() { l.apply(4, unlink(dir, "m", false)) })}
+	n := newNode(t, "n1", map[uint32]Replica{1: r})
+	heard := make(chan *tree.Event, 10)
+	c := newClient(t, t.TempDir(), to(n), func(ev *tree.Event) { heard <- ev })
+	if _, err := c.Lookup(dir, "m"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case ev := <-heard:
+		if ev.Index != 4 {
+			t.Errorf("%+v", ev)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a change behind what was answered is not heard of")
 	}
 }
 
