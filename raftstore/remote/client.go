@@ -50,7 +50,10 @@ type replica struct {
 }
 
 // New makes a reader of a shard. emit is called with what changes in the accounts that were read, one call at a time, in order: it must
-// only take note. Errors of dial are those of a node that can't be reached. Close ends it.
+// only take note. Close ends it.
+//
+// What is known of the shard's index when it is made is said by Seen before anything is read: until then, a replica that is far behind,
+// or has only begun to be one, may answer.
 func New(shard uint32, dial Dial, cache *Cache, emit func(*tree.Event)) *Client {
 	c := &Client{shard: shard, dial: dial, cache: cache, limit: callLimit, try: 3 * time.Second, idle: 10 * time.Minute}
 	c.watch.start(c, emit)
@@ -207,7 +210,11 @@ func (c *Client) about(a tree.Account, fn func(ctx context.Context, r *replica) 
 }
 
 // ask is about with one question and one answer, that take takes in.
-func (c *Client) ask(a tree.Account, question func(ctx context.Context, r *replica) (*remotepb.Answer, error), take func(*remotepb.Answer) error) error {
+func (c *Client) ask(
+	a tree.Account,
+	question func(ctx context.Context, r *replica) (*remotepb.Answer, error),
+	take func(*remotepb.Answer) error,
+) error {
 	return c.about(a, func(ctx context.Context, r *replica) error {
 		reply, err := question(ctx, r)
 		if err == nil {

@@ -133,12 +133,13 @@ type node struct {
 	conns []net.Conn
 }
 
-// Accept implements net.Listener.
+// breakable is a listener that remembers the connections of its node.
 type breakable struct {
 	net.Listener
 	n *node
 }
 
+// Accept implements net.Listener.
 func (b breakable) Accept() (net.Conn, error) {
 	c, err := b.Listener.Accept()
 	if err == nil {
@@ -179,7 +180,10 @@ func newNode(t failing, name string, shards map[uint32]Replica) *node {
 	}).Register(n.server)
 	go func() { n.served <- n.server.Serve(breakable{l, n}) }()
 	n.conn, err = grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond}}))
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
+			MinConnectTimeout: 10 * time.Second,
+		}))
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
@@ -226,7 +230,9 @@ func makeAccount(a tree.Account) *raftpb.Command {
 }
 
 func reserve(a tree.Account) *raftpb.Command {
-	return &raftpb.Command{Now: 1e18, Op: &raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: uint32(a), Count: tree.MaxReserve}}}
+	return &raftpb.Command{Now: 1e18, Op: &raftpb.Command_ReserveInodes{
+		ReserveInodes: &raftpb.ReserveInodes{Account: uint32(a), Count: tree.MaxReserve},
+	}}
 }
 
 func create(dir, i tree.Ino, name string, mode uint32, content []byte) *raftpb.Command {
@@ -241,7 +247,9 @@ func create(dir, i tree.Ino, name string, mode uint32, content []byte) *raftpb.C
 }
 
 func unlink(dir tree.Ino, name string, isDir bool) *raftpb.Command {
-	return &raftpb.Command{Now: 2e18, Op: &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(dir), Name: []byte(name), Directory: isDir}}}
+	return &raftpb.Command{Now: 2e18, Op: &raftpb.Command_Unlink{
+		Unlink: &raftpb.Unlink{Parent: uint64(dir), Name: []byte(name), Directory: isDir},
+	}}
 }
 
 func rename(from tree.Ino, old string, to tree.Ino, name string) *raftpb.Command {

@@ -158,7 +158,9 @@ func (d *dialogue[Q, A]) hear() (a *A, err error) {
 }
 
 // converse opens a dialogue, which may last: fn opens its stream.
-func converse[Q, A any](c *Client, fn func(ctx context.Context) (grpc.BidiStreamingClient[Q, A], error), open *Q) (*dialogue[Q, A], *A, error) {
+func converse[Q, A any](
+	c *Client, fn func(ctx context.Context) (grpc.BidiStreamingClient[Q, A], error), open *Q,
+) (*dialogue[Q, A], *A, error) {
 	ctx, end := context.WithCancel(context.Background())
 	d := &dialogue[Q, A]{end: end, try: c.try}
 	var first *A

@@ -27,7 +27,10 @@ type kernel struct {
 }
 
 func newKernel(t *testing.T) *kernel {
-	return &kernel{counts: map[tree.Account]uint64{}, names: map[tree.LinkName]tree.Ino{}, last: map[tree.Account]uint64{}, broken: map[tree.Account]bool{}, t: t}
+	return &kernel{
+		counts: map[tree.Account]uint64{}, names: map[tree.LinkName]tree.Ino{},
+		last: map[tree.Account]uint64{}, broken: map[tree.Account]bool{}, t: t,
+	}
 }
 
 func (k *kernel) applied(ev *tree.Event) {

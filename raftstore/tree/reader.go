@@ -17,9 +17,9 @@ type Reader interface {
 	// the tombstones do not reach back so far, it answers the whole folder, with Since 0. ENOENT, ENOTDIR for what is no folder.
 	FolderIndex(folder Ino, since ModSeq) (*FolderIndex, error)
 	// ReadContent appends the sealed form of the file's content, whole, to buf[:0]. An error that holds ESTALE: the file has another
-	// by now.
+	// by now, and this one is not at hand.
 	ReadContent(in *Inode, buf []byte) ([]byte, error)
-	// OpenContent opens the content of a regular file: ENOENT, or ESTALE when the file has another by now.
+	// OpenContent opens the content of a regular file: ENOENT, or ESTALE when the file has another by now, and this one is not at hand.
 	OpenContent(in *Inode) (ContentReader, error)
 	// Xattr reads an extended attribute: ENODATA.
 	Xattr(i Ino, name string) ([]byte, error)
