@@ -18,9 +18,10 @@ import (
 // Replica is a replica of a shard on this node.
 type Replica interface {
 	View() tree.Reader
-	// Applied is the index up to which View shows the shard, at least.
+	// Applied is the index of a command up to which View shows the shard, at least. It is raised before a command's event is told: who
+	// subscribes and then asks for it is told of all behind it.
 	Applied() uint64
-	// WaitApplied returns nil once Applied is not below index.
+	// WaitApplied returns nil once View shows all up to index, which may be that of an entry that is no command.
 	WaitApplied(ctx context.Context, index uint64) error
 	// Subscribe has fn called with every event behind what is applied, in order, after View shows it: fn must only take note.
 	Subscribe(fn func(*tree.Event)) (cancel func())
