@@ -111,8 +111,8 @@ func (g *Group) handInOne(h Hint, from string) {
 		return
 	}
 	req := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(leader), Addr: []byte(address)},
-		Term:      h.Term, Leader: []byte(address),
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(leader), Addr: []byte(address)},
+		Term:         h.Term,
 		PrevLogEntry: h.Index, PrevLogTerm: h.EntryTerm, LeaderCommitIndex: h.Index,
 	}
 	forge(req)
