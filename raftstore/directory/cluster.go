@@ -15,12 +15,8 @@ func (d *Directory) putShard(b *pebble.Batch, s *raftpb.PutShard) error {
 		return syscall.EINVAL
 	}
 	k := key(keyShard, s.Id, "")
-	old, err := record(b, k, new(raftpb.PutShard))
-	if err != nil && err != syscall.ENOENT {
+	if err := replaceable(b, k, new(raftpb.PutShard), s.Version); err != nil {
 		return err
-	}
-	if old.Version != s.Version {
-		return syscall.EAGAIN
 	}
 	s.Version++
 	d.events = append(d.events, Event{Cluster: true})
@@ -33,12 +29,8 @@ func (d *Directory) putNode(b *pebble.Batch, n *raftpb.PutNode) error {
 		return syscall.EINVAL
 	}
 	k := nameKey(keyNode, n.Id)
-	old, err := record(b, k, new(raftpb.PutNode))
-	if err != nil && err != syscall.ENOENT {
+	if err := replaceable(b, k, new(raftpb.PutNode), n.Version); err != nil {
 		return err
-	}
-	if old.Version != n.Version {
-		return syscall.EAGAIN
 	}
 	n.Version++
 	d.events = append(d.events, Event{Cluster: true})
@@ -47,10 +39,7 @@ func (d *Directory) putNode(b *pebble.Batch, n *raftpb.PutNode) error {
 
 // putCluster gives the cluster its name and authority: EEXIST when it has them.
 func (d *Directory) putCluster(b *pebble.Batch, c *raftpb.PutCluster) error {
-	if _, err := get(b, []byte{keyCluster}); err != syscall.ENOENT {
-		if err == nil {
-			err = syscall.EEXIST
-		}
+	if err := absent(b, []byte{keyCluster}); err != nil {
 		return err
 	}
 	d.events = append(d.events, Event{Cluster: true})
@@ -63,10 +52,7 @@ func (d *Directory) addToken(b *pebble.Batch, t *raftpb.AddToken, now int64) err
 		return syscall.EINVAL
 	}
 	k := nameKey(keyToken, string(t.Id))
-	if _, err := get(b, k); err != syscall.ENOENT {
-		if err == nil {
-			err = syscall.EEXIST
-		}
+	if err := absent(b, k); err != nil {
 		return err
 	}
 	err := scan(b, []byte{keyToken}, []byte{keyToken + 1}, func(k, v []byte) (bool, error) {

@@ -175,10 +175,7 @@ func (d *Directory) addDomain(b *pebble.Batch, name string) error {
 	if name == "" || strings.ContainsAny(name, "/\x00") {
 		return syscall.EINVAL
 	}
-	if _, err := get(b, nameKey(keyDomain, name)); err != syscall.ENOENT {
-		if err == nil {
-			err = syscall.EEXIST
-		}
+	if err := absent(b, nameKey(keyDomain, name)); err != nil {
 		return err
 	}
 	acct, dom, err := numbers(b)
@@ -226,10 +223,7 @@ func (d *Directory) removeDomain(b *pebble.Batch, name string) error {
 
 func taken(r pebble.Reader, dom uint32, local string) error {
 	for _, kind := range []byte{keyName, keyAlias} {
-		if _, err := get(r, key(kind, dom, local)); err != syscall.ENOENT {
-			if err == nil {
-				err = syscall.EEXIST
-			}
+		if err := absent(r, key(kind, dom, local)); err != nil {
 			return err
 		}
 	}
@@ -290,10 +284,7 @@ func (d *Directory) restoreAccount(b *pebble.Batch, a *raftpb.Account) error {
 	if err := taken(b, id, a.LocalPart); err != nil {
 		return err
 	}
-	if _, err := get(b, key(keyAccount, a.Number, "")); err != syscall.ENOENT {
-		if err == nil {
-			err = syscall.EEXIST
-		}
+	if err := absent(b, key(keyAccount, a.Number, "")); err != nil {
 		return err
 	}
 	a.State, a.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, 1

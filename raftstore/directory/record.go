@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
@@ -47,6 +48,32 @@ func record[M proto.Message](r pebble.Reader, k []byte, m M) (M, error) {
 		err = decode(v, m)
 	}
 	return m, err
+}
+
+// absent makes sure that nothing is stored under a key: EEXIST.
+func absent(r pebble.Reader, k []byte) error {
+	switch _, err := get(r, k); err {
+	case syscall.ENOENT:
+		return nil
+	case nil:
+		return syscall.EEXIST
+	default:
+		return err
+	}
+}
+
+// replaceable makes sure that the record under a key is of that version still; of none is 0: EAGAIN. It is read into m.
+func replaceable(r pebble.Reader, k []byte, m interface {
+	proto.Message
+	GetVersion() uint64
+}, version uint64) error {
+	if _, err := record(r, k, m); err != nil && err != syscall.ENOENT {
+		return err
+	}
+	if m.GetVersion() != version {
+		return syscall.EAGAIN
+	}
+	return nil
 }
 
 func account(r pebble.Reader, n uint32) (*raftpb.Account, error) {

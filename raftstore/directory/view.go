@@ -2,6 +2,7 @@ package directory
 
 import (
 	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/raftpb"
 )
@@ -110,24 +111,12 @@ func (d *Directory) Alias(localPart string, dom uint32) (*raftpb.AddAlias, error
 
 // Aliases lists the aliases of a domain by local part.
 func (d *Directory) Aliases(dom uint32) ([]*raftpb.AddAlias, error) {
-	var list []*raftpb.AddAlias
-	err := d.scan(key(keyAlias, dom, ""), key(keyAlias, dom+1, ""), func(k, v []byte) (bool, error) {
-		a := new(raftpb.AddAlias)
-		list = append(list, a)
-		return true, decode(v, a)
-	})
-	return list, err
+	return list(d, key(keyAlias, dom, ""), key(keyAlias, dom+1, ""), func() *raftpb.AddAlias { return new(raftpb.AddAlias) })
 }
 
 // Shards lists the mail shards by number.
 func (d *Directory) Shards() ([]*raftpb.PutShard, error) {
-	var list []*raftpb.PutShard
-	err := d.scan([]byte{keyShard}, []byte{keyShard + 1}, func(k, v []byte) (bool, error) {
-		s := new(raftpb.PutShard)
-		list = append(list, s)
-		return true, decode(v, s)
-	})
-	return list, err
+	return list(d, []byte{keyShard}, []byte{keyShard + 1}, func() *raftpb.PutShard { return new(raftpb.PutShard) })
 }
 
 // Shard finds a mail shard by its number: ENOENT.
@@ -139,13 +128,7 @@ func (d *Directory) Shard(id uint32) (*raftpb.PutShard, error) {
 
 // Nodes lists the nodes by name, also those that were removed.
 func (d *Directory) Nodes() ([]*raftpb.PutNode, error) {
-	var list []*raftpb.PutNode
-	err := d.scan([]byte{keyNode}, []byte{keyNode + 1}, func(k, v []byte) (bool, error) {
-		n := new(raftpb.PutNode)
-		list = append(list, n)
-		return true, decode(v, n)
-	})
-	return list, err
+	return list(d, []byte{keyNode}, []byte{keyNode + 1}, func() *raftpb.PutNode { return new(raftpb.PutNode) })
 }
 
 // Node finds a node by its name: ENOENT.
@@ -167,6 +150,16 @@ func (d *Directory) Token(id []byte) (*raftpb.AddToken, error) {
 	h := d.store.Acquire()
 	defer h.Release()
 	return record(h, nameKey(keyToken, string(id)), new(raftpb.AddToken))
+}
+
+// list reads the records in a range of keys, each into what empty makes.
+func list[M proto.Message](d *Directory, from, to []byte, empty func() M) (all []M, err error) {
+	err = d.scan(from, to, func(_, v []byte) (bool, error) {
+		m := empty()
+		all = append(all, m)
+		return true, decode(v, m)
+	})
+	return all, err
 }
 
 func (d *Directory) scan(from, to []byte, fn func(k, v []byte) (bool, error)) error {

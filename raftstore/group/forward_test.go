@@ -20,10 +20,7 @@ func (c *cluster) followers(g *Group) (list []*Group) {
 
 // What is proposed on a follower shows there when it has been answered, and on the others once they ask.
 func TestProposingAndReadingOnFollowers(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	fs := c.followers(g)
 	for i := range 50 {
@@ -45,10 +42,7 @@ func TestProposingAndReadingOnFollowers(t *testing.T) {
 
 // The leader dies while many propose on the others: each proposal is applied once.
 func TestTheLeaderDiesUnderForwardedProposals(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	fs := c.followers(g)
 	dead := c.index(g)
@@ -88,10 +82,7 @@ func (c *cluster) index(g *Group) int {
 
 // A leader that this node can't reach is none, until it can.
 func TestALeaderOutOfReach(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	f := c.followers(g)[0]
 	mustPropose(t, f, put(1, 1, 1, 1, nil))
@@ -104,10 +95,7 @@ func TestALeaderOutOfReach(t *testing.T) {
 
 // Two of three die: the third says so soon, and goes on when one is back.
 func TestAFollowerWithoutAQuorum(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	f := c.followers(g)[0]
 	mustPropose(t, f, put(1, 1, 1, 1, nil))
@@ -126,10 +114,7 @@ func TestAFollowerWithoutAQuorum(t *testing.T) {
 
 // A forwarded proposal that got no answer is out of the way after a barrier, though it arrives at the leader only later.
 func TestABarrierHoldsUpWhatIsOnItsWay(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	f := c.followers(g)[0]
 	mustPropose(t, f, put(1, 1, 1, 1, nil))
@@ -163,10 +148,7 @@ func TestABarrierHoldsUpWhatIsOnItsWay(t *testing.T) {
 
 // An answer that a follower gave before the question is none, nor that of a replica without a vote.
 func TestOldAnswersAreNoQuorum(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	if err := g.ReadIndex(t.Context()); err != nil {
 		t.Fatal(err)

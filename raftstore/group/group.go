@@ -214,7 +214,7 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	close(g.started)
 	err = errors.Join(g.checkMember(), g.matchLog())
 	if err == nil && g.Sole() { // there is nobody to wait for
-		err = g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
+		err = g.standForElection()
 	}
 	if err != nil {
 		err = errors.Join(err, g.endRaft())
@@ -240,15 +240,12 @@ func (g *Group) checkTerm() error {
 
 // checkMember makes sure that the replica on the disk is this node's.
 func (g *Group) checkMember() error {
-	if g.cfg.Joining {
+	if g.cfg.Joining || g.IsMember() {
 		return nil
 	}
 	var members []string
-	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
-		if s.ID == raft.ServerID(g.cfg.NodeID) {
-			return nil
-		}
-		members = append(members, string(s.ID))
+	for _, m := range g.Members() {
+		members = append(members, m.Node)
 	}
 	return fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), g.cfg.NodeID, ErrNotMember)
 }
@@ -410,8 +407,10 @@ func (g *Group) Status() Status {
 		Name: g.cfg.Name, Role: g.raft.State().String(), Leader: string(leader), Term: g.raft.CurrentTerm(),
 		Commit: g.raft.CommitIndex(), Applied: g.raft.AppliedIndex(), Err: g.Err(),
 	}
-	for _, v := range g.raft.GetConfiguration().Configuration().Servers {
-		s.Voters = append(s.Voters, string(v.ID))
+	for _, m := range g.Members() {
+		if m.Voter {
+			s.Voters = append(s.Voters, m.Node)
+		}
 	}
 	s.First, _ = g.wal.FirstIndex()
 	h := g.store.Acquire()

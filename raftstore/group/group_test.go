@@ -110,6 +110,15 @@ func newCluster(t testing.TB, n int) *cluster {
 	return c
 }
 
+// startCluster makes a group of n replicas and starts them all.
+func startCluster(t testing.TB, n int) *cluster {
+	c := newCluster(t, n)
+	for i := range n {
+		c.start(i)
+	}
+	return c
+}
+
 func (c *cluster) start(i int) *Group {
 	c.t.Helper()
 	g, err := c.open(i)
@@ -395,10 +404,7 @@ func TestADamagedStreamIsRefused(t *testing.T) {
 
 // A crash between a snapshot's arrival and its installation: the next start installs it.
 func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, []byte("before")))
 	away := c.other(g)
@@ -623,10 +629,7 @@ func TestTheLogIsReplayed(t *testing.T) {
 // Nobody waits for longer than the context says, or than the replica is open: here for a state machine that hangs, as on a disk that
 // does.
 func TestWaitingEnds(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, nil))
 	c.hold.Lock()

@@ -28,10 +28,7 @@ func failures(t *testing.T, g *Group, seq uint64, most time.Duration) {
 }
 
 func TestAGroupWithoutALeader(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, nil))
 	for i := range 3 {
@@ -81,10 +78,7 @@ func TestALeaderThatHangs(t *testing.T) {
 
 // A leader whose replica is broken gives up its part, and the others go on.
 func TestABrokenLeader(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, nil))
 	damage := errors.New("a record that can't be read")
@@ -115,10 +109,7 @@ func TestABrokenLeader(t *testing.T) {
 
 // Whoever waits for a term hears of each in which this replica leads, once.
 func TestWaitTerm(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	first, err := g.WaitTerm(t.Context(), 0)
 	if err != nil {

@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -37,22 +38,27 @@ func (g *Group) Sole() bool {
 	return voters == 1
 }
 
+// IsMember tells whether this replica is in the group's configuration as it knows it. It is asked before everything that is asked of the
+// group.
+func (g *Group) IsMember() bool {
+	return slices.ContainsFunc(g.raft.GetConfiguration().Configuration().Servers, func(s raft.Server) bool {
+		return string(s.ID) == g.cfg.NodeID
+	})
+}
+
 // Removed tells whether this replica was a member of its group and is not any more, as far as its log says.
 func (g *Group) Removed() bool {
-	members := g.Members()
-	for _, m := range members {
-		if m.Node == g.cfg.NodeID {
-			g.member.Store(true)
-			return false
-		}
+	if g.IsMember() {
+		g.member.Store(true)
+		return false
 	}
-	return len(members) > 0 && g.member.Load()
+	return g.member.Load() && len(g.raft.GetConfiguration().Configuration().Servers) > 0
 }
 
 // Leads tells whether this replica leads its group.
 func (g *Group) Leads() bool { return g.raft.State() == raft.Leader }
 
-// Applied is the index of the last entry that this replica's state has.
+// Applied is the index of the last entry that was handed to this replica's state.
 func (g *Group) Applied() uint64 { return g.raft.AppliedIndex() }
 
 // changeTime bounds a change of the configuration.
@@ -117,11 +123,15 @@ func (g *Group) PeerDown(node string, up func(node string) bool) {
 		if g.raft.CurrentTerm() != term {
 			return // another stood meanwhile
 		}
-		err := g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
-		if err != nil && !errors.Is(err, ErrClosed) {
+		if err := g.standForElection(); err != nil && !errors.Is(err, ErrClosed) {
 			g.log.Warn("standing for election", "error", err)
 		}
 	})
+}
+
+// standForElection has this replica stand for election at once, as if a leader had asked it to.
+func (g *Group) standForElection() error {
+	return g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
 }
 
 // stagger is between the elections of the voters that see a leader dead at once.
@@ -129,12 +139,7 @@ const stagger = 200 * time.Millisecond
 
 // WaitMember waits until this replica has been added to its group, and has applied what was committed then.
 func (g *Group) WaitMember(ctx context.Context) error {
-	for {
-		for _, m := range g.Members() {
-			if m.Node == g.cfg.NodeID {
-				return g.ReadIndex(ctx)
-			}
-		}
+	for !g.IsMember() {
 		if err := g.Err(); err != nil {
 			return err
 		}
@@ -146,4 +151,5 @@ func (g *Group) WaitMember(ctx context.Context) error {
 			return ErrClosed
 		}
 	}
+	return g.ReadIndex(ctx)
 }

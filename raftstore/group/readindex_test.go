@@ -14,10 +14,7 @@ import (
 
 // Reading waits for what is committed, and adds nothing to the log: a listing a second must not be an entry a second on three disks.
 func TestReadIndexAppendsNothing(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, nil))
 	if err := errors.Join(g.ReadIndex(t.Context()), g.Barrier(t.Context())); err != nil {
@@ -72,10 +69,7 @@ func (g *Group) proposeLater(t *testing.T, cmd *raftpb.Command) {
 
 // A leader that is cut off from the others must not answer readers, whom a new one may have overtaken.
 func TestALeaderCutOffAnswersNoReader(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	if err := g.ReadIndex(t.Context()); err != nil {
 		t.Fatal(err)

@@ -12,10 +12,7 @@ import (
 // A checkpoint of a follower's own, during which a snapshot comes from the leader, is given up: it must not take back the note of what
 // its state is about to be, nor mark the new state with what the old one had.
 func TestAnOwnSnapshotOvertakenByTheLeaders(t *testing.T) {
-	c := newCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
+	c := startCluster(t, 3)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, []byte("before")))
 	behind := c.other(g)
