@@ -224,18 +224,31 @@ func (d *Directory) UpdateNode(ctx context.Context, node string, fn func(*raftpb
 	}
 }
 
-// address is where other nodes reach this one.
-func (s *Store) address() string {
-	if s.cfg.Advertise != "" {
-		return s.cfg.Advertise
+// Advertised is where other nodes reach one that listens at a host:port: there, or at advertise if that is not empty. A host that
+// stands for all of the machine's is told by the machine's name.
+func Advertised(listen, advertise string) (string, error) {
+	if advertise != "" {
+		return advertise, nil
 	}
-	host, port, err := net.SplitHostPort(s.transport.Address())
-	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
-		if name, err := os.Hostname(); err == nil {
-			return net.JoinHostPort(name, port)
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			return "", err
 		}
 	}
-	return s.transport.Address()
+	return net.JoinHostPort(host, port), nil
+}
+
+// address is where other nodes reach this one.
+func (s *Store) address() string {
+	address, err := Advertised(s.transport.Address(), s.cfg.Advertise)
+	if err != nil { // the machine has no name
+		return s.transport.Address()
+	}
+	return address
 }
 
 // announce has the directory know the cluster's authority, the shards, and where this node is. It tries until it has done so.
@@ -393,7 +406,7 @@ func (s *joinServer) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	st.log.Info("a node has joined", "node", req.Node, "address", req.Address)
-	return &peerpb.JoinReply{Cluster: st.cfg.NodeID, Authority: st.identity.Authority(), Certificate: cert}, nil
+	return &peerpb.JoinReply{Authority: st.identity.Authority(), Certificate: cert}, nil
 }
 
 // JoinConfig says who joins, and where.

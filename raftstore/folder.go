@@ -12,8 +12,8 @@ import (
 )
 
 // The data folder has a file "FORMAT", one line "mailraft data 1, shards 4", or "mailraft data 1, joined" of a node that joined a
-// cluster, whose directory says which shards there are; a folder a group; "cluster", what the node proves its name with; and "LOCK", which is held while a
-// process has the store open. While the store is made, the line stands in "FORMAT.making".
+// cluster, whose directory says which shards there are; a folder a group; "cluster", what the node proves its name with; and "LOCK",
+// which is held while a process has the store open. While the store is made, the line stands in "FORMAT.making".
 const (
 	formatFile    = "FORMAT"
 	newFormatFile = "FORMAT.making"

@@ -39,7 +39,7 @@ func (s *Store) keepMembers(ctx context.Context) {
 			if s.directory.group.Leads() {
 				s.placeShards(ctx, nodes)
 			}
-			for _, g := range s.groups() {
+			for number, g := range s.groups() { // the directory is 0, a shard has its number
 				if !g.Leads() {
 					delete(since, g)
 					continue
@@ -47,7 +47,7 @@ func (s *Store) keepMembers(ctx context.Context) {
 				if since[g].IsZero() {
 					since[g] = time.Now()
 				}
-				if err := s.reconcile(g, nodes, time.Since(since[g]) > settled); err != nil {
+				if err := s.reconcile(g, number, nodes, time.Since(since[g]) > settled); err != nil {
 					s.log.Warn("changing who is in a group", "group", g.Name(), "error", err)
 				}
 			}
@@ -61,20 +61,24 @@ func (s *Store) keepMembers(ctx context.Context) {
 	}
 }
 
-// followNodes has the transport watch the other nodes, and let go of those that were removed.
+// followNodes has the transport watch the other nodes, and let go of those that were removed or have moved.
 func (s *Store) followNodes(nodes []*raftpb.PutNode) {
-	if err := s.remember(nodes); err != nil {
-		s.log.Warn("noting which nodes there are", "error", err)
-	}
 	var others []string
 	for _, n := range nodes {
-		switch {
-		case n.Id == s.cfg.NodeID:
-		case n.State == raftpb.NodeState_NODE_STATE_REMOVED:
+		if n.Id == s.cfg.NodeID {
+			continue
+		}
+		was, known := s.remembered(n.Id)
+		removed := n.State == raftpb.NodeState_NODE_STATE_REMOVED
+		if removed || known && was.Address != n.Address { // what is open leads to where the node was
 			s.transport.Disconnect(n.Id)
-		default:
+		}
+		if !removed {
 			others = append(others, n.Id)
 		}
+	}
+	if err := s.remember(nodes); err != nil {
+		s.log.Warn("noting which nodes there are", "error", err)
 	}
 	s.transport.SetPeers(others)
 }
@@ -153,15 +157,13 @@ func place(has []string, nodes []*raftpb.PutNode, load map[string]int) []string 
 }
 
 // wanted is who is to vote in a group. Every other node that is there has a copy without a vote.
-func (s *Store) wanted(g *group.Group, nodes []*raftpb.PutNode) []string {
-	for _, sh := range s.shards {
-		if sh.group == g {
-			record, err := s.directory.state.Shard(sh.id)
-			if err != nil {
-				return nil
-			}
-			return record.Voters
+func (s *Store) wanted(number int, members []group.Member, nodes []*raftpb.PutNode) []string {
+	if number > 0 {
+		record, err := s.directory.state.Shard(uint32(number))
+		if err != nil {
+			return nil
 		}
+		return record.Voters
 	}
 	var voters []string // of the directory: those that vote now first, and those that drain only if there are few
 	for _, c := range []struct {
@@ -174,7 +176,7 @@ func (s *Store) wanted(g *group.Group, nodes []*raftpb.PutNode) []string {
 		{raftpb.NodeState_NODE_STATE_DRAINING, true, shardVoters},
 	} {
 		for _, n := range nodes {
-			votes := slices.Contains(g.Members(), group.Member{Node: n.Id, Voter: true})
+			votes := slices.Contains(members, group.Member{Node: n.Id, Voter: true})
 			if n.State == c.state && votes == c.votes && len(voters) < c.most {
 				voters = append(voters, n.Id)
 			}
@@ -184,13 +186,14 @@ func (s *Store) wanted(g *group.Group, nodes []*raftpb.PutNode) []string {
 }
 
 // reconcile takes one step towards the members that a group is to have: first who is missing is added, and gets a vote when it has
-// caught up; then who is too many goes. So there are never fewer voters than there were.
-func (s *Store) reconcile(g *group.Group, nodes []*raftpb.PutNode, mayMove bool) error {
-	voters := s.wanted(g, nodes)
+// caught up; then who is too many goes. So there are never fewer voters than there were. The groups' leaders are spread over their voters by
+// the groups' numbers.
+func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, mayMove bool) error {
+	members := g.Members()
+	voters := s.wanted(number, members, nodes)
 	if len(voters) == 0 {
 		return nil
 	}
-	members := g.Members()
 	member := func(node string) (group.Member, bool) {
 		i := slices.IndexFunc(members, func(m group.Member) bool { return m.Node == node })
 		if i < 0 {
@@ -227,7 +230,7 @@ func (s *Store) reconcile(g *group.Group, nodes []*raftpb.PutNode, mayMove bool)
 			return s.handOver(g, voters)
 		}
 	}
-	if leads := voters[int(leaderTurn(g.Name()))%len(voters)]; mayMove && complete && leads != s.cfg.NodeID && s.transport.Up(leads) && s.caughtUp(g, leads) {
+	if leads := voters[number%len(voters)]; mayMove && complete && leads != s.cfg.NodeID && s.transport.Up(leads) && s.caughtUp(g, leads) {
 		s.log.Info("handing over a group, so that leaders are spread", "group", g.Name(), "to", leads)
 		return g.TransferLeadership(leads)
 	}
@@ -242,16 +245,6 @@ func (s *Store) handOver(g *group.Group, voters []string) error {
 		}
 	}
 	return nil
-}
-
-// leaderTurn spreads the groups' leaders over their voters.
-func leaderTurn(name string) (turn uint32) {
-	for _, c := range name {
-		if c >= '0' && c <= '9' {
-			turn = turn*10 + uint32(c-'0')
-		}
-	}
-	return turn
 }
 
 // caughtUp tells whether the node's replica has nearly all that this one has.

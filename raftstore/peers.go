@@ -83,7 +83,6 @@ var errorCodes = map[codes.Code]error{
 	codes.FailedPrecondition: group.ErrNoLeader,
 	codes.NotFound:           group.ErrNoLeader,
 	codes.Aborted:            group.ErrUncertain,
-	codes.DataLoss:           group.ErrBroken,
 }
 
 func fromCode(err, lost error) error {
@@ -94,12 +93,10 @@ func fromCode(err, lost error) error {
 	return fmt.Errorf("%w: %w", lost, err)
 }
 
+// toCode gives an error of a group its code. For who asks, a broken replica is no leader; its own node says what is wrong with it.
 func toCode(err error) error {
 	code := codes.Aborted
-	switch {
-	case errors.Is(err, group.ErrBroken):
-		code = codes.FailedPrecondition // for who asks, it is no leader; the node itself says what is wrong with it
-	case errors.Is(err, group.ErrNoLeader):
+	if errors.Is(err, group.ErrNoLeader) || errors.Is(err, group.ErrBroken) {
 		code = codes.FailedPrecondition
 	}
 	return status.Error(code, err.Error())
@@ -184,11 +181,7 @@ func (s *peerServer) Replica(_ context.Context, req *peerpb.GroupRequest) (*peer
 	if err != nil {
 		return nil, err
 	}
-	r := &peerpb.ReplicaReply{Applied: g.Applied()}
-	for _, m := range g.Members() {
-		r.Member = r.Member || m.Node == s.store.cfg.NodeID
-	}
-	return r, nil
+	return &peerpb.ReplicaReply{Applied: g.Applied(), Member: g.IsMember()}, nil
 }
 
 // hinters send hints, one stream a node for all groups. Of each group only the newest is sent.

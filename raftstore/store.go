@@ -71,7 +71,7 @@ type Store struct {
 	known          atomic.Pointer[map[string]transport.Member] // the nodes as they were last known
 	servers        []*grpc.Server
 	hinters        hinters
-	clusterChanged chan struct{}
+	clusterChanged chan struct{} // has an element when there is something for keepMembers
 	joinsRefused   atomic.Uint64
 
 	life context.Context
@@ -105,9 +105,13 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		cfg.Logger = slog.Default()
 	}
 	s := &Store{cfg: cfg, log: cfg.Logger}
-	var shards int
-	if s.lock, shards, s.fresh, err = openFolder(cfg.Dir, cfg.Shards, cfg.Existing); err != nil {
+	var made int // shards; 0: the directory says which there are
+	if s.lock, made, s.fresh, err = openFolder(cfg.Dir, cfg.Shards, cfg.Existing); err != nil {
 		return nil, err
+	}
+	joined, shards := made == 0, made
+	if joined { // they are not known yet: as many as are configured, for sizes
+		shards = cfg.Shards
 	}
 	if s.space, err = newSpace(cfg.Dir, cfg.MinFree, uint64(shards+1)*(shardSegment+2*group.MemTableSize)+128<<20); err != nil {
 		s.lock.Close()
@@ -123,31 +127,27 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	// Pebble takes the memory of its memtables from the cache: one that is written, and one or two that are being flushed.
 	s.cache = pebble.NewCache(cfg.CacheSize + int64(shards+1)*3*group.MemTableSize)
 	s.admin = s.NewProposer()
-	joining := s.fresh && shards == 0
-	if s.cfg.Listen != "" {
-		if err := s.openTransport(shards == 0); err != nil {
+	switch {
+	case cfg.Listen != "":
+		if err := s.openTransport(joined); err != nil {
 			return nil, s.explain(err)
 		}
-	} else if shards == 0 {
-		return nil, fmt.Errorf("data folder %s is that of a node of a cluster, which needs its port (cluster.listen); to check what is stored, run mailraft fsck while the node serves: %w", cfg.Dir, syscall.EINVAL)
+	case joined:
+		return nil, fmt.Errorf("data folder %s is that of a node of a cluster, which needs its port (cluster.listen); "+
+			"to check what is stored, run mailraft fsck while the node serves: %w", cfg.Dir, syscall.EINVAL)
 	}
-	if err := s.openDirectory(shards == 0); err != nil {
+	if err := s.openDirectory(joined); err != nil {
 		return nil, s.explain(err)
 	}
 	if s.transport != nil {
 		s.answerPeers()
 	}
-	ids := make([]uint32, 0, shards)
-	for id := 1; id <= shards; id++ {
-		ids = append(ids, uint32(id))
-	}
-	if shards == 0 {
-		if ids, err = s.awaitShards(ctx, joining); err != nil {
-			return nil, s.explain(err)
-		}
+	ids, err := s.shardIDs(ctx, made)
+	if err != nil {
+		return nil, s.explain(err)
 	}
 	for _, id := range ids {
-		sh, err := s.openShard(id, shards == 0)
+		sh, err := s.openShard(id, joined)
 		if err != nil {
 			return nil, s.explain(err)
 		}
@@ -214,10 +214,17 @@ func (s *Store) explain(err error) error {
 	return fmt.Errorf("data folder %s: %w", s.cfg.Dir, err)
 }
 
-// awaitShards answers which shards there are: those whose replicas are here, or at first, those that the directory names when it has come
-// from the others.
-func (s *Store) awaitShards(ctx context.Context, joining bool) ([]uint32, error) {
-	if joining {
+// shardIDs answers which shards there are: as many as the store was made with; of a node that joined those whose replicas are here, or
+// at first, those that the directory names when it has come from the others.
+func (s *Store) shardIDs(ctx context.Context, made int) ([]uint32, error) {
+	if made > 0 {
+		ids := make([]uint32, made)
+		for i := range ids {
+			ids[i] = uint32(i + 1)
+		}
+		return ids, nil
+	}
+	if s.fresh {
 		s.log.Info("waiting to be added to the cluster")
 		if err := s.directory.group.WaitMember(ctx); err != nil {
 			return nil, err

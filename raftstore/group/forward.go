@@ -10,9 +10,8 @@ import (
 	"mailraft/raftstore/machine"
 )
 
-// Peers asks the replicas of this group on other nodes, by what Group has under the same names with Here. The errors ErrNoLeader,
-// ErrUncertain, ErrClosed and ErrBroken must be told apart by errors.Is on this side as well. Where nothing was sent the error is
-// ErrNoLeader; where it is not known whether it arrived, ErrUncertain.
+// Peers asks the replicas of this group on other nodes, by what Group has under the same names with Here. Where nothing was sent, or the
+// replica there is no leader that can go on, the error is ErrNoLeader; where what was sent may be committed yet, ErrUncertain.
 type Peers interface {
 	// Propose hands a marshalled command to the node, which proposes it if it leads; it does not forward it on.
 	Propose(ctx context.Context, node string, command []byte) (machine.Result, Hint, error)

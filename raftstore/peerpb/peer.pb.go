@@ -429,9 +429,8 @@ func (x *JoinRequest) GetCommands() uint32 {
 
 type JoinReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Authority     []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`     // certificate, DER
-	Certificate   []byte                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"` // the node's, DER
+	Authority     []byte                 `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`     // certificate, DER
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // the node's, DER
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -464,13 +463,6 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
 	return file_peer_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *JoinReply) GetCluster() string {
-	if x != nil {
-		return x.Cluster
-	}
-	return ""
 }
 
 func (x *JoinReply) GetAuthority() []byte {
@@ -520,11 +512,10 @@ const file_peer_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x05 \x01(\fR\tpublicKey\x12\x1a\n" +
-	"\bcommands\x18\x06 \x01(\rR\bcommands\"e\n" +
-	"\tJoinReply\x12\x18\n" +
-	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\x12 \n" +
-	"\vcertificate\x18\x03 \x01(\fR\vcertificate2\x9f\x02\n" +
+	"\bcommands\x18\x06 \x01(\rR\bcommands\"K\n" +
+	"\tJoinReply\x12\x1c\n" +
+	"\tauthority\x18\x01 \x01(\fR\tauthority\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate2\x9f\x02\n" +
 	"\x04Peer\x12K\n" +
 	"\aPropose\x12 .mailraft.peer.v1.ProposeRequest\x1a\x1e.mailraft.peer.v1.ProposeReply\x12C\n" +
 	"\tReadIndex\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x16.mailraft.peer.v1.Hint\x12:\n" +

@@ -31,8 +31,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Codes: FAILED_PRECONDITION (this node does not lead the group), ABORTED (leadership was lost while committing), NOT_FOUND (the group
-// has no replica here), DATA_LOSS (the replica is broken), CANCELLED (it is being closed).
+// Codes: FAILED_PRECONDITION (this node does not lead the group, or its replica is broken), NOT_FOUND (the group has no replica here),
+// ABORTED (anything else: what was proposed may be committed yet).
 type PeerClient interface {
 	// Propose has the leader of a group commit a command, which is not forwarded on.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeReply, error)
@@ -99,8 +99,8 @@ func (c *peerClient) Replica(ctx context.Context, in *GroupRequest, opts ...grpc
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
 //
-// Codes: FAILED_PRECONDITION (this node does not lead the group), ABORTED (leadership was lost while committing), NOT_FOUND (the group
-// has no replica here), DATA_LOSS (the replica is broken), CANCELLED (it is being closed).
+// Codes: FAILED_PRECONDITION (this node does not lead the group, or its replica is broken), NOT_FOUND (the group has no replica here),
+// ABORTED (anything else: what was proposed may be committed yet).
 type PeerServer interface {
 	// Propose has the leader of a group commit a command, which is not forwarded on.
 	Propose(context.Context, *ProposeRequest) (*ProposeReply, error)

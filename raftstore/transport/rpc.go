@@ -20,22 +20,28 @@ import (
 // Fingerprint is the SHA-256 of a certificate, or of a public key, in DER.
 func Fingerprint(der []byte) [32]byte { return sha256.Sum256(der) }
 
-// Dial gives the connection for gRPC to a node, which all callers share. It is made when it is first used, and again whenever it breaks.
+// Dial gives the connection for gRPC to a node, which all callers share. It is made when it is first used, and again whenever it breaks:
+// then at the address that the node has by then.
 func (t *Transport) Dial(node string) (*grpc.ClientConn, error) {
+	t.mu.Lock()
+	conn, closed := t.calls[node], t.closed
+	t.mu.Unlock()
+	switch {
+	case closed:
+		return nil, net.ErrClosed
+	case conn != nil:
+		return conn, nil
+	}
+	if _, known := t.cfg.Members.Member(node); !known {
+		return nil, fmt.Errorf("node %s is not known here", node)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil, net.ErrClosed
 	}
-	m, known := t.cfg.Members.Member(node)
-	if !known {
-		return nil, fmt.Errorf("node %s is not known here", node)
-	}
-	if c := t.calls[node]; c != nil {
-		if c.address == m.Address {
-			return c.conn, nil
-		}
-		c.conn.Close()
+	if conn := t.calls[node]; conn != nil { // somebody else was faster
+		return conn, nil
 	}
 	conn, err := grpc.NewClient("passthrough:///"+node,
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return t.dial(ctx, node, protoRPC) }),
@@ -49,7 +55,7 @@ func (t *Transport) Dial(node string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.calls[node] = &call{m.Address, conn}
+	t.calls[node] = conn
 	return conn, nil
 }
 

@@ -67,20 +67,14 @@ type Transport struct {
 
 	mu     sync.Mutex // held for a map operation
 	groups map[string]*streams
-	conns  map[net.Conn]string // open ones, by the node at the other end; "" if it joins
-	calls  map[string]*call
+	conns  map[net.Conn]string         // open ones, by the node at the other end; "" if it joins
+	calls  map[string]*grpc.ClientConn // for gRPC, by the node
 	closed bool
 
 	life  context.Context // ends with the transport
 	die   context.CancelFunc
 	dials sync.WaitGroup
 	done  sync.WaitGroup
-}
-
-// call is the connection for gRPC to a node.
-type call struct {
-	address string
-	conn    *grpc.ClientConn
 }
 
 // Listen opens the port.
@@ -92,7 +86,7 @@ func Listen(cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg: cfg, log: cfg.Logger, listener: l.(*net.TCPListener), refusals: refusals{counts: map[Reason]uint64{}},
 		turns: turns{each: maxHandshakes, of: map[string]int{}}, joining: turns{each: maxJoining, of: map[string]int{}},
-		joinLife: joinTime, groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*call{},
+		joinLife: joinTime, groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*grpc.ClientConn{},
 	}
 	t.life, t.die = context.WithCancel(context.Background())
 	t.rpc, t.join = newQueue(l.Addr()), newQueue(l.Addr())
@@ -104,10 +98,10 @@ func Listen(cfg Config) (*Transport, error) {
 // Address is where it listens: host:port.
 func (t *Transport) Address() string { return t.listener.Addr().String() }
 
-// GRPCListener has the connections of other nodes for a grpc.Server, which is made with ServerCredentials.
+// GRPCListener has the connections of other nodes for a grpc.Server, which is made with ServerOptions.
 func (t *Transport) GRPCListener() net.Listener { return t.rpc }
 
-// JoinListener has the connections of machines that want to join, for a grpc.Server of its own, made with ServerCredentials.
+// JoinListener has the connections of machines that want to join, for a grpc.Server of its own, made with ServerOptions.
 func (t *Transport) JoinListener() net.Listener { return t.join }
 
 // Close closes the port and all connections.
@@ -129,7 +123,7 @@ func (t *Transport) Close() error {
 		s.queue.Close()
 	}
 	for _, c := range calls {
-		err = errors.Join(err, c.conn.Close())
+		err = errors.Join(err, c.Close())
 	}
 	t.rpc.Close()
 	t.join.Close()
@@ -156,7 +150,7 @@ func (t *Transport) Disconnect(node string) {
 		c.Close()
 	}
 	if made != nil {
-		made.conn.Close()
+		made.Close()
 	}
 }
 

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -52,18 +50,9 @@ func (p *program) join() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		address := cfg.ClusterAdvertise
-		if address == "" {
-			host, port, err := net.SplitHostPort(cfg.ClusterListen)
-			if err != nil {
-				return usage("cluster.listen: set where the other nodes reach this one")
-			}
-			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-				if host, err = os.Hostname(); err != nil {
-					return err
-				}
-			}
-			address = net.JoinHostPort(host, port)
+		address, err := raftstore.Advertised(cfg.ClusterListen, cfg.ClusterAdvertise)
+		if err != nil {
+			return usage("cluster.listen: set where the other nodes reach this one (%w)", err)
 		}
 		err = raftstore.Join(cmd.Context(), raftstore.JoinConfig{
 			Dir: daemon.StoreFolder(cfg.Data), NodeID: cfg.Node, Address: address, Token: args[0],
