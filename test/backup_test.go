@@ -248,24 +248,15 @@ func TestBackupAndRestoreAreCutOff(t *testing.T) {
 	until := func(args ...string) {
 		t.Helper()
 		for after := 5 * time.Millisecond; ; after = after * 3 / 2 {
-			cmd := exec.Command(node.Program(t), args...)
-			cmd.Env = append(os.Environ(), "MAILRAFT_SOCKET="+filepath.Join(n.Run, "admin.sock"))
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
-			err := cmd.Wait()
-			timer.Stop()
-			if err == nil {
+			a := n.TryFor(after, args...)
+			if a.Code == 0 {
 				return
 			}
-			if cmd.ProcessState.ExitCode() != -1 {
+			if a.Code != -1 {
 				if _, err := os.Stat(m.Data + "/node"); err == nil && args[0] == "restore" {
 					return // killed when all was done
 				}
-				t.Fatalf("%s: %v: %s", args[0], err, stderr.String())
+				t.Fatalf("%s: %+v", args[0], a)
 			}
 			killed++
 		}

@@ -1,13 +1,11 @@
 package test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -198,20 +196,13 @@ func TestExportAndImportAreCutOff(t *testing.T) {
 	to := filepath.Join(t.TempDir(), "maildir")
 	killed := 0
 	for after := time.Millisecond; ; after = after*3/2 + time.Millisecond {
-		cmd := exec.Command(node.Program(t), "export", alice.Address, to)
-		cmd.Env = append(os.Environ(), "MAILRAFT_SOCKET="+filepath.Join(n.Run, "admin.sock"))
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
-		err := cmd.Wait()
-		timer.Stop()
-		if err == nil {
+		a := n.TryFor(after, "export", alice.Address, to)
+		if a.Code == 0 {
 			break
 		}
 		killed++
-		if cmd.ProcessState.ExitCode() != -1 {
-			t.Fatalf("export: %v", err)
+		if a.Code != -1 {
+			t.Fatalf("export: %+v", a)
 		}
 		if _, err := os.Stat(to); err == nil {
 			break // killed when all was done: it has to be whole
@@ -225,21 +216,12 @@ func TestExportAndImportAreCutOff(t *testing.T) {
 	n.Admin("account", "quota", bob.Address, "none")
 	n.Unlock(bob) // for its keywords, some of which may be there
 	for after := time.Millisecond; ; after = after*3/2 + time.Millisecond {
-		cmd := exec.Command(node.Program(t), "import", bob.Address, to)
-		cmd.Env = append(os.Environ(), "MAILRAFT_SOCKET="+filepath.Join(n.Run, "admin.sock"))
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
-		err := cmd.Wait()
-		timer.Stop()
-		if err == nil {
+		a := n.TryFor(after, "import", bob.Address, to)
+		if a.Code == 0 {
 			break
 		}
-		if cmd.ProcessState.ExitCode() != -1 {
-			t.Fatalf("import: %v: %s", err, stderr.String())
+		if a.Code != -1 {
+			t.Fatalf("import: %+v", a)
 		}
 		killed++
 		for _, lock := range []string{"/subscriptions.lock", "/.Sent/dovecot-keywords.lock"} {

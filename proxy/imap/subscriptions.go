@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"mailraft/proxy/maildir"
 )
 
 // subscriptionsFile lists the subscribed mailboxes, in the Maildir++ root, as Dovecot does: a folder name a line, without the
@@ -21,7 +23,7 @@ func (s *session) subscriptions() ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for _, line := range subscribedFolders(text) {
+	for _, line := range maildir.Subscribed(text) {
 		if line == inbox {
 			names = append(names, inbox)
 		} else if name, ok := nameOf("." + line); ok {
@@ -29,18 +31,6 @@ func (s *session) subscriptions() ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// subscribedFolders returns the lines of the file. Newer Dovecots write a version line first, and levels separated by tabs.
-func subscribedFolders(text []byte) []string {
-	lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' || r == '\r' })
-	if len(lines) > 0 && strings.HasPrefix(lines[0], "V\t") {
-		lines = lines[1:]
-	}
-	for i, line := range lines {
-		lines[i] = strings.ReplaceAll(line, "\t", ".")
-	}
-	return lines
 }
 
 // Subscribe adds a mailbox to the subscriptions. It need not exist (RFC 9051, 6.3.7).
@@ -81,7 +71,7 @@ func (s *session) subscribe(name string, change func(lines []string, line string
 		line = inbox
 	}
 	err = s.replaceFile(s.home+"/"+subscriptionsFile, func(old []byte) ([]byte, error) {
-		lines := change(subscribedFolders(old), line)
+		lines := change(maildir.Subscribed(old), line)
 		if lines == nil {
 			return nil, errUnchanged
 		}

@@ -141,9 +141,10 @@ func checkRecord(a Account, key, value []byte) (ModSeq, error) {
 			return 0, nil
 		}
 	case kindEntry:
-		var de DirEntry
 		if len(rest) > 0 && len(rest) <= MaxName {
-			return de.ModSeq, de.decode(i, string(rest), value)
+			var de DirEntry
+			err := de.decode(i, string(rest), value)
+			return de.ModSeq, err
 		}
 	case kindInode:
 		if len(rest) == 0 {

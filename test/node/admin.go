@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -22,17 +23,29 @@ type Answer struct {
 // Try runs a command of the admin's, with a text as its standard input.
 func (n *Node) Try(stdin string, args ...string) Answer {
 	n.t.Helper()
-	cmd := exec.Command(n.program, args...)
+	return n.run(exec.Command(n.program, args...), stdin)
+}
+
+func (n *Node) run(cmd *exec.Cmd, stdin string) Answer {
+	n.t.Helper()
 	cmd.Env = append(os.Environ(), "MAILRAFT_SOCKET="+filepath.Join(n.Run, "admin.sock"))
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, context.DeadlineExceeded) {
 		n.t.Fatal(err)
 	}
 	return Answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// TryFor runs a command of the admin's that is killed (SIGKILL) when it has taken so long: then Answer.Code is -1.
+func (n *Node) TryFor(most time.Duration, args ...string) Answer {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	return n.run(exec.CommandContext(ctx, n.program, args...), "")
 }
 
 // Admin runs a command of the admin's, which has to succeed, and returns what it wrote.

@@ -13,6 +13,7 @@ import (
 	"mailraft/cmd/mailraft/internal/adminapi"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/config"
+	"mailraft/cmd/mailraft/internal/progress"
 )
 
 func (p *program) account() *cobra.Command {
@@ -37,7 +38,7 @@ func (p *program) accountRemove() *cobra.Command {
 			return err
 		}
 		if !yes {
-			warning := fmt.Sprintf("This removes %s with all its mail (%s in %d files). It cannot be undone.", a.Address, octets(a.Bytes), a.Files)
+			warning := fmt.Sprintf("This removes %s with all its mail (%s in %d files). It cannot be undone.", a.Address, progress.Octets(a.Bytes), a.Files)
 			if err := p.confirm(ctx, warning, a.Address); err != nil {
 				return err
 			}
@@ -101,7 +102,7 @@ func (p *program) accountList() *cobra.Command {
 				if a.Unlocked {
 					state = "unlocked"
 				}
-				t.row(a.Address, octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), a.Key, day(a.Created), state)
+				t.row(a.Address, progress.Octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), a.Key, day(a.Created), state)
 				return nil
 			})
 			if err != nil || asJSON {
@@ -151,7 +152,7 @@ func (p *program) accountQuota() *cobra.Command {
 				return p.jsonLine(lineOf(a))
 			}
 			_, err = fmt.Fprintf(p.stdout, "%s stores %s of %s in %d of %s files\n", a.Address,
-				octets(a.Bytes), unlimited(octets(a.QuotaBytes), a.QuotaBytes), a.Files, unlimited(strconv.FormatUint(a.QuotaFiles, 10), a.QuotaFiles))
+				progress.Octets(a.Bytes), unlimited(progress.Octets(a.QuotaBytes), a.QuotaBytes), a.Files, unlimited(strconv.FormatUint(a.QuotaFiles, 10), a.QuotaFiles))
 			return err
 		})(cmd, args)
 	}
@@ -205,7 +206,7 @@ key pair under the new password, with which new mail can be read; what was store
 		}
 		req := &adminpb.SetPasswordRequest{Address: a.Address, Discard: discard, Key: key}
 		if discard && !yes {
-			warning := fmt.Sprintf("This makes all mail that %s has stored (%s in %d files) unreadable for ever, for everybody.", a.Address, octets(a.Bytes), a.Files)
+			warning := fmt.Sprintf("This makes all mail that %s has stored (%s in %d files) unreadable for ever, for everybody.", a.Address, progress.Octets(a.Bytes), a.Files)
 			if err := p.confirm(ctx, warning, a.Address); err != nil {
 				return err
 			}

@@ -56,12 +56,9 @@ With --verify nothing is written: all that is in the folder is read and checked,
 		return p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
-			if account != "" { // as it is written here
-				local, domain, err := raftstore.SplitAddress(account)
-				if err != nil {
-					return usage("--account: %w", err)
-				}
-				account = local + "@" + domain
+			account, err := asWritten(account)
+			if err != nil {
+				return err
 			}
 			src, err := c.BackupSource(ctx, account)
 			if err != nil {
@@ -76,10 +73,22 @@ With --verify nothing is written: all that is in the folder is read and checked,
 			if err != nil {
 				return err
 			}
-			return p.tell(asJSON, r, "backed up %d accounts to %s: %d changed, %d new messages of %s\n", r.Accounts, args[0], r.Changed, r.Contents, octets(r.Octets))
+			return p.tell(asJSON, r, "backed up %d accounts to %s: %d changed, %d new messages of %s\n", r.Accounts, args[0], r.Changed, r.Contents, progress.Octets(r.Octets))
 		})(cmd, args)
 	}
 	return cmd
+}
+
+// asWritten is the address given by --account in the form in which it is kept; "": none was given.
+func asWritten(account string) (string, error) {
+	if account == "" {
+		return "", nil
+	}
+	local, domain, err := raftstore.SplitAddress(account)
+	if err != nil {
+		return "", usage("--account: %w", err)
+	}
+	return local + "@" + domain, nil
 }
 
 func (p *program) meter(quiet bool, what string) *progress.Meter {
@@ -184,12 +193,9 @@ Messages can be read with the passwords that their owners had when the backup wa
 		if m.Only != "" && account == "" {
 			return usage("the newest run of this backup was of %s alone; name another one (--manifest), or restore that account: --account %s", m.Only, m.Only)
 		}
-		if account != "" {
-			local, domain, err := raftstore.SplitAddress(account)
-			if err != nil {
-				return usage("--account: %w", err)
-			}
-			account = local + "@" + domain
+		account, err := asWritten(account)
+		if err != nil {
+			return err
 		}
 		b, err := backup.Open(args[0], keys)
 		if err != nil {

@@ -114,11 +114,19 @@ func (c *copying) end(done, where string, r mailcopy.Result, err error) error {
 }
 
 func (c *copying) report(done, where string, r mailcopy.Result) error {
-	words := fmt.Sprintf("%s %d messages of %d folders, %s, %s", done, r.Messages, r.Folders, octets(r.Octets), where)
+	words := fmt.Sprintf("%s %d messages of %d folders, %s, %s", done, r.Messages, r.Folders, progress.Octets(r.Octets), where)
 	if r.Already > 0 {
 		words += fmt.Sprintf("; %d were there already", r.Already)
 	}
 	return c.tell(c.json, r, "%s\n", words)
+}
+
+// completeAccountAndFile completes an account's address, and then a file.
+func (p *program) completeAccountAndFile(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return p.complete(accounts)(cmd, args, typed)
+	}
+	return completeFiles(cmd, args, typed)
 }
 
 func (p *program) export() *cobra.Command {
@@ -134,13 +142,8 @@ with an mbox file for each of the account's; or one of its folders (INBOX, or --
 The account has to be unlocked, or its password to be given. What is written can be read by whoever may read the files: they are made for
 their owner alone, who is root or --owner. The place must not be there, or be an empty folder. Until all is written it has ".part"
 behind its name; run the command again after it was cut off, and it goes on there. A maildir has messages as they are stored, with CRLF.`,
-		Args: cobra.ExactArgs(2),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			if len(args) == 0 {
-				return p.complete(accounts)(cmd, args, typed)
-			}
-			return completeFiles(cmd, args, typed)
-		},
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: p.completeAccountAndFile,
 	}
 	c.flags(cmd, "just this `folder`, as \"Work/2024\"")
 	cmd.Flags().BoolVar(&mbox, "mbox", false, "mbox files in a folder, instead of a maildir")
@@ -212,13 +215,8 @@ other), from an mbox file (into INBOX, or --folder), or from a folder of mbox fi
 It may be run again, after it was cut off or when more has come: a message that was imported is known by its name in the folder, and does
 not come twice (unless it was moved or removed since). Line ends become CRLF. The account need not be unlocked, except to add
 keywords or subscriptions to those that it has.`,
-		Args: cobra.ExactArgs(2),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			if len(args) == 0 {
-				return p.complete(accounts)(cmd, args, typed)
-			}
-			return completeFiles(cmd, args, typed)
-		},
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: p.completeAccountAndFile,
 	}
 	c.flags(cmd, "the `folder` that an mbox goes into, and the folders of others go below")
 	cmd.RunE = p.asking(func(ctx context.Context, client *adminapi.Client, args []string) (err error) {

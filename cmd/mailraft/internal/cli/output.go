@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"mailraft/cmd/mailraft/internal/progress"
 )
 
 // jsonFlag adds --json to a command whose answer scripts want.
@@ -64,25 +65,12 @@ func newTable(w io.Writer, head ...string) *table {
 func (t *table) row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t")) }
 func (t *table) end() error          { return t.w.Flush() }
 
-// octets shows a number of bytes to people.
-func octets(n uint64) string {
-	const units = "KMGTPE"
-	f, unit := float64(n), ""
-	for i := 0; f >= 1024 && i < len(units); i++ {
-		f, unit = f/1024, units[i:i+1]
-	}
-	if unit == "" {
-		return strconv.FormatUint(n, 10)
-	}
-	return fmt.Sprintf("%.1f%s", f, unit)
-}
-
 // limit shows a limit of bytes, where 0 is none.
 func limit(n uint64) string {
 	if n == 0 {
 		return "none"
 	}
-	return octets(n)
+	return progress.Octets(n)
 }
 
 func day(seconds int64) string { return time.Unix(seconds, 0).Format("2006-01-02") }

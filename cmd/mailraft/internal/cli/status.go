@@ -14,6 +14,7 @@ import (
 
 	"mailraft/cmd/mailraft/internal/adminapi"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/progress"
 )
 
 func (p *program) status() *cobra.Command {
@@ -48,7 +49,7 @@ func problemsOf(s *adminpb.StatusReply) []string {
 	var all []string
 	wrong := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if s.DiskFull {
-		wrong("The disk of the data folder %s has only %s free: no mail is taken. Free some space.", s.Data, octets(s.FreeBytes))
+		wrong("The disk of the data folder %s has only %s free: no mail is taken. Free some space.", s.Data, progress.Octets(s.FreeBytes))
 	}
 	if err := mounted(s.Mount); err != nil {
 		wrong("The mail is not mounted at %s (%v). Stop the daemon and start it again.", s.Mount, err)
@@ -189,8 +190,8 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 		fmt.Fprintln(p.stdout, "All is well.")
 	}
 	up := time.Since(time.Unix(s.Started, 0)).Round(time.Second)
-	fmt.Fprintf(p.stdout, "\nmailraft %s on %s, up for %v, %s in memory\n", s.Version, s.Hostname, up, octets(s.ResidentBytes))
-	fmt.Fprintf(p.stdout, "mail at %s, data at %s (%s free)\n\n", s.Mount, s.Data, octets(s.FreeBytes))
+	fmt.Fprintf(p.stdout, "\nmailraft %s on %s, up for %v, %s in memory\n", s.Version, s.Hostname, up, progress.Octets(s.ResidentBytes))
+	fmt.Fprintf(p.stdout, "mail at %s, data at %s (%s free)\n\n", s.Mount, s.Data, progress.Octets(s.FreeBytes))
 
 	if len(s.Nodes) > 1 {
 		if err := p.nodeTable(s.Nodes); err != nil {
@@ -201,7 +202,7 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 	t := newTable(p.stdout, "GROUP", "ROLE", "LEADER", "VOTERS", "TERM", "APPLIED", "LOG ENTRIES", "ON DISK")
 	for _, g := range s.Groups {
 		t.row(g.Name, g.Role, g.Leader, strings.Join(g.Voters, ","), strconv.FormatUint(g.Term, 10), strconv.FormatUint(g.Applied, 10),
-			strconv.FormatUint(g.LogEntries, 10), octets(g.StoreBytes))
+			strconv.FormatUint(g.LogEntries, 10), progress.Octets(g.StoreBytes))
 	}
 	if err := t.end(); err != nil {
 		return err
@@ -213,7 +214,7 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 		if x.Pid != 0 {
 			pid = strconv.FormatInt(x.Pid, 10)
 		}
-		t.row(x.Name, pid, time.Unix(x.Since, 0).Format(time.DateTime), strconv.FormatInt(x.Restarts, 10), octets(x.ResidentBytes))
+		t.row(x.Name, pid, time.Unix(x.Since, 0).Format(time.DateTime), strconv.FormatInt(x.Restarts, 10), progress.Octets(x.ResidentBytes))
 	}
 	for _, l := range s.Listeners {
 		t.row(l.Protocol, "listens on "+l.Address)

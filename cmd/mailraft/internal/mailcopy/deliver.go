@@ -246,7 +246,7 @@ func (c *importer) subscribe(ctx context.Context, lines []string) error {
 	return c.replace(ctx, c.home+"/"+subscriptionsFile, func(old []byte) string {
 		text := string(old)
 		have := map[string]bool{}
-		for _, line := range subscribed(old) {
+		for _, line := range maildir.Subscribed(old) {
 			have[line] = true
 		}
 		for _, line := range lines {
@@ -260,16 +260,4 @@ func (c *importer) subscribe(ctx context.Context, lines []string) error {
 		}
 		return text
 	})
-}
-
-// subscribed are the folders in a subscriptions file. Newer Dovecots begin it with their version, and separate levels by tabs.
-func subscribed(text []byte) []string {
-	lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' || r == '\r' })
-	if len(lines) > 0 && strings.HasPrefix(lines[0], "V\t") {
-		lines = lines[1:]
-	}
-	for i, line := range lines {
-		lines[i] = strings.ReplaceAll(line, "\t", ".")
-	}
-	return lines
 }

@@ -91,7 +91,7 @@ func (c *importer) run(ctx context.Context) error {
 		return err
 	}
 	var lines []string
-	for _, line := range subscribed(text) {
+	for _, line := range maildir.Subscribed(text) {
 		if c.Folder != "" {
 			if line == "INBOX" {
 				line = ""
