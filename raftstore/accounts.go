@@ -63,7 +63,7 @@ func (d *Directory) ReadIndex(ctx context.Context) error { return d.group.ReadIn
 func (d *Directory) Subscribe(fn func(DirectoryEvent)) (cancel func()) { return d.state.Subscribe(fn) }
 
 func (d *Directory) change(ctx context.Context, cmd *raftpb.Command) (uint64, error) {
-	r, err := d.store.admin.propose(ctx, d.group, cmd)
+	r, err := d.store.admin.proposeDirectory(ctx, cmd)
 	if err == nil {
 		err = r.Err()
 	}
@@ -704,7 +704,7 @@ func (s *Store) reapOrphans(ctx context.Context) {
 	for {
 		for i := 0; i < len(s.shards); i++ {
 			sh := s.shards[i]
-			if !sh.group.Leads() {
+			if !sh.leads() {
 				continue // the node that leads it does
 			}
 			r, err := s.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,9 +22,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"mailraft/raftstore/durable"
+	"mailraft/raftstore/group"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/peerpb"
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/remote"
 	"mailraft/raftstore/transport"
 )
 
@@ -60,8 +63,10 @@ func (s *Store) openTransport(joined bool) error {
 	s.transport.Watch(func(node string, up bool) {
 		s.log.Info("node", "node", node, "up", up)
 		if !up {
-			for _, g := range s.groups() {
-				g.PeerDown(node, s.transport.Up)
+			s.each(func(_ int, g *group.Group) { g.PeerDown(node, s.transport.Up) })
+			for _, sh := range s.Shards() {
+				sh.client.PeerDown(node)
+				sh.reads.PeerDown(node)
 			}
 		}
 	})
@@ -99,7 +104,10 @@ func (s *Store) answerPeers() {
 		listener net.Listener
 		register func(*grpc.Server)
 	}{
-		{s.transport.GRPCListener(), func(g *grpc.Server) { peerpb.RegisterPeerServer(g, &peerServer{store: s}) }},
+		{s.transport.GRPCListener(), func(g *grpc.Server) {
+			peerpb.RegisterPeerServer(g, &peerServer{store: s})
+			remote.NewServer(s.readable).Register(g)
+		}},
 		{s.transport.JoinListener(), func(g *grpc.Server) { peerpb.RegisterJoinServer(g, &joinServer{store: s}) }},
 	} {
 		g := grpc.NewServer(transport.ServerOptions()...)
@@ -107,6 +115,15 @@ func (s *Store) answerPeers() {
 		s.servers = append(s.servers, g)
 		s.done.Go(func() { g.Serve(p.listener) })
 	}
+}
+
+// Fingerprint is the SHA-256 of the certificate of the cluster's authority, in hexadecimal; "": this node has no port for others.
+func (s *Store) Fingerprint() string {
+	if s.identity == nil {
+		return ""
+	}
+	sum := transport.Fingerprint(s.identity.Authority())
+	return hex.EncodeToString(sum[:])
 }
 
 // members is the directory as the transport asks it.

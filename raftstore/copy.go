@@ -35,7 +35,12 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 		if err := sh.ReadIndex(ctx); err != nil {
 			return nil, err
 		}
-		sn.shards[sh.ID()] = sh.tree.View().Snapshot()
+		r, release := sh.use()
+		if r == nil {
+			return nil, fmt.Errorf("shard %d is not here: %w", sh.id, syscall.EIO)
+		}
+		sn.shards[sh.ID()] = r.tree.View().Snapshot()
+		release()
 	}
 	if err := s.directory.ReadIndex(ctx); err != nil {
 		return nil, err

@@ -29,8 +29,8 @@ const (
 func (s *Store) keepMembers(ctx context.Context) {
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
-	since := map[*group.Group]time.Time{} // when this node was first seen to lead it
-	down := map[string]time.Time{}        // when a node was first seen not to answer
+	since := map[int]time.Time{}   // when this node was first seen to lead a group, by its number
+	down := map[string]time.Time{} // when a node was first seen not to answer
 	for {
 		nodes, err := s.directory.state.Nodes()
 		if err == nil {
@@ -38,19 +38,26 @@ func (s *Store) keepMembers(ctx context.Context) {
 			s.replaceDead(nodes, down)
 			if s.directory.group.Leads() {
 				s.placeShards(ctx, nodes)
+				s.balance(ctx, nodes)
 			}
-			for number, g := range s.groups() { // the directory is 0, a shard has its number
+			s.keepReplicas()
+			now := s.splitNow.Swap(false)
+			s.each(func(number int, g *group.Group) {
 				if !g.Leads() {
-					delete(since, g)
-					continue
+					delete(since, number)
+					return
 				}
-				if since[g].IsZero() {
-					since[g] = time.Now()
+				if since[number].IsZero() {
+					since[number] = time.Now()
 				}
-				if err := s.reconcile(g, number, nodes, time.Since(since[g]) > settled); err != nil {
+				changed, err := s.reconcile(g, number, nodes, now || time.Since(since[number]) > settled)
+				if changed && err == nil { // the next step may be taken at once
+					s.lookAtMembers()
+				}
+				if err != nil {
 					s.log.Warn("changing who is in a group", "group", g.Name(), "error", err)
 				}
-			}
+			})
 		}
 		select {
 		case <-tick.C:
@@ -58,6 +65,14 @@ func (s *Store) keepMembers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// lookAtMembers has keepMembers look at once.
+func (s *Store) lookAtMembers() {
+	select {
+	case s.clusterChanged <- struct{}{}:
+	default:
 	}
 }
 
@@ -97,66 +112,7 @@ func (s *Store) replaceDead(nodes []*raftpb.PutNode, down map[string]time.Time) 
 	}
 }
 
-// placeShards decides who votes in the shards: nodes that are there, as few shards on each as can be.
-func (s *Store) placeShards(ctx context.Context, nodes []*raftpb.PutNode) {
-	shards, err := s.directory.state.Shards()
-	if err != nil {
-		return
-	}
-	load := map[string]int{}
-	for _, sh := range shards {
-		for _, v := range sh.Voters {
-			load[v]++
-		}
-	}
-	for _, sh := range shards {
-		voters := place(sh.Voters, nodes, load)
-		if slices.Equal(voters, sh.Voters) {
-			continue
-		}
-		sh.Voters = voters
-		s.log.Info("placing a shard", "shard", sh.Id, "voters", voters)
-		if _, err := s.directory.change(ctx, &raftpb.Command{Op: &raftpb.Command_PutShard{PutShard: sh}}); err != nil {
-			s.log.Warn("placing a shard", "shard", sh.Id, "error", err)
-			return
-		}
-	}
-}
-
-// place chooses the voters of a shard: those that it has, without nodes that were removed, and without those that drain as far as
-// others can take their place; then the nodes with the fewest shards. load is changed with it.
-func place(has []string, nodes []*raftpb.PutNode, load map[string]int) []string {
-	var active, draining []string
-	for _, n := range nodes {
-		switch n.State {
-		case raftpb.NodeState_NODE_STATE_ACTIVE:
-			active = append(active, n.Id)
-		case raftpb.NodeState_NODE_STATE_DRAINING:
-			draining = append(draining, n.Id)
-		}
-	}
-	var voters []string
-	for _, v := range has {
-		if slices.Contains(active, v) {
-			voters = append(voters, v)
-		} else {
-			load[v]--
-		}
-	}
-	slices.SortStableFunc(active, func(a, b string) int { return load[a] - load[b] })
-	for _, candidates := range [][]string{active, draining} {
-		for _, c := range candidates {
-			if len(voters) < shardVoters && !slices.Contains(voters, c) {
-				voters = append(voters, c)
-				load[c]++
-			}
-		}
-	}
-	slices.Sort(voters)
-	return voters
-}
-
-// wanted is who is to vote in a group. Every other node that is there has a copy without a vote.
+// wanted is who is to vote in a group. Of the directory every other node that is there has a copy without a vote.
 func (s *Store) wanted(number int, members []group.Member, nodes []*raftpb.PutNode) []string {
 	if number > 0 {
 		record, err := s.directory.state.Shard(uint32(number))
@@ -186,13 +142,13 @@ func (s *Store) wanted(number int, members []group.Member, nodes []*raftpb.PutNo
 }
 
 // reconcile takes one step towards the members that a group is to have: first who is missing is added, and gets a vote when it has
-// caught up; then who is too many goes. So there are never fewer voters than there were. The groups' leaders are spread over their voters by
-// the groups' numbers.
-func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, mayMove bool) error {
+// caught up; then who is too many goes. So there are never fewer voters than there were. Then the
+// groups' leaders are spread over their voters.
+func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, mayMove bool) (changed bool, err error) {
 	members := g.Members()
 	voters := s.wanted(number, members, nodes)
 	if len(voters) == 0 {
-		return nil
+		return false, nil
 	}
 	member := func(node string) (group.Member, bool) {
 		i := slices.IndexFunc(members, func(m group.Member) bool { return m.Node == node })
@@ -201,40 +157,56 @@ func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, m
 		}
 		return members[i], true
 	}
-	present := map[string]bool{}
+	present, removed := map[string]bool{}, map[string]bool{}
 	complete := true
 	for _, n := range nodes {
 		if n.State == raftpb.NodeState_NODE_STATE_REMOVED {
+			removed[n.Id] = true
+			continue
+		}
+		votes := slices.Contains(voters, n.Id)
+		if number > 0 && !votes {
 			continue
 		}
 		present[n.Id] = true
 		m, is := member(n.Id)
 		if !is {
-			return g.AddNonvoter(n.Id)
+			return true, g.AddNonvoter(n.Id)
 		}
-		if slices.Contains(voters, n.Id) && !m.Voter {
+		if votes && !m.Voter {
 			if s.caughtUp(g, n.Id) {
-				return g.AddVoter(n.Id)
+				return true, g.AddVoter(n.Id)
 			}
 			complete = false
 		}
 	}
 	for _, m := range members {
 		switch {
-		case !present[m.Node] && m.Node != s.cfg.NodeID:
-			return g.RemoveServer(m.Node) // it was removed by hand: its vote is not waited for
+		case removed[m.Node] && m.Node != s.cfg.NodeID, complete && !present[m.Node] && !m.Voter:
+			return true, g.RemoveServer(m.Node) // one that was removed by hand is not waited for
 		case complete && m.Voter && !slices.Contains(voters, m.Node):
 			if m.Node != s.cfg.NodeID {
-				return g.DemoteVoter(m.Node)
+				return true, g.DemoteVoter(m.Node)
 			}
-			return s.handOver(g, voters)
+			return false, s.handOver(g, voters)
 		}
 	}
-	if leads := voters[number%len(voters)]; mayMove && complete && leads != s.cfg.NodeID && s.transport.Up(leads) && s.caughtUp(g, leads) {
-		s.log.Info("handing over a group, so that leaders are spread", "group", g.Name(), "to", leads)
-		return g.TransferLeadership(leads)
+	if !mayMove {
+		return false, nil
 	}
-	return nil
+	leads := voters[0]
+	if number > 0 {
+		shards, err := s.directory.state.Shards()
+		if err != nil {
+			return false, err
+		}
+		leads = leaders(shards)[uint32(number)]
+	}
+	if complete && leads != s.cfg.NodeID && s.transport.Up(leads) && s.caughtUp(g, leads) {
+		s.log.Info("handing over a group, so that leaders are spread", "group", g.Name(), "to", leads)
+		return true, g.TransferLeadership(leads)
+	}
+	return false, nil
 }
 
 // handOver has another voter lead the group that this node is to leave.
@@ -256,5 +228,5 @@ func (s *Store) caughtUp(g *group.Group, node string) bool {
 	ctx, cancel := context.WithTimeout(s.life, time.Second)
 	defer cancel()
 	r, err := peerpb.NewPeerClient(conn).Replica(ctx, &peerpb.GroupRequest{Group: g.Name()})
-	return err == nil && r.Member && r.Applied+enough >= g.Applied()
+	return err == nil && r.Member && !r.Joining && r.Applied+enough >= g.Applied()
 }

@@ -32,7 +32,7 @@ func TestPlace(t *testing.T) {
 		{"one was removed, and nobody can take its place", []string{"a", "b", "c"}, []*raftpb.PutNode{node("a", removed), node("b", active), node("c", active)},
 			map[string]int{}, []string{"b", "c"}},
 	} {
-		if got := place(c.has, c.nodes, c.load); !slices.Equal(got, c.want) {
+		if got := place(c.has, c.nodes, c.load, rooms{}); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -67,6 +69,31 @@ func (p *peers) ReadIndex(ctx context.Context, node string) (group.Hint, error) 
 	return hintFrom(h), nil
 }
 
+// leader asks a node who leads the group.
+func (p *peers) leader(ctx context.Context, node string) (string, error) {
+	r, err := p.replica(ctx, node)
+	return r.GetLeader(), err
+}
+
+// replica asks a node how its replica is.
+func (p *peers) replica(ctx context.Context, node string) (*peerpb.ReplicaReply, error) {
+	c, err := p.client(node)
+	if err != nil {
+		return nil, err
+	}
+	return c.Replica(ctx, &peerpb.GroupRequest{Group: p.group})
+}
+
+// members asks the leader who is in the group.
+func (p *peers) members(ctx context.Context, leader string) ([]string, error) {
+	c, err := p.client(leader)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.Members(ctx, &peerpb.GroupRequest{Group: p.group})
+	return r.GetNodes(), err
+}
+
 // Hint implements group.Peers.
 func (p *peers) Hint(node string, h group.Hint) { p.store.hinters.of(p.store, node).put(p.group, h) }
 
@@ -108,21 +135,36 @@ type peerServer struct {
 	store *Store
 }
 
-func (s *peerServer) group(name string) (*group.Group, error) {
-	for _, g := range s.store.groups() {
-		if g.Name() == name {
-			return g, nil
-		}
+// group finds a group's replica, which is not closed before release is called.
+func (s *peerServer) group(name string) (g *group.Group, release func(), err error) {
+	st := s.store
+	none := status.Errorf(codes.NotFound, "group %s has no replica on node %s", name, st.cfg.NodeID)
+	if name == directoryGroup {
+		return st.directory.group, func() {}, nil
 	}
-	return nil, status.Errorf(codes.NotFound, "group %s has no replica on node %s", name, s.store.cfg.NodeID)
+	number, ok := strings.CutPrefix(name, shardPrefix)
+	id, err := strconv.ParseUint(number, 10, 32)
+	if !ok || err != nil {
+		return nil, nil, none
+	}
+	sh, err := st.shardNumber(uint32(id))
+	if err != nil {
+		return nil, nil, none
+	}
+	r, release := sh.useAny()
+	if r == nil {
+		return nil, nil, none
+	}
+	return r.group, release, nil
 }
 
 // Propose implements peerpb.PeerServer.
 func (s *peerServer) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peerpb.ProposeReply, error) {
-	g, err := s.group(req.Group)
+	g, release, err := s.group(req.Group)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if err := s.store.admitForwarded(req.Command); err != nil {
 		return &peerpb.ProposeReply{Errno: uint32(syscall.ENOSPC), Hint: &peerpb.Hint{}}, nil
 	}
@@ -147,10 +189,11 @@ func (s *Store) admitForwarded(command []byte) error {
 
 // ReadIndex implements peerpb.PeerServer.
 func (s *peerServer) ReadIndex(ctx context.Context, req *peerpb.GroupRequest) (*peerpb.Hint, error) {
-	g, err := s.group(req.Group)
+	g, release, err := s.group(req.Group)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	h, err := g.ReadIndexHere(ctx)
 	if err != nil {
 		return nil, toCode(err)
@@ -169,19 +212,75 @@ func (s *peerServer) Hints(stream grpc.ClientStreamingServer[peerpb.Hint, peerpb
 		if err != nil {
 			return nil
 		}
-		if g, err := s.group(h.Group); err == nil {
+		if g, release, err := s.group(h.Group); err == nil {
 			g.TakeHint(from, hintFrom(h))
+			release()
 		}
 	}
 }
 
 // Replica implements peerpb.PeerServer.
 func (s *peerServer) Replica(_ context.Context, req *peerpb.GroupRequest) (*peerpb.ReplicaReply, error) {
-	g, err := s.group(req.Group)
+	g, release, err := s.group(req.Group)
 	if err != nil {
 		return nil, err
 	}
-	return &peerpb.ReplicaReply{Applied: g.Applied(), Member: g.IsMember()}, nil
+	defer release()
+	return replicaReply(g), nil
+}
+
+func replicaReply(g *group.Group) *peerpb.ReplicaReply {
+	r := &peerpb.ReplicaReply{
+		Applied: g.Applied(), Member: g.IsMember(), Leader: g.Leader(), Joining: g.IsJoining(), Term: g.Term(),
+	}
+	if err := g.Err(); err != nil {
+		r.Problem = err.Error()
+	}
+	for _, m := range g.Members() {
+		r.Members = append(r.Members, &peerpb.Member{Node: m.Node, Voter: m.Voter})
+	}
+	return r
+}
+
+// SplitLeaders implements peerpb.PeerServer.
+func (s *peerServer) SplitLeaders(context.Context, *peerpb.Empty) (*peerpb.Empty, error) {
+	s.store.splitLeaders()
+	return &peerpb.Empty{}, nil
+}
+
+// Disk implements peerpb.PeerServer.
+func (s *peerServer) Disk(context.Context, *peerpb.Empty) (*peerpb.DiskReply, error) {
+	return s.store.disk()
+}
+
+func (s *Store) disk() (*peerpb.DiskReply, error) {
+	free, full, err := s.space.free()
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	size, err := s.space.size()
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	return &peerpb.DiskReply{Free: free, Size: size, Full: full}, nil
+}
+
+// Members implements peerpb.PeerServer.
+func (s *peerServer) Members(ctx context.Context, req *peerpb.GroupRequest) (*peerpb.MembersReply, error) {
+	g, release, err := s.group(req.Group)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	members, err := g.CommittedMembers(ctx)
+	if err != nil {
+		return nil, toCode(err)
+	}
+	reply := &peerpb.MembersReply{}
+	for _, m := range members {
+		reply.Nodes = append(reply.Nodes, m.Node)
+	}
+	return reply, nil
 }
 
 // hinters send hints, one stream a node for all groups. Of each group only the newest is sent.

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"mailraft/raftstore/group"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
@@ -22,7 +21,7 @@ type Proposer struct {
 	session uint64
 
 	mu     sync.Mutex
-	groups map[*group.Group]*sequence
+	groups map[uint32]*sequence // by the shard's number; 0: the directory
 	ranges map[tree.Account]*inodeRange
 }
 
@@ -39,7 +38,7 @@ func (s *Store) NewProposer() *Proposer {
 	rand.Read(b[:])
 	return &Proposer{
 		store: s, session: binary.BigEndian.Uint64(b[:]),
-		groups: map[*group.Group]*sequence{}, ranges: map[tree.Account]*inodeRange{},
+		groups: map[uint32]*sequence{}, ranges: map[tree.Account]*inodeRange{},
 	}
 }
 
@@ -50,19 +49,32 @@ func (p *Proposer) Session() uint64 { return p.session }
 // error is the transport's, and holds a syscall.Errno: EIO when the shard has no leader or its disk fails, ETIMEDOUT, ENOSPC
 // when the disk is full. After nil, the shard's View shows the change.
 func (p *Proposer) Propose(ctx context.Context, sh *Shard, cmd *raftpb.Command) (tree.Result, error) {
-	return p.propose(ctx, sh.group, cmd)
+	if sh.local() != nil { // else those who have it look at their disks
+		if err := p.admit(cmd); err != nil {
+			return machine.Result{}, err
+		}
+	}
+	return p.propose(ctx, sh.id, cmd, sh.propose)
 }
 
-func (p *Proposer) propose(ctx context.Context, g *group.Group, cmd *raftpb.Command) (machine.Result, error) {
+// proposeDirectory is Propose for the directory.
+func (p *Proposer) proposeDirectory(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
 	if err := p.admit(cmd); err != nil {
 		return machine.Result{}, err
 	}
-	q := p.sequence(g)
+	return p.propose(ctx, 0, cmd, p.store.directory.group.Propose)
+}
+
+func (p *Proposer) propose(
+	ctx context.Context, shard uint32, cmd *raftpb.Command,
+	commit func(context.Context, *raftpb.Command) (machine.Result, error),
+) (machine.Result, error) {
+	q := p.sequence(shard)
 	cmd.Version = machine.Version
 	cmd.Now = time.Now().UnixNano()
 	cmd.Request = q.begin(p.session)
 	defer q.end(cmd.Request.Sequence)
-	r, err := g.Propose(ctx, cmd)
+	r, err := commit(ctx, cmd)
 	if err != nil {
 		return r, withErrno(err)
 	}
@@ -97,13 +109,13 @@ func withErrno(err error) error {
 	return errors.Join(err, syscall.EIO)
 }
 
-func (p *Proposer) sequence(g *group.Group) *sequence {
+func (p *Proposer) sequence(shard uint32) *sequence {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	q := p.groups[g]
+	q := p.groups[shard]
 	if q == nil {
 		q = &sequence{outstanding: map[uint64]struct{}{}}
-		p.groups[g] = q
+		p.groups[shard] = q
 	}
 	return q
 }

@@ -46,3 +46,10 @@ func (s *space) free() (uint64, bool, error) {
 	}
 	return r.free, r.free < s.minFree, nil
 }
+
+// size is the disk's octets.
+func (s *space) size() (uint64, error) {
+	var st syscall.Statfs_t
+	err := syscall.Statfs(s.dir, &st)
+	return st.Blocks * uint64(st.Bsize), err
+}

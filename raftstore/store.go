@@ -22,10 +22,10 @@ import (
 	"google.golang.org/grpc"
 
 	"mailraft/raftstore/directory"
-	"mailraft/raftstore/durable"
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/remote"
 	"mailraft/raftstore/transport"
 	"mailraft/raftstore/tree"
 )
@@ -48,6 +48,8 @@ type Config struct {
 	// Listen is the host:port for the other nodes; "": there are none.
 	Listen    string
 	Advertise string // host:port where the others reach it; "": Listen's, with the machine's name if that has no host
+	// ContentCache is the octets of disk for sealed contents of shards that other nodes have. 0: 1 GiB.
+	ContentCache int64
 	// ReplaceAfter is how long a node may not answer before others vote instead of it. 0: 10 minutes.
 	ReplaceAfter time.Duration
 	Logger       *slog.Logger // nil: slog.Default
@@ -64,14 +66,17 @@ type Store struct {
 	directory *Directory
 	shards    []*Shard // shard n is shards[n-1]
 	space     *space
-	admin     *Proposer // of changes that the store makes itself
+	contents  *remote.Cache // of shards that are read on other nodes; nil: this node is alone
+	admin     *Proposer     // of changes that the store makes itself
 
 	transport      *transport.Transport // nil: this node is alone
 	identity       *transport.Identity
 	known          atomic.Pointer[map[string]transport.Member] // the nodes as they were last known
 	servers        []*grpc.Server
 	hinters        hinters
+	subscribers    atomic.Pointer[[]*subscriber]
 	clusterChanged chan struct{} // has an element when there is something for keepMembers
+	splitNow       atomic.Bool   // leaders are to be spread now
 	joinsRefused   atomic.Uint64
 
 	life context.Context
@@ -83,6 +88,12 @@ type Store struct {
 const (
 	directorySegment = 4 << 20
 	shardSegment     = 32 << 20
+)
+
+// In the data folder's folder "contents" are sealed contents that were read on other nodes, for as long as the store is open.
+const (
+	contentsFolder = "contents"
+	contentMemory  = 32 << 20 // octets of short ones
 )
 
 // leaderWait is how long Open waits for its groups, each of which has only to apply what its last checkpoint did not hold.
@@ -100,6 +111,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	if cfg.ReplaceAfter == 0 {
 		cfg.ReplaceAfter = 10 * time.Minute
+	}
+	if cfg.ContentCache == 0 {
+		cfg.ContentCache = 1 << 30
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -132,6 +146,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		if err := s.openTransport(joined); err != nil {
 			return nil, s.explain(err)
 		}
+		if s.contents, err = remote.NewCache(s.folder(contentsFolder), contentMemory, cfg.ContentCache); err != nil {
+			return nil, s.explain(err)
+		}
 	case joined:
 		return nil, fmt.Errorf("data folder %s is that of a node of a cluster, which needs its port (cluster.listen); "+
 			"to check what is stored, run mailraft fsck while the node serves: %w", cfg.Dir, syscall.EINVAL)
@@ -146,23 +163,33 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	for _, id := range ids {
-		sh, err := s.openShard(id, joined)
-		if err != nil {
-			return nil, s.explain(err)
+	list := make([]*Shard, len(ids))
+	for i, id := range ids {
+		if int(id) != i+1 {
+			return nil, s.explain(fmt.Errorf("the directory has no shard %d: %w", i+1, group.ErrMissing))
 		}
-		s.addShard(sh)
+		list[i] = s.newShard(id)
+	}
+	s.mu.Lock()
+	s.shards = list
+	s.mu.Unlock()
+	if err := s.openReplicas(joined); err != nil {
+		return nil, s.explain(err)
 	}
 	within, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
 	alone := true
-	for _, g := range s.groups() {
+	var failed error
+	s.each(func(_ int, g *group.Group) {
 		if !g.Sole() {
 			alone = false
 			s.awaitReadable(ctx, g)
-		} else if err := g.WaitLeader(within); err != nil {
-			return nil, s.explain(err)
+		} else if failed == nil {
+			failed = g.WaitLeader(within)
 		}
+	})
+	if failed != nil {
+		return nil, s.explain(failed)
 	}
 	if alone && s.transport != nil {
 		if err := s.recordShards(within); err != nil {
@@ -277,37 +304,21 @@ func (s *Store) recordShards(ctx context.Context) error {
 	return nil
 }
 
-// noteReplica notes, for good, that there is a replica of a group here, before it is made. One that was noted and is gone must not be made
-// anew under this node's name: it would have forgotten whom it voted for.
-func (s *Store) noteReplica(name, dir string) error {
-	note := filepath.Join(s.cfg.Dir, clusterFolder, "replica-"+name)
-	_, err := os.Stat(note)
-	if errors.Is(err, os.ErrNotExist) {
-		return durable.WriteFile(note, nil, 0o600)
-	}
-	if err == nil {
-		_, err = os.Stat(filepath.Join(dir, "wal", "wal-meta.db"))
-		if errors.Is(err, os.ErrNotExist) && !s.fresh {
-			return fmt.Errorf("group %s: its log in %s is gone; remove this node from the cluster and join anew, with an empty data folder: %w", name, dir, group.ErrMissing)
-		}
-	}
-	return err
-}
-
 // group opens a group's replica. One that is joined may be empty: it came from the others, or will.
-func (s *Store) group(name, dir string, segment int, joined bool, newMachine func(*machine.Store) machine.Machine) (*group.Group, error) {
-	if joined {
-		if err := s.noteReplica(name, dir); err != nil {
-			return nil, err
-		}
-	}
+func (s *Store) group(name string, segment int, joined bool, newMachine func(*machine.Store) machine.Machine) (_ *group.Group, err error) {
+	made := func() error { return nil }
 	cfg := group.Config{
-		Name: name, Dir: dir, NodeID: s.cfg.NodeID, NewMachine: newMachine,
+		Name: name, Dir: s.folder(name), NodeID: s.cfg.NodeID, NewMachine: newMachine,
 		Joining:     joined,
 		Cache:       s.cache,
 		SegmentSize: segment, CheckpointBytes: 64 << 20,
 		Election: time.Second,
 		Logger:   s.log,
+	}
+	if joined {
+		if cfg.LeastTerm, made, err = s.noteReplica(name); err != nil {
+			return nil, err
+		}
 	}
 	if s.fresh && !joined {
 		cfg.Bootstrap = []raft.Server{{ID: raft.ServerID(s.cfg.NodeID), Address: raft.ServerAddress(s.cfg.NodeID)}}
@@ -315,18 +326,27 @@ func (s *Store) group(name, dir string, segment int, joined bool, newMachine fun
 	if s.transport == nil {
 		_, cfg.Transport = raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID)) // one voter: it never sends
 	} else {
-		var err error
 		if cfg.Transport, err = s.transport.Raft(name, group.Logger(s.log.With("group", name))); err != nil {
 			return nil, err
 		}
 		cfg.Peers = &peers{s, name}
 	}
-	return group.Open(cfg)
+	g, err := group.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := made(); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
 }
+
+// directoryGroup is the directory's name.
+const directoryGroup = "directory"
 
 func (s *Store) openDirectory(joined bool) error {
 	var m *directory.Directory
-	g, err := s.group("directory", filepath.Join(s.cfg.Dir, "directory"), directorySegment, joined, func(st *machine.Store) machine.Machine {
+	g, err := s.group(directoryGroup, directorySegment, joined, func(st *machine.Store) machine.Machine {
 		m = directory.New(st)
 		return m
 	})
@@ -341,46 +361,27 @@ func (s *Store) openDirectory(joined bool) error {
 			s.directory.shardCache.Clear()
 		}
 		if ev.Replaced || ev.Cluster {
-			select {
-			case s.clusterChanged <- struct{}{}:
-			default:
-			}
+			s.lookAtMembers()
 		}
 	})
 	return nil
 }
 
-func (s *Store) openShard(id uint32, joined bool) (*Shard, error) {
-	var m *tree.Tree
-	name := shardName(id)
-	g, err := s.group(name, filepath.Join(s.cfg.Dir, name), shardSegment, joined, func(st *machine.Store) machine.Machine {
-		m = tree.New(st)
-		return m
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &Shard{id: id, group: g, tree: m}, nil
-}
-
-// groups are the replicas that are open by now. Other nodes ask while the rest is being opened.
-func (s *Store) groups() []*group.Group {
+// each calls fn with this node's replicas that are open by now, the directory's first: 0, and each shard's number. Other nodes ask while the
+// rest is being opened. None is closed while fn is called with it.
+func (s *Store) each(fn func(number int, g *group.Group)) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var list []*group.Group
-	if s.directory != nil {
-		list = append(list, s.directory.group)
+	d, shards := s.directory, s.shards
+	s.mu.RUnlock()
+	if d != nil {
+		fn(0, d.group)
 	}
-	for _, sh := range s.shards {
-		list = append(list, sh.group)
+	for _, sh := range shards {
+		if r, release := sh.useAny(); r != nil {
+			fn(int(sh.id), r.group)
+			release()
+		}
 	}
-	return list
-}
-
-func (s *Store) addShard(sh *Shard) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shards = append(s.shards, sh)
 }
 
 // Close flushes and closes all groups. Nothing may use the store any more.
@@ -394,8 +395,15 @@ func (s *Store) Close() error {
 		errs = append(errs, s.transport.Close())
 	}
 	s.done.Wait()
-	for _, g := range s.groups() {
-		errs = append(errs, g.Close())
+	for _, sh := range s.shards {
+		if sh.client != nil {
+			sh.client.Close()
+			errs = append(errs, sh.reads.Close())
+		}
+	}
+	s.each(func(_ int, g *group.Group) { errs = append(errs, g.Close()) })
+	if s.contents != nil {
+		errs = append(errs, s.contents.Close())
 	}
 	if s.cache != nil {
 		s.cache.Unref()
@@ -407,7 +415,11 @@ func (s *Store) Close() error {
 func (s *Store) Directory() *Directory { return s.directory }
 
 // Shards are the mail shards.
-func (s *Store) Shards() []*Shard { return s.shards }
+func (s *Store) Shards() []*Shard {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.shards
+}
 
 // Shard finds the home shard of an account: ErrNoSuchAccount.
 func (s *Store) Shard(a tree.Account) (*Shard, error) {
@@ -419,65 +431,28 @@ func (s *Store) Shard(a tree.Account) (*Shard, error) {
 }
 
 func (s *Store) shard(a *raftpb.Account) (*Shard, error) {
-	if a.Shard == 0 || int(a.Shard) > len(s.shards) {
-		return nil, fmt.Errorf("account %d is on shard %d, which is not here: %w", a.Number, a.Shard, syscall.EIO)
+	sh, err := s.shardNumber(a.Shard)
+	if err != nil {
+		return nil, fmt.Errorf("account %d: %w", a.Number, err)
 	}
-	return s.shards[a.Shard-1], nil
+	return sh, nil
 }
 
-// Subscribe has fn called with what each command applied in any shard changed, or that all of a shard's state was replaced
-// (Event.Replaced), on the applying goroutines, more than one at a time: fn must only take note. cancel ends it.
-func (s *Store) Subscribe(fn func(*tree.Event)) (cancel func()) {
-	var cancels []func()
-	for _, sh := range s.shards {
-		cancels = append(cancels, sh.tree.Subscribe(func(ev *tree.Event) {
-			if ev.Replaced {
-				ev = &tree.Event{Replaced: true, Shard: sh.id}
-			}
-			fn(ev)
-		}))
+func (s *Store) shardNumber(id uint32) (*Shard, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if id == 0 || int(id) > len(s.shards) {
+		return nil, fmt.Errorf("there is no shard %d: %w", id, syscall.EIO)
 	}
-	return func() {
-		for _, c := range cancels {
-			c()
-		}
-	}
+	return s.shards[id-1], nil
 }
 
-// Status is how each group is, the directory first.
+// Status is how each of this node's replicas is, the directory's first.
 func (s *Store) Status() []group.Status {
 	var list []group.Status
-	for _, g := range s.groups() {
-		list = append(list, g.Status())
-	}
+	s.each(func(_ int, g *group.Group) { list = append(list, g.Status()) })
 	return list
 }
 
 // Free tells the octets free on the data folder's disk, and whether that is too few to take more mail.
 func (s *Store) Free() (octets uint64, full bool, err error) { return s.space.free() }
-
-// Shard is this node's replica of a mail shard.
-type Shard struct {
-	id    uint32
-	group *group.Group
-	tree  *tree.Tree
-}
-
-// ID is the shard's number, from 1.
-func (sh *Shard) ID() uint32 { return sh.id }
-
-// View reads the shard's state as it has been applied here. It is good as long as the store.
-func (sh *Shard) View() tree.Reader { return sh.tree.View() }
-
-// ReadIndex returns nil once View shows everything that any node acknowledged before the call.
-func (sh *Shard) ReadIndex(ctx context.Context) error { return sh.group.ReadIndex(ctx) }
-
-// Barrier returns nil once everything is applied here that was proposed in this shard before the call and will ever be committed:
-// also what got no answer.
-func (sh *Shard) Barrier(ctx context.Context) error { return sh.group.Barrier(ctx) }
-
-// Status is how this node's replica is.
-func (sh *Shard) Status() group.Status { return sh.group.Status() }
-
-// Members are the nodes that have a replica, as this one knows.
-func (sh *Shard) Members() []group.Member { return sh.group.Members() }

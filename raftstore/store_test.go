@@ -372,7 +372,7 @@ func TestReplacedIsTold(t *testing.T) {
 		}
 	})
 	for range 2 {
-		s.shards[1].tree.Replaced()
+		s.shards[1].replica.tree.Replaced()
 		s.directory.state.Replaced()
 		cancel()
 		cancelListed()

@@ -207,7 +207,7 @@ func TestWithoutAQuorum(t *testing.T) {
 			t.Errorf("delivery %d without a quorum: %v after %v", i, err, took)
 		}
 	}
-	if a := nodes[0].Try("", "status"); !strings.Contains(a.Stdout, "PROBLEM: Node n2") || !strings.Contains(a.Stdout, "has no leader") {
+	if a := nodes[0].Try("", "status"); !strings.Contains(a.Stdout, "PROBLEM: Node n2") || !strings.Contains(a.Stdout, "has no quorum") {
 		t.Errorf("the status is\n%s%s", a.Stdout, a.Stderr)
 	}
 	if _, err := os.Stat(filepath.Join(home, "new", "1.before")); err != nil {
@@ -282,7 +282,7 @@ func TestWhoMayJoin(t *testing.T) {
 	if a := late.TryJoin(token); a.Code == 0 || !strings.Contains(a.Stderr, "was used") {
 		t.Errorf("a token that was used: %+v", a)
 	}
-	fourth.Start() // no voter, but it has everything
+	fourth.Start() // it has no copy yet, and shows everything
 	a := fourth.AddAccount("alice@cluster.example")
 	if err := deliverTo(homeOn(nodes[0], a.Address), "1.first"); err != nil {
 		t.Fatal(err)

@@ -54,16 +54,23 @@ func (d *doubts) all() (list []*raftpb.Command) {
 
 // settle proposes what does nothing under the id of each proposal in doubt. If that one was applied, this is its second and is not
 // applied; else it has taken the id, and the one in doubt will never be applied.
-func (g *Group) settle(ctx context.Context) error {
-	for _, cmd := range g.doubts.all() {
+func (d *doubts) settle(propose func(command []byte) error) error {
+	for _, cmd := range d.all() {
 		data, err := proto.Marshal(cmd)
 		if err != nil {
 			return err
 		}
-		if _, _, err := g.propose(ctx, data); err != nil {
+		if err := propose(data); err != nil {
 			return err
 		}
-		g.doubts.settled(cmd.Request)
+		d.settled(cmd.Request)
 	}
 	return nil
+}
+
+func (g *Group) settle(ctx context.Context) error {
+	return g.doubts.settle(func(data []byte) error {
+		_, _, err := g.propose(ctx, data)
+		return err
+	})
 }

@@ -29,7 +29,9 @@ type fsm struct {
 
 func newFSM(g *Group) (*fsm, error) {
 	f := &fsm{g: g}
-	return f, f.load()
+	err := f.load()
+	g.passed.raise(g.applied.Load())
+	return f, err
 }
 
 // load reads what the store says of itself.
@@ -44,7 +46,6 @@ func (f *fsm) load() error {
 		return err
 	}
 	f.g.applied.Store(applied)
-	f.g.passed.raise(applied)
 	f.g.hints.applied(&raft.Log{Index: applied}) // its term is not known, so nobody is told
 	f.requests, err = loadRequests(h)
 	return err
@@ -181,5 +182,6 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	f.g.machine.Replaced()
+	f.g.passed.raise(f.g.applied.Load()) // when that is told
 	return nil
 }

@@ -40,7 +40,9 @@ type Config struct {
 	Peers    Peers // the replicas on other nodes; nil: there are none
 	// Joining says that the replica may be empty: it waits to be added by the group's leader.
 	Joining bool
-	Logger  *slog.Logger
+	// LeastTerm is the term that an empty replica begins in: that of the one which this node had before.
+	LeastTerm uint64
+	Logger    *slog.Logger
 }
 
 // Group is this node's replica of one Raft group.
@@ -71,6 +73,7 @@ type Group struct {
 	passed     watermark     // of all entries
 	readTerm   atomic.Uint64 // the last term in which this replica led, and knew what is committed
 	member     atomic.Bool   // this replica has seen itself in the group's configuration
+	caughtUp   chan struct{} // closed when this replica is joining no more
 	broken     atomic.Pointer[error]
 	failed     chan struct{} // closed when broken is set
 	pending    atomic.Int64  // octets applied since the last checkpoint
@@ -95,6 +98,7 @@ func Open(cfg Config) (_ *Group, err error) {
 		role:       newRole(),
 		started:    make(chan struct{}),
 		failed:     make(chan struct{}),
+		caughtUp:   make(chan struct{}),
 	}
 	g.life, g.die = context.WithCancel(context.Background())
 	g.hints.init()
@@ -148,6 +152,9 @@ func Open(cfg Config) (_ *Group, err error) {
 	g.done.Go(g.probeLeader)
 	g.done.Go(g.handIn)
 	g.done.Go(g.tellOthers)
+	if g.IsJoining() {
+		g.done.Go(g.endJoining)
+	}
 	return g, nil
 }
 
@@ -196,6 +203,9 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 		has = false
 	}
 	if err := g.checkTerm(); err != nil {
+		return err
+	}
+	if err := g.beginJoining(!has && g.cfg.Joining); err != nil {
 		return err
 	}
 	switch {
@@ -255,6 +265,9 @@ const maxBatch = 32
 
 // closeWait is how long Close waits for Raft to end, and then for the state to be flushed.
 const closeWait = 10 * time.Second
+
+// AfterClose has fn called when the replica has been closed, and nothing is read from it any more.
+func (g *Group) AfterClose(fn func()) { g.store.AfterClose(fn) }
 
 // Close flushes the state and ends the replica.
 func (g *Group) Close() error {

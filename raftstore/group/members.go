@@ -24,6 +24,41 @@ func (g *Group) Members() []Member {
 	return list
 }
 
+// CommittedMembers is the group's configuration as it is committed. It answers on the leader alone, and appends an entry to the log: ErrNoLeader.
+func (g *Group) CommittedMembers(ctx context.Context) ([]Member, error) {
+	if err := g.leadsHere(ctx); err != nil {
+		return nil, err
+	}
+	list := g.Members()
+	if err := g.await(ctx, g.barrier(ctx).Error); err != nil {
+		return nil, err
+	}
+	if !slices.Equal(list, g.Members()) { // it is being changed
+		return nil, ErrUncertain
+	}
+	return list, nil
+}
+
+// WaitApplied returns nil once this replica's state shows all up to an index.
+func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
+	return g.passed.wait(ctx, g, index)
+}
+
+// HasApplied tells whether this replica's state shows all up to an index.
+func (g *Group) HasApplied(index uint64) bool { return g.passed.has(index) }
+
+// Told is the index up to which this replica's state shows all, and subscribers have been told of it.
+func (g *Group) Told() uint64 { return g.passed.now() }
+
+// Shown is the index of the last command that this replica's state shows.
+func (g *Group) Shown() uint64 { return g.applied.Load() }
+
+// Leader is who leads the group, as far as this replica knows; "": nobody.
+func (g *Group) Leader() string {
+	_, id := g.raft.LeaderWithID()
+	return string(id)
+}
+
 // Sole tells whether this replica is the group's only voter.
 func (g *Group) Sole() bool {
 	voters := 0

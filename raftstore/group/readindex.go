@@ -170,6 +170,16 @@ func (w *watermark) raise(to uint64) {
 	}
 }
 
+func (w *watermark) now() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.at
+}
+
+func (w *watermark) has(index uint64) bool {
+	return w.now() >= index
+}
+
 func (w *watermark) wait(ctx context.Context, g *Group, index uint64) error {
 	for {
 		w.mu.Lock()

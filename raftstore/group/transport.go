@@ -20,6 +20,10 @@ func newTransport(g *Group, to raft.Transport) *transport {
 		for {
 			select {
 			case rpc := <-to.Consumer():
+				if err := g.refuses(rpc); err != nil {
+					rpc.Respond(nil, err)
+					continue
+				}
 				t.hand(rpc)
 			case <-g.life.Done():
 				return

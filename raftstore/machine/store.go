@@ -61,6 +61,13 @@ func (s *Store) Swap(db *pebble.DB, after func()) error {
 	return old.Release()
 }
 
+// AfterClose has fn called when the database that there is now is closed, by its last reader.
+func (s *Store) AfterClose(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cur.after = fn
+}
+
 // Close closes the database once the last handle is released. Acquire must not be called afterwards.
 func (s *Store) Close() error {
 	s.mu.RLock()

@@ -295,6 +295,11 @@ type ReplicaReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Applied       uint64                 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"` // index
 	Member        bool                   `protobuf:"varint,2,opt,name=member,proto3" json:"member,omitempty"`   // it has been added
+	Leader        string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`    // of the group, as far as the replica knows
+	Joining       bool                   `protobuf:"varint,4,opt,name=joining,proto3" json:"joining,omitempty"` // it has not caught up yet
+	Term          uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Members       []*Member              `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"` // as the replica knows them
+	Problem       string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"` // what is wrong with it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -343,6 +348,197 @@ func (x *ReplicaReply) GetMember() bool {
 	return false
 }
 
+func (x *ReplicaReply) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *ReplicaReply) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
+}
+
+func (x *ReplicaReply) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaReply) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ReplicaReply) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Voter         bool                   `protobuf:"varint,2,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Member) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Member) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+type DiskReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Free          uint64                 `protobuf:"varint,1,opt,name=free,proto3" json:"free,omitempty"` // octets
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // octets
+	Full          bool                   `protobuf:"varint,3,opt,name=full,proto3" json:"full,omitempty"` // so few are free that nothing more is stored
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskReply) Reset() {
+	*x = DiskReply{}
+	mi := &file_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskReply) ProtoMessage() {}
+
+func (x *DiskReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskReply.ProtoReflect.Descriptor instead.
+func (*DiskReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DiskReply) GetFree() uint64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *DiskReply) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DiskReply) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+type MembersReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembersReply) Reset() {
+	*x = MembersReply{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembersReply) ProtoMessage() {}
+
+func (x *MembersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembersReply.ProtoReflect.Descriptor instead.
+func (*MembersReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MembersReply) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TokenId       string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
@@ -357,7 +553,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +565,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[6]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +578,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{6}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JoinRequest) GetTokenId() string {
@@ -437,7 +633,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +645,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[7]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +658,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{7}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JoinReply) GetAuthority() []byte {
@@ -501,10 +697,24 @@ const file_peer_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x1d\n" +
 	"\n" +
-	"entry_term\x18\x04 \x01(\x04R\tentryTerm\"@\n" +
+	"entry_term\x18\x04 \x01(\x04R\tentryTerm\"\xd4\x01\n" +
 	"\fReplicaReply\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x16\n" +
-	"\x06member\x18\x02 \x01(\bR\x06member\"\xa9\x01\n" +
+	"\x06member\x18\x02 \x01(\bR\x06member\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x18\n" +
+	"\ajoining\x18\x04 \x01(\bR\ajoining\x12\x12\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x122\n" +
+	"\amembers\x18\x06 \x03(\v2\x18.mailraft.peer.v1.MemberR\amembers\x12\x18\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\"2\n" +
+	"\x06Member\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05voter\x18\x02 \x01(\bR\x05voter\"G\n" +
+	"\tDiskReply\x12\x12\n" +
+	"\x04free\x18\x01 \x01(\x04R\x04free\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04full\x18\x03 \x01(\bR\x04full\"$\n" +
+	"\fMembersReply\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"\xa9\x01\n" +
 	"\vJoinRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x12\n" +
@@ -515,12 +725,15 @@ const file_peer_proto_rawDesc = "" +
 	"\bcommands\x18\x06 \x01(\rR\bcommands\"K\n" +
 	"\tJoinReply\x12\x1c\n" +
 	"\tauthority\x18\x01 \x01(\fR\tauthority\x12 \n" +
-	"\vcertificate\x18\x02 \x01(\fR\vcertificate2\x9f\x02\n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate2\xea\x03\n" +
 	"\x04Peer\x12K\n" +
 	"\aPropose\x12 .mailraft.peer.v1.ProposeRequest\x1a\x1e.mailraft.peer.v1.ProposeReply\x12C\n" +
 	"\tReadIndex\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x16.mailraft.peer.v1.Hint\x12:\n" +
 	"\x05Hints\x12\x16.mailraft.peer.v1.Hint\x1a\x17.mailraft.peer.v1.Empty(\x01\x12I\n" +
-	"\aReplica\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.ReplicaReply2J\n" +
+	"\aReplica\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.ReplicaReply\x12I\n" +
+	"\aMembers\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.MembersReply\x12@\n" +
+	"\fSplitLeaders\x12\x17.mailraft.peer.v1.Empty\x1a\x17.mailraft.peer.v1.Empty\x12<\n" +
+	"\x04Disk\x12\x17.mailraft.peer.v1.Empty\x1a\x1b.mailraft.peer.v1.DiskReply2J\n" +
 	"\x04Join\x12B\n" +
 	"\x04Join\x12\x1d.mailraft.peer.v1.JoinRequest\x1a\x1b.mailraft.peer.v1.JoinReplyB\x1bZ\x19mailraft/raftstore/peerpbb\x06proto3"
 
@@ -536,7 +749,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_peer_proto_goTypes = []any{
 	(*Empty)(nil),          // 0: mailraft.peer.v1.Empty
 	(*GroupRequest)(nil),   // 1: mailraft.peer.v1.GroupRequest
@@ -544,26 +757,36 @@ var file_peer_proto_goTypes = []any{
 	(*ProposeReply)(nil),   // 3: mailraft.peer.v1.ProposeReply
 	(*Hint)(nil),           // 4: mailraft.peer.v1.Hint
 	(*ReplicaReply)(nil),   // 5: mailraft.peer.v1.ReplicaReply
-	(*JoinRequest)(nil),    // 6: mailraft.peer.v1.JoinRequest
-	(*JoinReply)(nil),      // 7: mailraft.peer.v1.JoinReply
+	(*Member)(nil),         // 6: mailraft.peer.v1.Member
+	(*DiskReply)(nil),      // 7: mailraft.peer.v1.DiskReply
+	(*MembersReply)(nil),   // 8: mailraft.peer.v1.MembersReply
+	(*JoinRequest)(nil),    // 9: mailraft.peer.v1.JoinRequest
+	(*JoinReply)(nil),      // 10: mailraft.peer.v1.JoinReply
 }
 var file_peer_proto_depIdxs = []int32{
-	4, // 0: mailraft.peer.v1.ProposeReply.hint:type_name -> mailraft.peer.v1.Hint
-	2, // 1: mailraft.peer.v1.Peer.Propose:input_type -> mailraft.peer.v1.ProposeRequest
-	1, // 2: mailraft.peer.v1.Peer.ReadIndex:input_type -> mailraft.peer.v1.GroupRequest
-	4, // 3: mailraft.peer.v1.Peer.Hints:input_type -> mailraft.peer.v1.Hint
-	1, // 4: mailraft.peer.v1.Peer.Replica:input_type -> mailraft.peer.v1.GroupRequest
-	6, // 5: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
-	3, // 6: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
-	4, // 7: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
-	0, // 8: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
-	5, // 9: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
-	7, // 10: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
-	6, // [6:11] is the sub-list for method output_type
-	1, // [1:6] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4,  // 0: mailraft.peer.v1.ProposeReply.hint:type_name -> mailraft.peer.v1.Hint
+	6,  // 1: mailraft.peer.v1.ReplicaReply.members:type_name -> mailraft.peer.v1.Member
+	2,  // 2: mailraft.peer.v1.Peer.Propose:input_type -> mailraft.peer.v1.ProposeRequest
+	1,  // 3: mailraft.peer.v1.Peer.ReadIndex:input_type -> mailraft.peer.v1.GroupRequest
+	4,  // 4: mailraft.peer.v1.Peer.Hints:input_type -> mailraft.peer.v1.Hint
+	1,  // 5: mailraft.peer.v1.Peer.Replica:input_type -> mailraft.peer.v1.GroupRequest
+	1,  // 6: mailraft.peer.v1.Peer.Members:input_type -> mailraft.peer.v1.GroupRequest
+	0,  // 7: mailraft.peer.v1.Peer.SplitLeaders:input_type -> mailraft.peer.v1.Empty
+	0,  // 8: mailraft.peer.v1.Peer.Disk:input_type -> mailraft.peer.v1.Empty
+	9,  // 9: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
+	3,  // 10: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
+	4,  // 11: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
+	0,  // 12: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
+	5,  // 13: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
+	8,  // 14: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
+	0,  // 15: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
+	7,  // 16: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
+	10, // 17: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
+	10, // [10:18] is the sub-list for method output_type
+	2,  // [2:10] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -577,7 +800,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

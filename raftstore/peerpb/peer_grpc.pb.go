@@ -21,10 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Peer_Propose_FullMethodName   = "/mailraft.peer.v1.Peer/Propose"
-	Peer_ReadIndex_FullMethodName = "/mailraft.peer.v1.Peer/ReadIndex"
-	Peer_Hints_FullMethodName     = "/mailraft.peer.v1.Peer/Hints"
-	Peer_Replica_FullMethodName   = "/mailraft.peer.v1.Peer/Replica"
+	Peer_Propose_FullMethodName      = "/mailraft.peer.v1.Peer/Propose"
+	Peer_ReadIndex_FullMethodName    = "/mailraft.peer.v1.Peer/ReadIndex"
+	Peer_Hints_FullMethodName        = "/mailraft.peer.v1.Peer/Hints"
+	Peer_Replica_FullMethodName      = "/mailraft.peer.v1.Peer/Replica"
+	Peer_Members_FullMethodName      = "/mailraft.peer.v1.Peer/Members"
+	Peer_SplitLeaders_FullMethodName = "/mailraft.peer.v1.Peer/SplitLeaders"
+	Peer_Disk_FullMethodName         = "/mailraft.peer.v1.Peer/Disk"
 )
 
 // PeerClient is the client API for Peer service.
@@ -42,6 +45,12 @@ type PeerClient interface {
 	Hints(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Hint, Empty], error)
 	// Replica tells how far a replica is.
 	Replica(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*ReplicaReply, error)
+	// Members has the leader tell who is in the group: what is committed of that.
+	Members(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*MembersReply, error)
+	// SplitLeaders has the node hand over the groups that others are to lead.
+	SplitLeaders(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
+	// Disk tells how much room the node has.
+	Disk(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*DiskReply, error)
 }
 
 type peerClient struct {
@@ -95,6 +104,36 @@ func (c *peerClient) Replica(ctx context.Context, in *GroupRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *peerClient) Members(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*MembersReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MembersReply)
+	err := c.cc.Invoke(ctx, Peer_Members_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) SplitLeaders(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Peer_SplitLeaders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Disk(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*DiskReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiskReply)
+	err := c.cc.Invoke(ctx, Peer_Disk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -110,6 +149,12 @@ type PeerServer interface {
 	Hints(grpc.ClientStreamingServer[Hint, Empty]) error
 	// Replica tells how far a replica is.
 	Replica(context.Context, *GroupRequest) (*ReplicaReply, error)
+	// Members has the leader tell who is in the group: what is committed of that.
+	Members(context.Context, *GroupRequest) (*MembersReply, error)
+	// SplitLeaders has the node hand over the groups that others are to lead.
+	SplitLeaders(context.Context, *Empty) (*Empty, error)
+	// Disk tells how much room the node has.
+	Disk(context.Context, *Empty) (*DiskReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -131,6 +176,15 @@ func (UnimplementedPeerServer) Hints(grpc.ClientStreamingServer[Hint, Empty]) er
 }
 func (UnimplementedPeerServer) Replica(context.Context, *GroupRequest) (*ReplicaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Replica not implemented")
+}
+func (UnimplementedPeerServer) Members(context.Context, *GroupRequest) (*MembersReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Members not implemented")
+}
+func (UnimplementedPeerServer) SplitLeaders(context.Context, *Empty) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method SplitLeaders not implemented")
+}
+func (UnimplementedPeerServer) Disk(context.Context, *Empty) (*DiskReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disk not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -214,6 +268,60 @@ func _Peer_Replica_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Members_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Members(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Members_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Members(ctx, req.(*GroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_SplitLeaders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).SplitLeaders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_SplitLeaders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).SplitLeaders(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Disk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Disk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Disk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Disk(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -232,6 +340,18 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Replica",
 			Handler:    _Peer_Replica_Handler,
+		},
+		{
+			MethodName: "Members",
+			Handler:    _Peer_Members_Handler,
+		},
+		{
+			MethodName: "SplitLeaders",
+			Handler:    _Peer_SplitLeaders_Handler,
+		},
+		{
+			MethodName: "Disk",
+			Handler:    _Peer_Disk_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -2743,6 +2743,7 @@ type PutNode struct {
 	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`   // counts this record's changes
 	Commands      uint32                 `protobuf:"varint,6,opt,name=commands,proto3" json:"commands,omitempty"` // the newest Command.version that its program can apply
 	Joined        int64                  `protobuf:"fixed64,7,opt,name=joined,proto3" json:"joined,omitempty"`
+	Balanced      bool                   `protobuf:"varint,8,opt,name=balanced,proto3" json:"balanced,omitempty"` // it was given its share of the shards; nothing moves to it by itself any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2824,6 +2825,13 @@ func (x *PutNode) GetJoined() int64 {
 		return x.Joined
 	}
 	return 0
+}
+
+func (x *PutNode) GetBalanced() bool {
+	if x != nil {
+		return x.Balanced
+	}
+	return false
 }
 
 // PutCluster gives the cluster its name and certificate authority, once: EEXIST.
@@ -3204,7 +3212,7 @@ const file_command_proto_rawDesc = "" +
 	"\bPutShard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06voters\x18\x02 \x03(\tR\x06voters\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion\"\xc6\x01\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"\xe2\x01\n" +
 	"\aPutNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3212,7 +3220,8 @@ const file_command_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\x0e2\x1b.mailraft.raft.v1.NodeStateR\x05state\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x1a\n" +
 	"\bcommands\x18\x06 \x01(\rR\bcommands\x12\x16\n" +
-	"\x06joined\x18\a \x01(\x10R\x06joined\"c\n" +
+	"\x06joined\x18\a \x01(\x10R\x06joined\x12\x1a\n" +
+	"\bbalanced\x18\b \x01(\bR\bbalanced\"c\n" +
 	"\n" +
 	"PutCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +

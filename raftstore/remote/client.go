@@ -36,8 +36,11 @@ type Client struct {
 
 	mu      sync.Mutex // held for a few assignments
 	current *replica
+	left    string    // a node that was cut off
+	leftAt  time.Time // when
 
 	watch     watching
+	syncs     syncs
 	transfers singleflight.Group // of short contents
 }
 
@@ -67,6 +70,9 @@ func (c *Client) Close() error {
 }
 
 // Seen has every later answer show what was applied at index: that of a proposal's result, or a read index.
+// Index is the index that every later answer shows.
+func (c *Client) Index() uint64 { return c.seen.Load() }
+
 func (c *Client) Seen(index uint64) {
 	for {
 		was := c.seen.Load()
@@ -93,10 +99,16 @@ func (c *Client) watched(ctx context.Context, a tree.Account) error {
 
 func (c *Client) at() *remotepb.At { return &remotepb.At{Shard: c.shard, Index: c.seen.Load()} }
 
+// leaveTime is how long a node that was cut off is asked after the others.
+const leaveTime = 10 * time.Second
+
 // replica is the node to ask; failed were asked in vain.
 func (c *Client) replica(ctx context.Context, failed []string) (*replica, error) {
 	c.mu.Lock()
 	r := c.current
+	if c.left != "" && time.Since(c.leftAt) < leaveTime {
+		failed = append(slices.Clip(failed), c.left)
+	}
 	c.mu.Unlock()
 	if r != nil {
 		return r, nil
@@ -141,7 +153,7 @@ func (c *Client) call(ctx context.Context, fn func(ctx context.Context, r *repli
 		if err == nil {
 			return nil
 		} else if errors.As(err, &answer) {
-			return answer.errno
+			return answer.error
 		}
 		node, hopeless := "none", false
 		if r != nil {
@@ -181,11 +193,8 @@ func mayPass(err error) bool {
 // errClosed answers whoever reads after Close.
 var errClosed = errors.New("the reader is closed")
 
-// final is the tree's answer.
-type final struct{ errno syscall.Errno }
-
-// Error implements error.
-func (f final) Error() string { return f.errno.Error() }
+// final is an answer that no other replica needs to be asked for.
+type final struct{ error }
 
 // answered takes the answer's index in, and the tree's error.
 func (c *Client) answered(errno uint32, applied uint64) error {

@@ -49,7 +49,11 @@ type local struct {
 
 	mu      sync.Mutex
 	applied uint64
-	risen   chan struct{}
+	told    uint64
+	risen   chan struct{} // closed when told rises
+	cutOff  error         // what ReadIndex fails with
+	leader  *local        // whom ReadIndex asks; nil: itself
+	reads   int           // calls of ReadIndex
 }
 
 func newLocal(t failing) *local {
@@ -89,16 +93,42 @@ func (l *local) apply(index uint64, cmd *raftpb.Command) tree.Result {
 	}
 	l.mu.Lock()
 	l.applied = index
+	l.mu.Unlock()
+	l.tree.Committed()
+	l.mu.Lock()
+	l.told = index
 	close(l.risen)
 	l.risen = make(chan struct{})
 	l.mu.Unlock()
-	l.tree.Committed()
 	return r
 }
 
 func (l *local) View() tree.Reader                              { return l.tree.View() }
 func (l *local) Subscribe(fn func(*tree.Event)) (cancel func()) { return l.tree.Subscribe(fn) }
 func (l *local) Done() <-chan struct{}                          { return l.done }
+
+func (l *local) Release() {}
+
+func (l *local) Told() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.told
+}
+
+func (l *local) ReadIndex(ctx context.Context) error {
+	l.mu.Lock()
+	l.reads++
+	err, leader := l.cutOff, l
+	if l.leader != nil {
+		leader = l.leader
+	}
+	l.mu.Unlock()
+	index := leader.Applied()
+	if err != nil {
+		return err
+	}
+	return l.WaitApplied(ctx, index)
+}
 
 func (l *local) Applied() uint64 {
 	l.mu.Lock()
@@ -109,9 +139,9 @@ func (l *local) Applied() uint64 {
 func (l *local) WaitApplied(ctx context.Context, index uint64) error {
 	for {
 		l.mu.Lock()
-		applied, risen := l.applied, l.risen
+		told, risen := l.told, l.risen
 		l.mu.Unlock()
-		if applied >= index {
+		if told >= index {
 			return nil
 		}
 		select {

@@ -23,6 +23,12 @@ type Replica interface {
 	Applied() uint64
 	// WaitApplied returns nil once View shows all up to index, which may be that of an entry that is no command.
 	WaitApplied(ctx context.Context, index uint64) error
+	// ReadIndex returns nil once View shows everything that any node acknowledged before the call.
+	ReadIndex(ctx context.Context) error
+	// Told is the index up to which every event has been told to all who subscribe: ReadIndex and WaitApplied return when it is high enough.
+	Told() uint64
+	// Release is called when the replica is not used any more.
+	Release()
 	// Subscribe has fn called with every event behind what is applied, in order, after View shows it: fn must only take note.
 	Subscribe(fn func(*tree.Event)) (cancel func())
 	// Done is closed when the replica is one no more: nobody is told what changes then.
@@ -35,7 +41,8 @@ type Server struct {
 	replica func(shard uint32) (Replica, error)
 }
 
-// NewServer makes the service. shards finds this node's replica of a shard; an error says that it has none, or none that may be asked.
+// NewServer makes the service. shards finds this node's replica of a shard; an error says that it has none, or none that may be asked. Each
+// is released.
 func NewServer(shards func(id uint32) (Replica, error)) *Server { return &Server{replica: shards} }
 
 // Register adds the service to a gRPC server. Its streams last as long as their clients want: GracefulStop waits for them.
@@ -44,25 +51,26 @@ func (s *Server) Register(r grpc.ServiceRegistrar) { remotepb.RegisterReadsServe
 // callLimit is how long a call waits, if its caller gives it no less.
 const callLimit = 10 * time.Second
 
-// at finds the replica and waits until it has applied what the answer must show.
-func (s *Server) at(ctx context.Context, at *remotepb.At) (v tree.Reader, applied uint64, err error) {
+// at finds the replica and waits until it has applied what the answer must show. After nil, release is called when it has been read.
+func (s *Server) at(ctx context.Context, at *remotepb.At) (v tree.Reader, applied uint64, release func(), err error) {
 	r, err := s.replica(at.GetShard())
 	if err != nil {
-		return nil, 0, status.Errorf(codes.FailedPrecondition, "no replica of shard %d: %v", at.GetShard(), err)
+		return nil, 0, nil, status.Errorf(codes.FailedPrecondition, "no replica of shard %d: %v", at.GetShard(), err)
 	}
 	if applied = r.Applied(); applied < at.Index {
 		ctx, cancel := context.WithTimeout(ctx, callLimit)
 		defer cancel()
 		if err := r.WaitApplied(ctx, at.Index); err != nil {
+			r.Release()
 			code := codes.Unavailable
 			if ctx.Err() != nil {
 				code = codes.DeadlineExceeded
 			}
-			return nil, 0, status.Errorf(code, "shard %d has not applied %d: %v", at.Shard, at.Index, err)
+			return nil, 0, nil, status.Errorf(code, "shard %d has not applied %d: %v", at.Shard, at.Index, err)
 		}
 		applied = r.Applied()
 	}
-	return r.View(), applied, nil
+	return r.View(), applied, r.Release, nil
 }
 
 // said are the errors by which a tree says what it holds.
@@ -91,10 +99,11 @@ func answer(applied uint64, record []byte, err error) (*remotepb.Answer, error) 
 
 // Account implements remotepb.ReadsServer.
 func (s *Server) Account(ctx context.Context, req *remotepb.AccountRequest) (*remotepb.Answer, error) {
-	v, applied, err := s.at(ctx, req.At)
+	v, applied, release, err := s.at(ctx, req.At)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	r, err := v.Account(tree.Account(req.Account))
 	var b []byte
 	if err == nil {
@@ -105,10 +114,11 @@ func (s *Server) Account(ctx context.Context, req *remotepb.AccountRequest) (*re
 
 // Inode implements remotepb.ReadsServer.
 func (s *Server) Inode(ctx context.Context, req *remotepb.InodeRequest) (*remotepb.Answer, error) {
-	v, applied, err := s.at(ctx, req.At)
+	v, applied, release, err := s.at(ctx, req.At)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	in, err := v.Inode(tree.Ino(req.Inode))
 	var b []byte
 	if err == nil {
@@ -119,10 +129,11 @@ func (s *Server) Inode(ctx context.Context, req *remotepb.InodeRequest) (*remote
 
 // Lookup implements remotepb.ReadsServer.
 func (s *Server) Lookup(ctx context.Context, req *remotepb.NameRequest) (*remotepb.Answer, error) {
-	v, applied, err := s.at(ctx, req.At)
+	v, applied, release, err := s.at(ctx, req.At)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	de, err := v.Lookup(tree.Ino(req.Inode), string(req.Name))
 	var b []byte
 	if err == nil {
@@ -133,20 +144,22 @@ func (s *Server) Lookup(ctx context.Context, req *remotepb.NameRequest) (*remote
 
 // Xattr implements remotepb.ReadsServer.
 func (s *Server) Xattr(ctx context.Context, req *remotepb.NameRequest) (*remotepb.Answer, error) {
-	v, applied, err := s.at(ctx, req.At)
+	v, applied, release, err := s.at(ctx, req.At)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	b, err := v.Xattr(tree.Ino(req.Inode), string(req.Name))
 	return answer(applied, b, err)
 }
 
 // Xattrs implements remotepb.ReadsServer.
 func (s *Server) Xattrs(ctx context.Context, req *remotepb.InodeRequest) (*remotepb.Answer, error) {
-	v, applied, err := s.at(ctx, req.At)
+	v, applied, release, err := s.at(ctx, req.At)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	names, err := v.Xattrs(tree.Ino(req.Inode))
 	a, err := answer(applied, nil, err)
 	if err != nil {
@@ -160,20 +173,22 @@ func (s *Server) Xattrs(ctx context.Context, req *remotepb.InodeRequest) (*remot
 
 // Path implements remotepb.ReadsServer.
 func (s *Server) Path(ctx context.Context, req *remotepb.InodeRequest) (*remotepb.Answer, error) {
-	v, applied, err := s.at(ctx, req.At)
+	v, applied, release, err := s.at(ctx, req.At)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	path, err := v.Path(tree.Ino(req.Inode))
 	return answer(applied, []byte(path), err)
 }
 
 // Accounts implements remotepb.ReadsServer.
 func (s *Server) Accounts(req *remotepb.At, stream grpc.ServerStreamingServer[remotepb.Numbers]) error {
-	v, applied, err := s.at(stream.Context(), req)
+	v, applied, release, err := s.at(stream.Context(), req)
 	if err != nil {
 		return err
 	}
+	defer release()
 	// All of them first: a client that takes its time must not hold the store's iterator.
 	lot := &remotepb.Numbers{Applied: applied}
 	if err := v.Accounts(func(a tree.Account) bool { lot.Accounts = append(lot.Accounts, uint32(a)); return true }); err != nil {
@@ -195,10 +210,11 @@ const partOctets = 64 << 10
 
 // FolderIndex implements remotepb.ReadsServer.
 func (s *Server) FolderIndex(req *remotepb.FolderRequest, stream grpc.ServerStreamingServer[remotepb.FolderPart]) error {
-	v, applied, err := s.at(stream.Context(), req.At)
+	v, applied, release, err := s.at(stream.Context(), req.At)
 	if err != nil {
 		return err
 	}
+	defer release()
 	x, err := v.FolderIndex(tree.Ino(req.Folder), tree.ModSeq(req.Since))
 	if errno, ok := said(err); ok {
 		return stream.Send(&remotepb.FolderPart{Errno: uint32(errno), Applied: applied})
@@ -236,10 +252,11 @@ func (s *Server) List(stream grpc.BidiStreamingServer[remotepb.ListRequest, remo
 	if err != nil {
 		return err
 	}
-	v, applied, err := s.at(stream.Context(), req.GetOpen().GetAt())
+	v, applied, release, err := s.at(stream.Context(), req.GetOpen().GetAt())
 	if err != nil {
 		return err
 	}
+	defer release()
 	r, err := v.OpenDir(tree.Ino(req.Open.GetInode()))
 	if errno, ok := said(err); ok {
 		return stream.Send(&remotepb.ListPart{Errno: uint32(errno), Applied: applied})
@@ -287,10 +304,11 @@ func (s *Server) Content(stream grpc.BidiStreamingServer[remotepb.ContentRequest
 		return err
 	}
 	open := req.GetOpen()
-	v, applied, err := s.at(stream.Context(), open.GetAt())
+	v, applied, release, err := s.at(stream.Context(), open.GetAt())
 	if err != nil {
 		return err
 	}
+	defer release()
 	in := &tree.Inode{Ino: tree.Ino(open.Inode), Content: open.Content}
 	in.SealedSize = open.SealedSize
 	r, err := v.OpenContent(in)

@@ -34,7 +34,14 @@ type watching struct {
 
 type watchStream struct {
 	grpc.BidiStreamingClient[remotepb.WatchRequest, remotepb.WatchReply]
-	end context.CancelFunc
+	end  context.CancelFunc
+	node string
+
+	// with watching.mu
+	over  bool                  // it broke; it is the stream until all that was watched over it is said to be replaced
+	heard uint64                // all events up to this index were emitted
+	syncs map[uint64]chan error // those that are not answered, by their id
+	last  uint64                // the last sync's id
 }
 
 type watchedAccount struct {
@@ -124,7 +131,7 @@ func (w *watching) register(ctx context.Context, r *replica, a tree.Account) (*w
 	e = &watchedAccount{on: s, ready: make(chan struct{})}
 	e.read.Store(time.Now().UnixNano())
 	w.mu.Lock()
-	if w.stream != s { // it broke
+	if s.over {
 		w.mu.Unlock()
 		return nil, errNotWatched
 	}
@@ -150,7 +157,7 @@ func (w *watching) open(ctx context.Context, r *replica) (*watchStream, error) {
 		end()
 		return nil, err
 	}
-	s := &watchStream{stream, end}
+	s := &watchStream{BidiStreamingClient: stream, end: end, node: r.node, syncs: map[uint64]chan error{}}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -175,12 +182,16 @@ func (w *watching) receive(s *watchStream) {
 		}
 	}
 	w.mu.Lock()
-	if w.stream == s {
-		w.stream = nil
-	}
+	s.over = true
 	lost := w.remove(func(e *watchedAccount) bool { return e.on == s })
 	w.mu.Unlock()
 	w.replaced(lost)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stream = nil
+	for _, answer := range s.syncs {
+		answer <- errNotWatched
+	}
 }
 
 func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
@@ -211,8 +222,26 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 			}
 		}
 		w.emitting.Lock()
-		defer w.emitting.Unlock()
 		w.emit(ev)
+		w.emitting.Unlock()
+		w.mu.Lock()
+		s.heard = max(s.heard, ev.Index)
+		w.mu.Unlock()
+	case reply.Synced > 0:
+		w.c.Seen(reply.Until)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		s.heard = max(s.heard, reply.Until)
+		answer := s.syncs[reply.Synced]
+		if answer == nil {
+			return nil // nobody waits any more
+		}
+		delete(s.syncs, reply.Synced)
+		if reply.Failed == "" {
+			answer <- nil
+		} else {
+			answer <- unsynced(reply.Failed)
+		}
 	case len(reply.Watching) > 0:
 		w.c.Seen(reply.Since)
 		w.mu.Lock()

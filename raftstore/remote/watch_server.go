@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -33,19 +34,25 @@ func (s *Server) Watch(stream grpc.BidiStreamingServer[remotepb.WatchRequest, re
 	if err != nil {
 		return status.Errorf(codes.FailedPrecondition, "no replica of shard %d: %v", req.Shard, err)
 	}
+	ctx, end := context.WithCancel(stream.Context())
+	defer end()
 	w := &watcher{watched: map[tree.Account]bool{}, wake: make(chan struct{}, 1)}
 	cancel := r.Subscribe(w.applied)
 	defer cancel()
-	w.change(req, r)
 	failed := make(chan error, 1)
-	go func() { // ends with the stream
+	go func() { // ends after the stream
+		defer r.Release()
+		var syncs sync.WaitGroup
+		defer syncs.Wait()
 		for {
-			req, err := stream.Recv()
-			if err != nil {
+			w.change(req, r)
+			if sync := req.Sync; sync != nil {
+				syncs.Go(func() { w.sync(ctx, sync, r) })
+			}
+			if req, err = stream.Recv(); err != nil {
 				failed <- err
 				return
 			}
-			w.change(req, r)
 		}
 	}()
 	for {
@@ -94,6 +101,24 @@ func (w *watcher) change(req *remotepb.WatchRequest, r Replica) {
 		// What is applied behind this calls applied, which waits: whoever reads at this index or a later one has all events behind it.
 		w.add(&remotepb.WatchReply{Watching: req.Add, Since: r.Applied()})
 	}
+}
+
+// sync waits until the replica has applied what is asked for, and says so.
+func (w *watcher) sync(ctx context.Context, req *remotepb.Sync, r Replica) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	err := r.WaitApplied(ctx, req.Index)
+	if err == nil && req.ReadIndex {
+		err = r.ReadIndex(ctx)
+	}
+	reply := &remotepb.WatchReply{Synced: req.Id}
+	if err != nil {
+		reply.Failed = err.Error()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	reply.Until = r.Told() // those events are pending, or were sent
+	w.add(reply)
 }
 
 // add is called with mu.

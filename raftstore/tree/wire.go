@@ -1,6 +1,10 @@
 package tree
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"mailraft/raftstore/raftpb"
+)
 
 // What a Reader answers, as octets for another node: in the form of the stored records where there is one. Decoding is as strict as
 // theirs (ErrCorrupt).
@@ -112,4 +116,45 @@ func DecodeEvent(b []byte) (*Event, error) {
 		ev.Folders = append(ev.Folders, FolderChange{Ino(d.uint64()), ModSeq(d.uint64())})
 	}
 	return ev, d.end()
+}
+
+// AccountOf is the account whose tree a command changes; 0: none, or many.
+func AccountOf(cmd *raftpb.Command) Account {
+	switch op := cmd.Op.(type) {
+	case *raftpb.Command_CreateAccount:
+		return Account(op.CreateAccount.Account)
+	case *raftpb.Command_RemoveAccount:
+		return Account(op.RemoveAccount.Account)
+	case *raftpb.Command_SetQuota:
+		return Account(op.SetQuota.Account)
+	case *raftpb.Command_ReserveInodes:
+		return Account(op.ReserveInodes.Account)
+	case *raftpb.Command_Create:
+		return Ino(op.Create.Parent).Account()
+	case *raftpb.Command_Link:
+		return Ino(op.Link.Parent).Account()
+	case *raftpb.Command_Unlink:
+		return Ino(op.Unlink.Parent).Account()
+	case *raftpb.Command_Rename:
+		return Ino(op.Rename.OldParent).Account()
+	case *raftpb.Command_SetAttr:
+		return Ino(op.SetAttr.Inode).Account()
+	case *raftpb.Command_SetContent:
+		return Ino(op.SetContent.Inode).Account()
+	case *raftpb.Command_PutPiece:
+		return Account(op.PutPiece.Account)
+	case *raftpb.Command_DropContent:
+		return Account(op.DropContent.Account)
+	case *raftpb.Command_SetXattr:
+		return Ino(op.SetXattr.Inode).Account()
+	case *raftpb.Command_RemoveXattr:
+		return Ino(op.RemoveXattr.Inode).Account()
+	case *raftpb.Command_BeginImport:
+		return Account(op.BeginImport.Account)
+	case *raftpb.Command_ImportRecords:
+		return Account(op.ImportRecords.Account)
+	case *raftpb.Command_EndImport:
+		return Account(op.EndImport.Account)
+	}
+	return 0
 }

@@ -825,6 +825,7 @@ type WatchRequest struct {
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"` // in the first message
 	Add           []uint32               `protobuf:"varint,2,rep,packed,name=add,proto3" json:"add,omitempty"`
 	Remove        []uint32               `protobuf:"varint,3,rep,packed,name=remove,proto3" json:"remove,omitempty"`
+	Sync          *Sync                  `protobuf:"bytes,4,opt,name=sync,proto3" json:"sync,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -880,19 +881,90 @@ func (x *WatchRequest) GetRemove() []uint32 {
 	return nil
 }
 
+func (x *WatchRequest) GetSync() *Sync {
+	if x != nil {
+		return x.Sync
+	}
+	return nil
+}
+
+// Sync is answered once the replica has applied all that it asks for, in its place among the events: those of all that come before.
+type Sync struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	ReadIndex     bool                   `protobuf:"varint,3,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"` // all that was acknowledged by any node before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sync) Reset() {
+	*x = Sync{}
+	mi := &file_remote_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sync) ProtoMessage() {}
+
+func (x *Sync) ProtoReflect() protoreflect.Message {
+	mi := &file_remote_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sync.ProtoReflect.Descriptor instead.
+func (*Sync) Descriptor() ([]byte, []int) {
+	return file_remote_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Sync) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Sync) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Sync) GetReadIndex() bool {
+	if x != nil {
+		return x.ReadIndex
+	}
+	return false
+}
+
 type WatchReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Watching      []uint32               `protobuf:"varint,1,rep,packed,name=watching,proto3" json:"watching,omitempty"`
 	Since         uint64                 `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"` // with watching: the replica had applied up to this
 	Event         []byte                 `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
 	Replaced      bool                   `protobuf:"varint,4,opt,name=replaced,proto3" json:"replaced,omitempty"` // the replica's whole state is another one
+	Synced        uint64                 `protobuf:"varint,5,opt,name=synced,proto3" json:"synced,omitempty"`     // a Sync's id
+	Until         uint64                 `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`       // with synced: everything up to here has been told
+	Failed        string                 `protobuf:"bytes,7,opt,name=failed,proto3" json:"failed,omitempty"`      // with synced: why it could not be done
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchReply) Reset() {
 	*x = WatchReply{}
-	mi := &file_remote_proto_msgTypes[14]
+	mi := &file_remote_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +976,7 @@ func (x *WatchReply) String() string {
 func (*WatchReply) ProtoMessage() {}
 
 func (x *WatchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_remote_proto_msgTypes[14]
+	mi := &file_remote_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +989,7 @@ func (x *WatchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReply.ProtoReflect.Descriptor instead.
 func (*WatchReply) Descriptor() ([]byte, []int) {
-	return file_remote_proto_rawDescGZIP(), []int{14}
+	return file_remote_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchReply) GetWatching() []uint32 {
@@ -946,6 +1018,27 @@ func (x *WatchReply) GetReplaced() bool {
 		return x.Replaced
 	}
 	return false
+}
+
+func (x *WatchReply) GetSynced() uint64 {
+	if x != nil {
+		return x.Synced
+	}
+	return 0
+}
+
+func (x *WatchReply) GetUntil() uint64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *WatchReply) GetFailed() string {
+	if x != nil {
+		return x.Failed
+	}
+	return ""
 }
 
 var File_remote_proto protoreflect.FileDescriptor
@@ -1008,17 +1101,26 @@ const file_remote_proto_rawDesc = "" +
 	"\x05Piece\x12\x14\n" +
 	"\x05errno\x18\x01 \x01(\rR\x05errno\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"N\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"|\n" +
 	"\fWatchRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x10\n" +
 	"\x03add\x18\x02 \x03(\rR\x03add\x12\x16\n" +
-	"\x06remove\x18\x03 \x03(\rR\x06remove\"p\n" +
+	"\x06remove\x18\x03 \x03(\rR\x06remove\x12,\n" +
+	"\x04sync\x18\x04 \x01(\v2\x18.mailraft.remote.v1.SyncR\x04sync\"K\n" +
+	"\x04Sync\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
+	"\n" +
+	"read_index\x18\x03 \x01(\bR\treadIndex\"\xb6\x01\n" +
 	"\n" +
 	"WatchReply\x12\x1a\n" +
 	"\bwatching\x18\x01 \x03(\rR\bwatching\x12\x14\n" +
 	"\x05since\x18\x02 \x01(\x04R\x05since\x12\x14\n" +
 	"\x05event\x18\x03 \x01(\fR\x05event\x12\x1a\n" +
-	"\breplaced\x18\x04 \x01(\bR\breplaced2\xb3\x06\n" +
+	"\breplaced\x18\x04 \x01(\bR\breplaced\x12\x16\n" +
+	"\x06synced\x18\x05 \x01(\x04R\x06synced\x12\x14\n" +
+	"\x05until\x18\x06 \x01(\x04R\x05until\x12\x16\n" +
+	"\x06failed\x18\a \x01(\tR\x06failed2\xb3\x06\n" +
 	"\x05Reads\x12I\n" +
 	"\aAccount\x12\".mailraft.remote.v1.AccountRequest\x1a\x1a.mailraft.remote.v1.Answer\x12E\n" +
 	"\x05Inode\x12 .mailraft.remote.v1.InodeRequest\x1a\x1a.mailraft.remote.v1.Answer\x12E\n" +
@@ -1044,7 +1146,7 @@ func file_remote_proto_rawDescGZIP() []byte {
 	return file_remote_proto_rawDescData
 }
 
-var file_remote_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_remote_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_remote_proto_goTypes = []any{
 	(*At)(nil),             // 0: mailraft.remote.v1.At
 	(*AccountRequest)(nil), // 1: mailraft.remote.v1.AccountRequest
@@ -1060,7 +1162,8 @@ var file_remote_proto_goTypes = []any{
 	(*ContentOpen)(nil),    // 11: mailraft.remote.v1.ContentOpen
 	(*Piece)(nil),          // 12: mailraft.remote.v1.Piece
 	(*WatchRequest)(nil),   // 13: mailraft.remote.v1.WatchRequest
-	(*WatchReply)(nil),     // 14: mailraft.remote.v1.WatchReply
+	(*Sync)(nil),           // 14: mailraft.remote.v1.Sync
+	(*WatchReply)(nil),     // 15: mailraft.remote.v1.WatchReply
 }
 var file_remote_proto_depIdxs = []int32{
 	0,  // 0: mailraft.remote.v1.AccountRequest.at:type_name -> mailraft.remote.v1.At
@@ -1070,33 +1173,34 @@ var file_remote_proto_depIdxs = []int32{
 	2,  // 4: mailraft.remote.v1.ListRequest.open:type_name -> mailraft.remote.v1.InodeRequest
 	11, // 5: mailraft.remote.v1.ContentRequest.open:type_name -> mailraft.remote.v1.ContentOpen
 	0,  // 6: mailraft.remote.v1.ContentOpen.at:type_name -> mailraft.remote.v1.At
-	1,  // 7: mailraft.remote.v1.Reads.Account:input_type -> mailraft.remote.v1.AccountRequest
-	2,  // 8: mailraft.remote.v1.Reads.Inode:input_type -> mailraft.remote.v1.InodeRequest
-	3,  // 9: mailraft.remote.v1.Reads.Lookup:input_type -> mailraft.remote.v1.NameRequest
-	3,  // 10: mailraft.remote.v1.Reads.Xattr:input_type -> mailraft.remote.v1.NameRequest
-	2,  // 11: mailraft.remote.v1.Reads.Xattrs:input_type -> mailraft.remote.v1.InodeRequest
-	2,  // 12: mailraft.remote.v1.Reads.Path:input_type -> mailraft.remote.v1.InodeRequest
-	0,  // 13: mailraft.remote.v1.Reads.Accounts:input_type -> mailraft.remote.v1.At
-	6,  // 14: mailraft.remote.v1.Reads.FolderIndex:input_type -> mailraft.remote.v1.FolderRequest
-	8,  // 15: mailraft.remote.v1.Reads.List:input_type -> mailraft.remote.v1.ListRequest
-	10, // 16: mailraft.remote.v1.Reads.Content:input_type -> mailraft.remote.v1.ContentRequest
-	13, // 17: mailraft.remote.v1.Reads.Watch:input_type -> mailraft.remote.v1.WatchRequest
-	4,  // 18: mailraft.remote.v1.Reads.Account:output_type -> mailraft.remote.v1.Answer
-	4,  // 19: mailraft.remote.v1.Reads.Inode:output_type -> mailraft.remote.v1.Answer
-	4,  // 20: mailraft.remote.v1.Reads.Lookup:output_type -> mailraft.remote.v1.Answer
-	4,  // 21: mailraft.remote.v1.Reads.Xattr:output_type -> mailraft.remote.v1.Answer
-	4,  // 22: mailraft.remote.v1.Reads.Xattrs:output_type -> mailraft.remote.v1.Answer
-	4,  // 23: mailraft.remote.v1.Reads.Path:output_type -> mailraft.remote.v1.Answer
-	5,  // 24: mailraft.remote.v1.Reads.Accounts:output_type -> mailraft.remote.v1.Numbers
-	7,  // 25: mailraft.remote.v1.Reads.FolderIndex:output_type -> mailraft.remote.v1.FolderPart
-	9,  // 26: mailraft.remote.v1.Reads.List:output_type -> mailraft.remote.v1.ListPart
-	12, // 27: mailraft.remote.v1.Reads.Content:output_type -> mailraft.remote.v1.Piece
-	14, // 28: mailraft.remote.v1.Reads.Watch:output_type -> mailraft.remote.v1.WatchReply
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	14, // 7: mailraft.remote.v1.WatchRequest.sync:type_name -> mailraft.remote.v1.Sync
+	1,  // 8: mailraft.remote.v1.Reads.Account:input_type -> mailraft.remote.v1.AccountRequest
+	2,  // 9: mailraft.remote.v1.Reads.Inode:input_type -> mailraft.remote.v1.InodeRequest
+	3,  // 10: mailraft.remote.v1.Reads.Lookup:input_type -> mailraft.remote.v1.NameRequest
+	3,  // 11: mailraft.remote.v1.Reads.Xattr:input_type -> mailraft.remote.v1.NameRequest
+	2,  // 12: mailraft.remote.v1.Reads.Xattrs:input_type -> mailraft.remote.v1.InodeRequest
+	2,  // 13: mailraft.remote.v1.Reads.Path:input_type -> mailraft.remote.v1.InodeRequest
+	0,  // 14: mailraft.remote.v1.Reads.Accounts:input_type -> mailraft.remote.v1.At
+	6,  // 15: mailraft.remote.v1.Reads.FolderIndex:input_type -> mailraft.remote.v1.FolderRequest
+	8,  // 16: mailraft.remote.v1.Reads.List:input_type -> mailraft.remote.v1.ListRequest
+	10, // 17: mailraft.remote.v1.Reads.Content:input_type -> mailraft.remote.v1.ContentRequest
+	13, // 18: mailraft.remote.v1.Reads.Watch:input_type -> mailraft.remote.v1.WatchRequest
+	4,  // 19: mailraft.remote.v1.Reads.Account:output_type -> mailraft.remote.v1.Answer
+	4,  // 20: mailraft.remote.v1.Reads.Inode:output_type -> mailraft.remote.v1.Answer
+	4,  // 21: mailraft.remote.v1.Reads.Lookup:output_type -> mailraft.remote.v1.Answer
+	4,  // 22: mailraft.remote.v1.Reads.Xattr:output_type -> mailraft.remote.v1.Answer
+	4,  // 23: mailraft.remote.v1.Reads.Xattrs:output_type -> mailraft.remote.v1.Answer
+	4,  // 24: mailraft.remote.v1.Reads.Path:output_type -> mailraft.remote.v1.Answer
+	5,  // 25: mailraft.remote.v1.Reads.Accounts:output_type -> mailraft.remote.v1.Numbers
+	7,  // 26: mailraft.remote.v1.Reads.FolderIndex:output_type -> mailraft.remote.v1.FolderPart
+	9,  // 27: mailraft.remote.v1.Reads.List:output_type -> mailraft.remote.v1.ListPart
+	12, // 28: mailraft.remote.v1.Reads.Content:output_type -> mailraft.remote.v1.Piece
+	15, // 29: mailraft.remote.v1.Reads.Watch:output_type -> mailraft.remote.v1.WatchReply
+	19, // [19:30] is the sub-list for method output_type
+	8,  // [8:19] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_remote_proto_init() }
@@ -1110,7 +1214,7 @@ func file_remote_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_remote_proto_rawDesc), len(file_remote_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

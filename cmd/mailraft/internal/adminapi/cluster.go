@@ -62,6 +62,7 @@ func (s *Server) ChangeNode(ctx context.Context, req *adminpb.ChangeNodeRequest)
 			if n.State == raftpb.NodeState_NODE_STATE_REMOVED && state != n.State {
 				return fmt.Errorf("node %s was removed: it can join again with a new token: %w", n.Id, syscall.EINVAL)
 			}
+			n.Balanced = n.Balanced && state == n.State // one that was drained gets its share again
 			n.State = state
 			return nil
 		})
@@ -74,19 +75,40 @@ func (s *Server) ChangeNode(ctx context.Context, req *adminpb.ChangeNodeRequest)
 }
 
 // ListShards implements adminpb.AdminServer.
-func (s *Server) ListShards(context.Context, *adminpb.Empty) (*adminpb.ShardsReply, error) {
-	reply := &adminpb.ShardsReply{}
-	for _, sh := range s.Store.Shards() {
-		st := sh.Status()
-		info := &adminpb.ShardInfo{Id: sh.ID(), Leader: st.Leader, Applied: st.Applied}
-		for _, m := range sh.Members() {
-			if m.Voter {
-				info.Voters = append(info.Voters, m.Node)
-			} else {
-				info.Nonvoters = append(info.Nonvoters, m.Node)
-			}
-		}
-		reply.Shards = append(reply.Shards, info)
+func (s *Server) ListShards(ctx context.Context, _ *adminpb.Empty) (*adminpb.ShardsReply, error) {
+	shards, err := s.shards(ctx)
+	if err != nil {
+		return nil, refusal(err)
 	}
-	return reply, nil
+	return &adminpb.ShardsReply{Shards: shards}, nil
+}
+
+func (s *Server) shards(ctx context.Context) ([]*adminpb.ShardInfo, error) {
+	groups, err := s.Store.Groups(ctx)
+	var list []*adminpb.ShardInfo
+	for _, g := range groups {
+		info := &adminpb.ShardInfo{Id: g.Shard, Leader: g.Leader, Applied: g.Applied, Wanted: g.Wanted}
+		for _, r := range g.Replicas {
+			info.Replicas = append(info.Replicas, &adminpb.ReplicaInfo{
+				Node: r.Node, Voter: r.Voter, Joining: r.Joining, Behind: r.Behind, Problem: r.Problem,
+			})
+		}
+		list = append(list, info)
+	}
+	return list, err
+}
+
+// MoveShard implements adminpb.AdminServer.
+func (s *Server) MoveShard(ctx context.Context, req *adminpb.MoveShardRequest) (*adminpb.Empty, error) {
+	return &adminpb.Empty{}, refusal(s.Store.Directory().MoveShard(ctx, req.Shard, req.From, req.To))
+}
+
+// SplitLeaders implements adminpb.AdminServer.
+func (s *Server) SplitLeaders(ctx context.Context, _ *adminpb.Empty) (*adminpb.Empty, error) {
+	return &adminpb.Empty{}, refusal(s.Store.SplitLeaders(ctx))
+}
+
+// Rebalance implements adminpb.AdminServer.
+func (s *Server) Rebalance(ctx context.Context, _ *adminpb.Empty) (*adminpb.Empty, error) {
+	return &adminpb.Empty{}, refusal(s.Store.Directory().Rebalance(ctx))
 }

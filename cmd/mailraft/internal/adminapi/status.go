@@ -10,7 +10,7 @@ import (
 )
 
 // Status implements adminpb.AdminServer.
-func (s *Server) Status(context.Context, *adminpb.StatusRequest) (*adminpb.StatusReply, error) {
+func (s *Server) Status(ctx context.Context, _ *adminpb.StatusRequest) (*adminpb.StatusReply, error) {
 	reply := &adminpb.StatusReply{}
 	s.Node.Status(reply)
 	var err error
@@ -18,6 +18,9 @@ func (s *Server) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Statu
 		return nil, refusal(err)
 	}
 	if reply.Nodes, err = s.nodes(); err != nil {
+		return nil, refusal(err)
+	}
+	if reply.Shards, err = s.shards(ctx); err != nil {
 		return nil, refusal(err)
 	}
 	reply.Refused = s.Store.Refused()

@@ -58,8 +58,51 @@ func problemsOf(s *adminpb.StatusReply) []string {
 		switch {
 		case g.Problem != "":
 			wrong("Group %s does not work: %s.", g.Name, g.Problem)
-		case g.Leader == "":
+		case g.Leader == "" && len(s.Shards) == 0:
 			wrong("Group %s has no leader: what it stores can be read, not changed.", g.Name)
+		}
+	}
+	down := map[string]bool{}
+	for _, n := range s.Nodes {
+		down[n.Name] = !n.Up
+	}
+	var noQuorum, noLeader, few []string
+	for _, sh := range s.Shards {
+		name := fmt.Sprintf("shard %d", sh.Id)
+		if sh.Id == 0 {
+			name = "the directory"
+		}
+		voters, votes := 0, 0
+		for _, r := range sh.Replicas {
+			if r.Voter {
+				voters++
+				if r.Problem == "" {
+					votes++
+				}
+			}
+			if r.Problem != "" && !down[r.Node] {
+				wrong("The copy of %s on node %s does not work: %s.", name, r.Node, r.Problem)
+			}
+		}
+		switch {
+		case voters > 0 && votes <= voters/2:
+			noQuorum = append(noQuorum, name)
+		case sh.Leader == "":
+			noLeader = append(noLeader, name)
+		case sh.Id > 0 && voters < min(3, active(s.Nodes)):
+			few = append(few, name)
+		}
+	}
+	for _, x := range []struct {
+		names []string
+		what  string
+	}{
+		{noQuorum, "has no quorum: half of the nodes that vote, or more, do not answer. What it stores can be read, and changes again when they do"},
+		{noLeader, "has no leader: what it stores can be read, and changes again when it has one"},
+		{few, "is on fewer nodes than it should: it is being copied to others, or they have no room"},
+	} {
+		if len(x.names) > 0 {
+			wrong("Each of these %s: %s.", x.what, strings.Join(x.names, ", "))
 		}
 	}
 	for _, n := range s.Nodes {
@@ -73,6 +116,15 @@ func problemsOf(s *adminpb.StatusReply) []string {
 		}
 	}
 	return all
+}
+
+func active(nodes []*adminpb.ClusterNode) (count int) {
+	for _, n := range nodes {
+		if n.State == "active" {
+			count++
+		}
+	}
+	return count
 }
 
 // answerTime is long enough for a mount that answers at all.
@@ -112,6 +164,7 @@ type statusObject struct {
 	Memory    uint64           `json:"memory_bytes"`
 	Groups    []groupObject    `json:"groups"`
 	Nodes     []nodeObject     `json:"nodes"`
+	Shards    []shardObject    `json:"shards"`
 	Refused   uint64           `json:"refused"`
 	Proxies   []proxyObject    `json:"proxies"`
 	Listeners []listenerObject `json:"listeners"`
@@ -138,6 +191,23 @@ type nodeObject struct {
 	Answers bool   `json:"answers"`
 }
 
+// shardObject is a shard, or the directory (0), as all nodes say.
+type shardObject struct {
+	ID       uint32          `json:"shard"`
+	Leader   string          `json:"leader"`
+	Applied  uint64          `json:"applied"`
+	Wanted   []string        `json:"wanted"`
+	Replicas []replicaObject `json:"replicas"`
+}
+
+type replicaObject struct {
+	Node    string `json:"node"`
+	Voter   bool   `json:"voter"`
+	Joining bool   `json:"joining"`
+	Behind  uint64 `json:"behind"`
+	Problem string `json:"problem"`
+}
+
 type proxyObject struct {
 	Name     string `json:"name"`
 	PID      int64  `json:"pid"`
@@ -161,7 +231,7 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 	o := statusObject{
 		Problems: append([]string{}, problems...), Version: s.Version, Hostname: s.Hostname, Data: s.Data, Mount: s.Mount,
 		Started: s.Started, FreeBytes: s.FreeBytes, Memory: s.ResidentBytes,
-		Nodes: []nodeObject{}, Refused: s.Refused,
+		Nodes: []nodeObject{}, Shards: []shardObject{}, Refused: s.Refused,
 		Groups: []groupObject{}, Proxies: []proxyObject{}, Listeners: []listenerObject{}, Unlocked: []unlockedObject{},
 	}
 	for _, g := range s.Groups {
@@ -169,6 +239,13 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 	}
 	for _, n := range s.Nodes {
 		o.Nodes = append(o.Nodes, nodeObject{n.Name, n.Address, n.State, n.Up})
+	}
+	for _, sh := range s.Shards {
+		x := shardObject{sh.Id, sh.Leader, sh.Applied, append([]string{}, sh.Wanted...), []replicaObject{}}
+		for _, r := range sh.Replicas {
+			x.Replicas = append(x.Replicas, replicaObject{r.Node, r.Voter, r.Joining, r.Behind, r.Problem})
+		}
+		o.Shards = append(o.Shards, x)
 	}
 	for _, x := range s.Proxies {
 		o.Proxies = append(o.Proxies, proxyObject{x.Name, x.Pid, x.Since, x.Restarts, x.LastExit, x.ResidentBytes})
@@ -198,6 +275,12 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "%d connections of strangers were refused since the start.\n\n", s.Refused)
+	}
+	if len(s.Nodes) > 1 {
+		if err := p.shardTable(s.Shards); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.stdout)
 	}
 	t := newTable(p.stdout, "GROUP", "ROLE", "LEADER", "VOTERS", "TERM", "APPLIED", "LOG ENTRIES", "ON DISK")
 	for _, g := range s.Groups {

@@ -24,6 +24,7 @@ type Config struct {
 	ClusterListen    string
 	ClusterAdvertise string
 	ReplaceAfter     time.Duration
+	ContentCache     Size
 
 	LogLevel    string
 	LogFormat   string
@@ -59,6 +60,7 @@ func Default() *Config {
 
 		ClusterListen: ":7420",
 		ReplaceAfter:  10 * time.Minute,
+		ContentCache:  1 << 30,
 
 		LogLevel:    "info",
 		LogFormat:   "auto",

@@ -21,6 +21,21 @@ const restoringFile = "restoring"
 // FillNew makes a node's data folder, which must be empty or missing, with a store that fill fills. A folder in which that was cut off
 // is emptied first. After an error no daemon starts with the folder.
 func FillNew(ctx context.Context, cfg *config.Config, log *slog.Logger, fill func(*raftstore.Store) error) error {
+	alone := *cfg
+	alone.ClusterListen = ""
+	return fillNew(ctx, &alone, log, fill)
+}
+
+// Init makes a node's data folder, which must be empty or missing, the first of a new cluster, and answers the fingerprint of its authority.
+func Init(ctx context.Context, cfg *config.Config, log *slog.Logger) (fingerprint string, err error) {
+	err = fillNew(ctx, cfg, log, func(s *raftstore.Store) error {
+		fingerprint = s.Fingerprint()
+		return nil
+	})
+	return fingerprint, err
+}
+
+func fillNew(ctx context.Context, cfg *config.Config, log *slog.Logger, fill func(*raftstore.Store) error) error {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return err
 	}
@@ -60,7 +75,7 @@ func FillStopped(ctx context.Context, cfg *config.Config, log *slog.Logger, fill
 		return fmt.Errorf("%s is not the data folder of a node: %w", cfg.Data, err)
 	}
 	c := *cfg
-	c.Node = name
+	c.Node, c.ClusterListen = name, ""
 	return openStopped(ctx, &c, log, true, fill)
 }
 
@@ -71,7 +86,7 @@ func openStopped(ctx context.Context, cfg *config.Config, log *slog.Logger, exis
 	}
 	store, err := raftstore.Open(ctx, raftstore.Config{
 		Dir: StoreFolder(cfg.Data), NodeID: cfg.Node, Existing: existing, Shards: cfg.Shards, UID: uid, GID: gid,
-		MinFree: uint64(cfg.MinFree), Logger: log,
+		MinFree: uint64(cfg.MinFree), Listen: cfg.ClusterListen, Advertise: cfg.ClusterAdvertise, Logger: log,
 	})
 	if err != nil {
 		return err

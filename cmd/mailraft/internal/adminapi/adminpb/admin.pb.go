@@ -319,6 +319,7 @@ func (x *ChangeNodeRequest) GetState() string {
 	return ""
 }
 
+// ShardsReply has the directory first, as shard 0.
 type ShardsReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shards        []*ShardInfo           `protobuf:"bytes,1,rep,name=shards,proto3" json:"shards,omitempty"`
@@ -366,10 +367,10 @@ func (x *ShardsReply) GetShards() []*ShardInfo {
 type ShardInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Leader        string                 `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"` // "": none is known here
-	Voters        []string               `protobuf:"bytes,3,rep,name=voters,proto3" json:"voters,omitempty"`
-	Nonvoters     []string               `protobuf:"bytes,4,rep,name=nonvoters,proto3" json:"nonvoters,omitempty"`
-	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"` // by this node's replica
+	Leader        string                 `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`    // "": none was found
+	Applied       uint64                 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"` // index
+	Wanted        []string               `protobuf:"bytes,4,rep,name=wanted,proto3" json:"wanted,omitempty"`    // nodes that are to have a replica
+	Replicas      []*ReplicaInfo         `protobuf:"bytes,5,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,25 +419,161 @@ func (x *ShardInfo) GetLeader() string {
 	return ""
 }
 
-func (x *ShardInfo) GetVoters() []string {
-	if x != nil {
-		return x.Voters
-	}
-	return nil
-}
-
-func (x *ShardInfo) GetNonvoters() []string {
-	if x != nil {
-		return x.Nonvoters
-	}
-	return nil
-}
-
 func (x *ShardInfo) GetApplied() uint64 {
 	if x != nil {
 		return x.Applied
 	}
 	return 0
+}
+
+func (x *ShardInfo) GetWanted() []string {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
+}
+
+func (x *ShardInfo) GetReplicas() []*ReplicaInfo {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+type ReplicaInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Voter         bool                   `protobuf:"varint,2,opt,name=voter,proto3" json:"voter,omitempty"`
+	Joining       bool                   `protobuf:"varint,3,opt,name=joining,proto3" json:"joining,omitempty"` // it has not caught up yet
+	Behind        uint64                 `protobuf:"varint,4,opt,name=behind,proto3" json:"behind,omitempty"`   // entries that it has not applied
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaInfo) Reset() {
+	*x = ReplicaInfo{}
+	mi := &file_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaInfo) ProtoMessage() {}
+
+func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaInfo.ProtoReflect.Descriptor instead.
+func (*ReplicaInfo) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReplicaInfo) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReplicaInfo) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *ReplicaInfo) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
+}
+
+func (x *ReplicaInfo) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+func (x *ReplicaInfo) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type MoveShardRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // a node
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveShardRequest) Reset() {
+	*x = MoveShardRequest{}
+	mi := &file_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveShardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveShardRequest) ProtoMessage() {}
+
+func (x *MoveShardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveShardRequest.ProtoReflect.Descriptor instead.
+func (*MoveShardRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MoveShardRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *MoveShardRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MoveShardRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
 }
 
 type StatusRequest struct {
@@ -447,7 +584,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +596,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[8]
+	mi := &file_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +609,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{8}
+	return file_admin_proto_rawDescGZIP(), []int{10}
 }
 
 type StatusReply struct {
@@ -490,6 +627,7 @@ type StatusReply struct {
 	Listeners     []*Listener            `protobuf:"bytes,11,rep,name=listeners,proto3" json:"listeners,omitempty"`
 	ResidentBytes uint64                 `protobuf:"varint,12,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
 	Nodes         []*ClusterNode         `protobuf:"bytes,13,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Shards        []*ShardInfo           `protobuf:"bytes,15,rep,name=shards,proto3" json:"shards,omitempty"`    // as all nodes say
 	Refused       uint64                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"` // connections and joins that the port for the other nodes refused since the start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -497,7 +635,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +647,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[9]
+	mi := &file_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +660,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -616,6 +754,13 @@ func (x *StatusReply) GetNodes() []*ClusterNode {
 	return nil
 }
 
+func (x *StatusReply) GetShards() []*ShardInfo {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
 func (x *StatusReply) GetRefused() uint64 {
 	if x != nil {
 		return x.Refused
@@ -641,7 +786,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +798,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[10]
+	mi := &file_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +811,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Group) GetName() string {
@@ -753,7 +898,7 @@ type Proxy struct {
 
 func (x *Proxy) Reset() {
 	*x = Proxy{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +910,7 @@ func (x *Proxy) String() string {
 func (*Proxy) ProtoMessage() {}
 
 func (x *Proxy) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +923,7 @@ func (x *Proxy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proxy.ProtoReflect.Descriptor instead.
 func (*Proxy) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Proxy) GetName() string {
@@ -833,7 +978,7 @@ type Unlocked struct {
 
 func (x *Unlocked) Reset() {
 	*x = Unlocked{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +990,7 @@ func (x *Unlocked) String() string {
 func (*Unlocked) ProtoMessage() {}
 
 func (x *Unlocked) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +1003,7 @@ func (x *Unlocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlocked.ProtoReflect.Descriptor instead.
 func (*Unlocked) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Unlocked) GetAddress() string {
@@ -885,7 +1030,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1042,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1055,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Listener) GetProtocol() string {
@@ -936,7 +1081,7 @@ type DomainRequest struct {
 
 func (x *DomainRequest) Reset() {
 	*x = DomainRequest{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1093,7 @@ func (x *DomainRequest) String() string {
 func (*DomainRequest) ProtoMessage() {}
 
 func (x *DomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1106,7 @@ func (x *DomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainRequest.ProtoReflect.Descriptor instead.
 func (*DomainRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DomainRequest) GetName() string {
@@ -980,7 +1125,7 @@ type DomainsReply struct {
 
 func (x *DomainsReply) Reset() {
 	*x = DomainsReply{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1137,7 @@ func (x *DomainsReply) String() string {
 func (*DomainsReply) ProtoMessage() {}
 
 func (x *DomainsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1150,7 @@ func (x *DomainsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainsReply.ProtoReflect.Descriptor instead.
 func (*DomainsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DomainsReply) GetNames() []string {
@@ -1028,7 +1173,7 @@ type AddAccountRequest struct {
 
 func (x *AddAccountRequest) Reset() {
 	*x = AddAccountRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1185,7 @@ func (x *AddAccountRequest) String() string {
 func (*AddAccountRequest) ProtoMessage() {}
 
 func (x *AddAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1198,7 @@ func (x *AddAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccountRequest.ProtoReflect.Descriptor instead.
 func (*AddAccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddAccountRequest) GetAddress() string {
@@ -1102,7 +1247,7 @@ type AddAccountReply struct {
 
 func (x *AddAccountReply) Reset() {
 	*x = AddAccountReply{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1259,7 @@ func (x *AddAccountReply) String() string {
 func (*AddAccountReply) ProtoMessage() {}
 
 func (x *AddAccountReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1272,7 @@ func (x *AddAccountReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccountReply.ProtoReflect.Descriptor instead.
 func (*AddAccountReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddAccountReply) GetAddress() string {
@@ -1160,7 +1305,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1317,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1330,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AccountRequest) GetAddress() string {
@@ -1214,7 +1359,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1371,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1384,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Account) GetAddress() string {
@@ -1328,7 +1473,7 @@ type ListAccountsRequest struct {
 
 func (x *ListAccountsRequest) Reset() {
 	*x = ListAccountsRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1485,7 @@ func (x *ListAccountsRequest) String() string {
 func (*ListAccountsRequest) ProtoMessage() {}
 
 func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1498,7 @@ func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccountsRequest.ProtoReflect.Descriptor instead.
 func (*ListAccountsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListAccountsRequest) GetDomain() string {
@@ -1377,7 +1522,7 @@ type SetPasswordRequest struct {
 
 func (x *SetPasswordRequest) Reset() {
 	*x = SetPasswordRequest{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1534,7 @@ func (x *SetPasswordRequest) String() string {
 func (*SetPasswordRequest) ProtoMessage() {}
 
 func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1547,7 @@ func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetPasswordRequest) GetAddress() string {
@@ -1451,7 +1596,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1608,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1621,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetQuotaRequest) GetAddress() string {
@@ -1510,7 +1655,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1667,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1680,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Alias) GetAddress() string {
@@ -1561,7 +1706,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1718,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1731,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListAliasesRequest) GetDomain() string {
@@ -1607,7 +1752,7 @@ type UnlockRequest struct {
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1764,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1777,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnlockRequest) GetAddress() string {
@@ -1665,7 +1810,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1822,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1835,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LockReply) GetWasUnlocked() bool {
@@ -1709,7 +1854,7 @@ type ReadSealedRequest struct {
 
 func (x *ReadSealedRequest) Reset() {
 	*x = ReadSealedRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1866,7 @@ func (x *ReadSealedRequest) String() string {
 func (*ReadSealedRequest) ProtoMessage() {}
 
 func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1879,7 @@ func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSealedRequest.ProtoReflect.Descriptor instead.
 func (*ReadSealedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReadSealedRequest) GetPath() string {
@@ -1753,7 +1898,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1910,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1923,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Piece) GetData() []byte {
@@ -1800,7 +1945,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1957,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1970,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BackupRequest) GetAddress() string {
@@ -1871,7 +2016,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2028,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2041,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BackupReply) GetDomains() []string {
@@ -1958,7 +2103,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2115,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2128,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BackupRecord) GetKey() []byte {
@@ -2011,7 +2156,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2168,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2181,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -2084,14 +2229,24 @@ const file_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\"C\n" +
 	"\vShardsReply\x124\n" +
-	"\x06shards\x18\x01 \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\"\x83\x01\n" +
+	"\x06shards\x18\x01 \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\"\xa1\x01\n" +
 	"\tShardInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
-	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x16\n" +
-	"\x06voters\x18\x03 \x03(\tR\x06voters\x12\x1c\n" +
-	"\tnonvoters\x18\x04 \x03(\tR\tnonvoters\x12\x18\n" +
-	"\aapplied\x18\x05 \x01(\x04R\aapplied\"\x0f\n" +
-	"\rStatusRequest\"\x94\x04\n" +
+	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x18\n" +
+	"\aapplied\x18\x03 \x01(\x04R\aapplied\x12\x16\n" +
+	"\x06wanted\x18\x04 \x03(\tR\x06wanted\x12:\n" +
+	"\breplicas\x18\x05 \x03(\v2\x1e.mailraft.admin.v1.ReplicaInfoR\breplicas\"\x83\x01\n" +
+	"\vReplicaInfo\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05voter\x18\x02 \x01(\bR\x05voter\x12\x18\n" +
+	"\ajoining\x18\x03 \x01(\bR\ajoining\x12\x16\n" +
+	"\x06behind\x18\x04 \x01(\x04R\x06behind\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"L\n" +
+	"\x10MoveShardRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\"\x0f\n" +
+	"\rStatusRequest\"\xca\x04\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x12\n" +
@@ -2107,7 +2262,8 @@ const file_admin_proto_rawDesc = "" +
 	" \x03(\v2\x1b.mailraft.admin.v1.UnlockedR\bunlocked\x129\n" +
 	"\tlisteners\x18\v \x03(\v2\x1b.mailraft.admin.v1.ListenerR\tlisteners\x12%\n" +
 	"\x0eresident_bytes\x18\f \x01(\x04R\rresidentBytes\x124\n" +
-	"\x05nodes\x18\r \x03(\v2\x1e.mailraft.admin.v1.ClusterNodeR\x05nodes\x12\x18\n" +
+	"\x05nodes\x18\r \x03(\v2\x1e.mailraft.admin.v1.ClusterNodeR\x05nodes\x124\n" +
+	"\x06shards\x18\x0f \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\x12\x18\n" +
 	"\arefused\x18\x0e \x01(\x04R\arefused\"\x87\x02\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2217,7 +2373,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\xe2\r\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xb3\x0f\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2244,7 +2400,10 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"ChangeNode\x12$.mailraft.admin.v1.ChangeNodeRequest\x1a\x18.mailraft.admin.v1.Empty\x12F\n" +
 	"\n" +
-	"ListShards\x12\x18.mailraft.admin.v1.Empty\x1a\x1e.mailraft.admin.v1.ShardsReply\x12B\n" +
+	"ListShards\x12\x18.mailraft.admin.v1.Empty\x1a\x1e.mailraft.admin.v1.ShardsReply\x12J\n" +
+	"\tMoveShard\x12#.mailraft.admin.v1.MoveShardRequest\x1a\x18.mailraft.admin.v1.Empty\x12B\n" +
+	"\fSplitLeaders\x12\x18.mailraft.admin.v1.Empty\x1a\x18.mailraft.admin.v1.Empty\x12?\n" +
+	"\tRebalance\x12\x18.mailraft.admin.v1.Empty\x1a\x18.mailraft.admin.v1.Empty\x12B\n" +
 	"\x05Check\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.CheckReply0\x01B1Z/mailraft/cmd/mailraft/internal/adminapi/adminpbb\x06proto3"
 
 var (
@@ -2259,7 +2418,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_admin_proto_goTypes = []any{
 	(*Empty)(nil),               // 0: mailraft.admin.v1.Empty
 	(*TokenRequest)(nil),        // 1: mailraft.admin.v1.TokenRequest
@@ -2269,93 +2428,103 @@ var file_admin_proto_goTypes = []any{
 	(*ChangeNodeRequest)(nil),   // 5: mailraft.admin.v1.ChangeNodeRequest
 	(*ShardsReply)(nil),         // 6: mailraft.admin.v1.ShardsReply
 	(*ShardInfo)(nil),           // 7: mailraft.admin.v1.ShardInfo
-	(*StatusRequest)(nil),       // 8: mailraft.admin.v1.StatusRequest
-	(*StatusReply)(nil),         // 9: mailraft.admin.v1.StatusReply
-	(*Group)(nil),               // 10: mailraft.admin.v1.Group
-	(*Proxy)(nil),               // 11: mailraft.admin.v1.Proxy
-	(*Unlocked)(nil),            // 12: mailraft.admin.v1.Unlocked
-	(*Listener)(nil),            // 13: mailraft.admin.v1.Listener
-	(*DomainRequest)(nil),       // 14: mailraft.admin.v1.DomainRequest
-	(*DomainsReply)(nil),        // 15: mailraft.admin.v1.DomainsReply
-	(*AddAccountRequest)(nil),   // 16: mailraft.admin.v1.AddAccountRequest
-	(*AddAccountReply)(nil),     // 17: mailraft.admin.v1.AddAccountReply
-	(*AccountRequest)(nil),      // 18: mailraft.admin.v1.AccountRequest
-	(*Account)(nil),             // 19: mailraft.admin.v1.Account
-	(*ListAccountsRequest)(nil), // 20: mailraft.admin.v1.ListAccountsRequest
-	(*SetPasswordRequest)(nil),  // 21: mailraft.admin.v1.SetPasswordRequest
-	(*SetQuotaRequest)(nil),     // 22: mailraft.admin.v1.SetQuotaRequest
-	(*Alias)(nil),               // 23: mailraft.admin.v1.Alias
-	(*ListAliasesRequest)(nil),  // 24: mailraft.admin.v1.ListAliasesRequest
-	(*UnlockRequest)(nil),       // 25: mailraft.admin.v1.UnlockRequest
-	(*LockReply)(nil),           // 26: mailraft.admin.v1.LockReply
-	(*ReadSealedRequest)(nil),   // 27: mailraft.admin.v1.ReadSealedRequest
-	(*Piece)(nil),               // 28: mailraft.admin.v1.Piece
-	(*BackupRequest)(nil),       // 29: mailraft.admin.v1.BackupRequest
-	(*BackupReply)(nil),         // 30: mailraft.admin.v1.BackupReply
-	(*BackupRecord)(nil),        // 31: mailraft.admin.v1.BackupRecord
-	(*CheckReply)(nil),          // 32: mailraft.admin.v1.CheckReply
+	(*ReplicaInfo)(nil),         // 8: mailraft.admin.v1.ReplicaInfo
+	(*MoveShardRequest)(nil),    // 9: mailraft.admin.v1.MoveShardRequest
+	(*StatusRequest)(nil),       // 10: mailraft.admin.v1.StatusRequest
+	(*StatusReply)(nil),         // 11: mailraft.admin.v1.StatusReply
+	(*Group)(nil),               // 12: mailraft.admin.v1.Group
+	(*Proxy)(nil),               // 13: mailraft.admin.v1.Proxy
+	(*Unlocked)(nil),            // 14: mailraft.admin.v1.Unlocked
+	(*Listener)(nil),            // 15: mailraft.admin.v1.Listener
+	(*DomainRequest)(nil),       // 16: mailraft.admin.v1.DomainRequest
+	(*DomainsReply)(nil),        // 17: mailraft.admin.v1.DomainsReply
+	(*AddAccountRequest)(nil),   // 18: mailraft.admin.v1.AddAccountRequest
+	(*AddAccountReply)(nil),     // 19: mailraft.admin.v1.AddAccountReply
+	(*AccountRequest)(nil),      // 20: mailraft.admin.v1.AccountRequest
+	(*Account)(nil),             // 21: mailraft.admin.v1.Account
+	(*ListAccountsRequest)(nil), // 22: mailraft.admin.v1.ListAccountsRequest
+	(*SetPasswordRequest)(nil),  // 23: mailraft.admin.v1.SetPasswordRequest
+	(*SetQuotaRequest)(nil),     // 24: mailraft.admin.v1.SetQuotaRequest
+	(*Alias)(nil),               // 25: mailraft.admin.v1.Alias
+	(*ListAliasesRequest)(nil),  // 26: mailraft.admin.v1.ListAliasesRequest
+	(*UnlockRequest)(nil),       // 27: mailraft.admin.v1.UnlockRequest
+	(*LockReply)(nil),           // 28: mailraft.admin.v1.LockReply
+	(*ReadSealedRequest)(nil),   // 29: mailraft.admin.v1.ReadSealedRequest
+	(*Piece)(nil),               // 30: mailraft.admin.v1.Piece
+	(*BackupRequest)(nil),       // 31: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),         // 32: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),        // 33: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),          // 34: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
 	4,  // 0: mailraft.admin.v1.NodesReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
 	7,  // 1: mailraft.admin.v1.ShardsReply.shards:type_name -> mailraft.admin.v1.ShardInfo
-	10, // 2: mailraft.admin.v1.StatusReply.groups:type_name -> mailraft.admin.v1.Group
-	11, // 3: mailraft.admin.v1.StatusReply.proxies:type_name -> mailraft.admin.v1.Proxy
-	12, // 4: mailraft.admin.v1.StatusReply.unlocked:type_name -> mailraft.admin.v1.Unlocked
-	13, // 5: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
-	4,  // 6: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
-	23, // 7: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	31, // 8: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
-	8,  // 9: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
-	14, // 10: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
-	14, // 11: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
-	0,  // 12: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
-	16, // 13: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
-	18, // 14: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
-	18, // 15: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
-	20, // 16: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
-	21, // 17: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	22, // 18: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	23, // 19: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	18, // 20: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	24, // 21: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	25, // 22: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	18, // 23: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	25, // 24: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	27, // 25: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	29, // 26: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	1,  // 27: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
-	0,  // 28: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
-	5,  // 29: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
-	0,  // 30: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
-	0,  // 31: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	9,  // 32: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 33: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 34: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	15, // 35: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	17, // 36: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 37: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	19, // 38: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	19, // 39: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 40: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 41: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 42: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 43: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	23, // 44: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 45: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	26, // 46: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 47: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	28, // 48: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	30, // 49: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 50: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 51: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 52: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 53: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	32, // 54: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	32, // [32:55] is the sub-list for method output_type
-	9,  // [9:32] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	8,  // 2: mailraft.admin.v1.ShardInfo.replicas:type_name -> mailraft.admin.v1.ReplicaInfo
+	12, // 3: mailraft.admin.v1.StatusReply.groups:type_name -> mailraft.admin.v1.Group
+	13, // 4: mailraft.admin.v1.StatusReply.proxies:type_name -> mailraft.admin.v1.Proxy
+	14, // 5: mailraft.admin.v1.StatusReply.unlocked:type_name -> mailraft.admin.v1.Unlocked
+	15, // 6: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
+	4,  // 7: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
+	7,  // 8: mailraft.admin.v1.StatusReply.shards:type_name -> mailraft.admin.v1.ShardInfo
+	25, // 9: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	33, // 10: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	10, // 11: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
+	16, // 12: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
+	16, // 13: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
+	0,  // 14: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
+	18, // 15: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
+	20, // 16: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
+	20, // 17: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
+	22, // 18: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
+	23, // 19: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
+	24, // 20: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	25, // 21: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	20, // 22: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	26, // 23: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	27, // 24: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	20, // 25: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	27, // 26: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	29, // 27: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	31, // 28: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 29: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 30: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 31: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 32: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	9,  // 33: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
+	0,  // 34: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
+	0,  // 35: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
+	0,  // 36: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	11, // 37: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 38: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 39: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	17, // 40: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	19, // 41: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 42: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	21, // 43: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	21, // 44: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 45: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 46: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 47: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 48: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	25, // 49: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 50: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	28, // 51: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 52: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	30, // 53: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	32, // 54: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 55: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 56: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 57: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 58: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	0,  // 59: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
+	0,  // 60: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
+	0,  // 61: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
+	34, // 62: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	37, // [37:63] is the sub-list for method output_type
+	11, // [11:37] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -2369,7 +2538,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,9 @@ const (
 	Admin_ListNodes_FullMethodName     = "/mailraft.admin.v1.Admin/ListNodes"
 	Admin_ChangeNode_FullMethodName    = "/mailraft.admin.v1.Admin/ChangeNode"
 	Admin_ListShards_FullMethodName    = "/mailraft.admin.v1.Admin/ListShards"
+	Admin_MoveShard_FullMethodName     = "/mailraft.admin.v1.Admin/MoveShard"
+	Admin_SplitLeaders_FullMethodName  = "/mailraft.admin.v1.Admin/SplitLeaders"
+	Admin_Rebalance_FullMethodName     = "/mailraft.admin.v1.Admin/Rebalance"
 	Admin_Check_FullMethodName         = "/mailraft.admin.v1.Admin/Check"
 )
 
@@ -81,6 +84,9 @@ type AdminClient interface {
 	ListNodes(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodesReply, error)
 	ChangeNode(ctx context.Context, in *ChangeNodeRequest, opts ...grpc.CallOption) (*Empty, error)
 	ListShards(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ShardsReply, error)
+	MoveShard(ctx context.Context, in *MoveShardRequest, opts ...grpc.CallOption) (*Empty, error)
+	SplitLeaders(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
+	Rebalance(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
 	// Check walks over all that is stored.
 	Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
 }
@@ -355,6 +361,36 @@ func (c *adminClient) ListShards(ctx context.Context, in *Empty, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *adminClient) MoveShard(ctx context.Context, in *MoveShardRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Admin_MoveShard_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SplitLeaders(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Admin_SplitLeaders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Rebalance(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Admin_Rebalance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[6], Admin_Check_FullMethodName, cOpts...)
@@ -409,6 +445,9 @@ type AdminServer interface {
 	ListNodes(context.Context, *Empty) (*NodesReply, error)
 	ChangeNode(context.Context, *ChangeNodeRequest) (*Empty, error)
 	ListShards(context.Context, *Empty) (*ShardsReply, error)
+	MoveShard(context.Context, *MoveShardRequest) (*Empty, error)
+	SplitLeaders(context.Context, *Empty) (*Empty, error)
+	Rebalance(context.Context, *Empty) (*Empty, error)
 	// Check walks over all that is stored.
 	Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error
 	mustEmbedUnimplementedAdminServer()
@@ -486,6 +525,15 @@ func (UnimplementedAdminServer) ChangeNode(context.Context, *ChangeNodeRequest) 
 }
 func (UnimplementedAdminServer) ListShards(context.Context, *Empty) (*ShardsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListShards not implemented")
+}
+func (UnimplementedAdminServer) MoveShard(context.Context, *MoveShardRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveShard not implemented")
+}
+func (UnimplementedAdminServer) SplitLeaders(context.Context, *Empty) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method SplitLeaders not implemented")
+}
+func (UnimplementedAdminServer) Rebalance(context.Context, *Empty) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rebalance not implemented")
 }
 func (UnimplementedAdminServer) Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -857,6 +905,60 @@ func _Admin_ListShards_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_MoveShard_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveShardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).MoveShard(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_MoveShard_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).MoveShard(ctx, req.(*MoveShardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SplitLeaders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SplitLeaders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SplitLeaders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SplitLeaders(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Rebalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Rebalance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Rebalance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Rebalance(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(Empty)
 	if err := stream.RecvMsg(m); err != nil {
@@ -938,6 +1040,18 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListShards",
 			Handler:    _Admin_ListShards_Handler,
+		},
+		{
+			MethodName: "MoveShard",
+			Handler:    _Admin_MoveShard_Handler,
+		},
+		{
+			MethodName: "SplitLeaders",
+			Handler:    _Admin_SplitLeaders_Handler,
+		},
+		{
+			MethodName: "Rebalance",
+			Handler:    _Admin_Rebalance_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
