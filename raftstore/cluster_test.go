@@ -211,11 +211,60 @@ func TestShardsAreOnThreeNodes(t *testing.T) {
 			}
 		}
 	}
+	for _, a := range accounts {
+		var first string
+		for _, n := range nodes {
+			got := copied(t, n, a)
+			if first == "" {
+				first = got
+			}
+			if got != first || !strings.Contains(got, "from-n1") || !strings.Contains(got, "content sealed") {
+				t.Errorf("node %s copies account %d as %q, another as %q", n.cfg.NodeID, a, got, first)
+			}
+		}
+	}
 	for _, n := range nodes {
 		if err := n.Check(func([]byte) error { return nil }, func(p Problem) { t.Errorf("node %s: %+v", n.cfg.NodeID, p) }); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// copied is an account as a copy of it begun on the node has it.
+func copied(t *testing.T, n *member, a tree.Account) string {
+	t.Helper()
+	sn, err := n.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sn.Close()
+	i := slices.IndexFunc(sn.Accounts, func(r *raftpb.Account) bool { return r.Number == uint32(a) })
+	shard := sn.Shard(sn.Accounts[i])
+	var text strings.Builder
+	var contents [][2]uint64
+	err = shard.Records(a, func(key, value []byte) error {
+		fmt.Fprintf(&text, "%q %q\n", key, value)
+		content, sealed, err := tree.ContentOf(a, key, value)
+		if content != 0 {
+			contents = append(contents, [2]uint64{content, sealed})
+		}
+		return err
+	})
+	for _, c := range contents {
+		if err == nil {
+			err = shard.Content(a, c[0], c[1], func(piece []byte) error {
+				fmt.Fprintf(&text, "content %s\n", piece)
+				return nil
+			})
+		}
+	}
+	if err != nil {
+		t.Fatalf("node %s, account %d: %v", n.cfg.NodeID, a, err)
+	}
+	if err := shard.Records(tree.MaxAccount, func(_, _ []byte) error { return nil }); err != syscall.ENOENT {
+		t.Errorf("an account that is not there: %v", err)
+	}
+	return text.String()
 }
 
 // TestShardsMoveWhileMailFlows: shards go from node to node, nodes come and go, while all deliver and read; nothing that was acknowledged is missed in the next

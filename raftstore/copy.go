@@ -19,13 +19,13 @@ type Snapshot struct {
 	Aliases  []Alias
 	Accounts []*raftpb.Account // active ones
 
-	shards map[uint32]*tree.Snapshot
+	shards map[uint32]ShardSnapshot
 }
 
 // Snapshot takes the shards' states first and the directory after them: what the directory says of an account then is as new as its
 // mail, or newer. An account that was made in between is not in it, one that was removed neither.
 func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
-	sn := &Snapshot{shards: map[uint32]*tree.Snapshot{}}
+	sn := &Snapshot{shards: map[uint32]ShardSnapshot{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, sn.Close())
@@ -35,12 +35,10 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 		if err := sh.ReadIndex(ctx); err != nil {
 			return nil, err
 		}
-		r, release := sh.use()
-		if r == nil {
-			return nil, fmt.Errorf("shard %d is not here: %w", sh.id, syscall.EIO)
+		if sn.shards[sh.id], err = sh.snapshot(ctx); err != nil {
+			delete(sn.shards, sh.id)
+			return nil, err
 		}
-		sn.shards[sh.ID()] = r.tree.View().Snapshot()
-		release()
 	}
 	if err := s.directory.ReadIndex(ctx); err != nil {
 		return nil, err
@@ -67,8 +65,24 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 	return sn, nil
 }
 
-// Shard is the state of the account's shard; nil when it is not on this node.
-func (sn *Snapshot) Shard(a *raftpb.Account) *tree.Snapshot { return sn.shards[a.Shard] }
+// ShardSnapshot is the state of a shard, on this node or another: a *tree.Snapshot, whose methods it has.
+type ShardSnapshot interface {
+	Records(a tree.Account, fn func(key, value []byte) error) error
+	Content(a tree.Account, content, sealed uint64, fn func(piece []byte) error) error
+	Close() error
+}
+
+// snapshot takes the shard's state as it is read now.
+func (sh *Shard) snapshot(ctx context.Context) (ShardSnapshot, error) {
+	if r, release := sh.use(); r != nil {
+		defer release()
+		return r.tree.View().Snapshot(), nil
+	}
+	return sh.reads.Snapshot(ctx)
+}
+
+// Shard is the state of the account's shard; nil when there is no such shard.
+func (sn *Snapshot) Shard(a *raftpb.Account) ShardSnapshot { return sn.shards[a.Shard] }
 
 // Close lets the states go.
 func (sn *Snapshot) Close() error {

@@ -1041,6 +1041,195 @@ func (x *WatchReply) GetFailed() string {
 	return ""
 }
 
+type CopyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *At                    `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`            // in the first message
+	Account       uint32                 `protobuf:"varint,2,opt,name=account,proto3" json:"account,omitempty"` // whose records, or one of whose contents is wanted
+	Content       uint64                 `protobuf:"varint,3,opt,name=content,proto3" json:"content,omitempty"` // 0: the records
+	SealedSize    uint64                 `protobuf:"varint,4,opt,name=sealed_size,json=sealedSize,proto3" json:"sealed_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyRequest) Reset() {
+	*x = CopyRequest{}
+	mi := &file_remote_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyRequest) ProtoMessage() {}
+
+func (x *CopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_remote_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyRequest.ProtoReflect.Descriptor instead.
+func (*CopyRequest) Descriptor() ([]byte, []int) {
+	return file_remote_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CopyRequest) GetAt() *At {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *CopyRequest) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
+func (x *CopyRequest) GetContent() uint64 {
+	if x != nil {
+		return x.Content
+	}
+	return 0
+}
+
+func (x *CopyRequest) GetSealedSize() uint64 {
+	if x != nil {
+		return x.SealedSize
+	}
+	return 0
+}
+
+type CopyPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Errno         uint32                 `protobuf:"varint,1,opt,name=errno,proto3" json:"errno,omitempty"`
+	Records       []*CopyRecord          `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
+	Piece         []byte                 `protobuf:"bytes,3,opt,name=piece,proto3" json:"piece,omitempty"`
+	End           bool                   `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyPart) Reset() {
+	*x = CopyPart{}
+	mi := &file_remote_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyPart) ProtoMessage() {}
+
+func (x *CopyPart) ProtoReflect() protoreflect.Message {
+	mi := &file_remote_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyPart.ProtoReflect.Descriptor instead.
+func (*CopyPart) Descriptor() ([]byte, []int) {
+	return file_remote_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CopyPart) GetErrno() uint32 {
+	if x != nil {
+		return x.Errno
+	}
+	return 0
+}
+
+func (x *CopyPart) GetRecords() []*CopyRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *CopyPart) GetPiece() []byte {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+func (x *CopyPart) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+// CopyRecord is one of an account's, as it is stored.
+type CopyRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // behind the account's number
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyRecord) Reset() {
+	*x = CopyRecord{}
+	mi := &file_remote_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyRecord) ProtoMessage() {}
+
+func (x *CopyRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_remote_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyRecord.ProtoReflect.Descriptor instead.
+func (*CopyRecord) Descriptor() ([]byte, []int) {
+	return file_remote_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CopyRecord) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CopyRecord) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 var File_remote_proto protoreflect.FileDescriptor
 
 const file_remote_proto_rawDesc = "" +
@@ -1120,7 +1309,22 @@ const file_remote_proto_rawDesc = "" +
 	"\breplaced\x18\x04 \x01(\bR\breplaced\x12\x16\n" +
 	"\x06synced\x18\x05 \x01(\x04R\x06synced\x12\x14\n" +
 	"\x05until\x18\x06 \x01(\x04R\x05until\x12\x16\n" +
-	"\x06failed\x18\a \x01(\tR\x06failed2\xb3\x06\n" +
+	"\x06failed\x18\a \x01(\tR\x06failed\"\x8a\x01\n" +
+	"\vCopyRequest\x12&\n" +
+	"\x02at\x18\x01 \x01(\v2\x16.mailraft.remote.v1.AtR\x02at\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\rR\aaccount\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\x04R\acontent\x12\x1f\n" +
+	"\vsealed_size\x18\x04 \x01(\x04R\n" +
+	"sealedSize\"\x82\x01\n" +
+	"\bCopyPart\x12\x14\n" +
+	"\x05errno\x18\x01 \x01(\rR\x05errno\x128\n" +
+	"\arecords\x18\x02 \x03(\v2\x1e.mailraft.remote.v1.CopyRecordR\arecords\x12\x14\n" +
+	"\x05piece\x18\x03 \x01(\fR\x05piece\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\"4\n" +
+	"\n" +
+	"CopyRecord\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value2\xfe\x06\n" +
 	"\x05Reads\x12I\n" +
 	"\aAccount\x12\".mailraft.remote.v1.AccountRequest\x1a\x1a.mailraft.remote.v1.Answer\x12E\n" +
 	"\x05Inode\x12 .mailraft.remote.v1.InodeRequest\x1a\x1a.mailraft.remote.v1.Answer\x12E\n" +
@@ -1131,7 +1335,8 @@ const file_remote_proto_rawDesc = "" +
 	"\bAccounts\x12\x16.mailraft.remote.v1.At\x1a\x1b.mailraft.remote.v1.Numbers0\x01\x12R\n" +
 	"\vFolderIndex\x12!.mailraft.remote.v1.FolderRequest\x1a\x1e.mailraft.remote.v1.FolderPart0\x01\x12I\n" +
 	"\x04List\x12\x1f.mailraft.remote.v1.ListRequest\x1a\x1c.mailraft.remote.v1.ListPart(\x010\x01\x12L\n" +
-	"\aContent\x12\".mailraft.remote.v1.ContentRequest\x1a\x19.mailraft.remote.v1.Piece(\x010\x01\x12M\n" +
+	"\aContent\x12\".mailraft.remote.v1.ContentRequest\x1a\x19.mailraft.remote.v1.Piece(\x010\x01\x12I\n" +
+	"\x04Copy\x12\x1f.mailraft.remote.v1.CopyRequest\x1a\x1c.mailraft.remote.v1.CopyPart(\x010\x01\x12M\n" +
 	"\x05Watch\x12 .mailraft.remote.v1.WatchRequest\x1a\x1e.mailraft.remote.v1.WatchReply(\x010\x01B$Z\"mailraft/raftstore/remote/remotepbb\x06proto3"
 
 var (
@@ -1146,7 +1351,7 @@ func file_remote_proto_rawDescGZIP() []byte {
 	return file_remote_proto_rawDescData
 }
 
-var file_remote_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_remote_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_remote_proto_goTypes = []any{
 	(*At)(nil),             // 0: mailraft.remote.v1.At
 	(*AccountRequest)(nil), // 1: mailraft.remote.v1.AccountRequest
@@ -1164,6 +1369,9 @@ var file_remote_proto_goTypes = []any{
 	(*WatchRequest)(nil),   // 13: mailraft.remote.v1.WatchRequest
 	(*Sync)(nil),           // 14: mailraft.remote.v1.Sync
 	(*WatchReply)(nil),     // 15: mailraft.remote.v1.WatchReply
+	(*CopyRequest)(nil),    // 16: mailraft.remote.v1.CopyRequest
+	(*CopyPart)(nil),       // 17: mailraft.remote.v1.CopyPart
+	(*CopyRecord)(nil),     // 18: mailraft.remote.v1.CopyRecord
 }
 var file_remote_proto_depIdxs = []int32{
 	0,  // 0: mailraft.remote.v1.AccountRequest.at:type_name -> mailraft.remote.v1.At
@@ -1174,33 +1382,37 @@ var file_remote_proto_depIdxs = []int32{
 	11, // 5: mailraft.remote.v1.ContentRequest.open:type_name -> mailraft.remote.v1.ContentOpen
 	0,  // 6: mailraft.remote.v1.ContentOpen.at:type_name -> mailraft.remote.v1.At
 	14, // 7: mailraft.remote.v1.WatchRequest.sync:type_name -> mailraft.remote.v1.Sync
-	1,  // 8: mailraft.remote.v1.Reads.Account:input_type -> mailraft.remote.v1.AccountRequest
-	2,  // 9: mailraft.remote.v1.Reads.Inode:input_type -> mailraft.remote.v1.InodeRequest
-	3,  // 10: mailraft.remote.v1.Reads.Lookup:input_type -> mailraft.remote.v1.NameRequest
-	3,  // 11: mailraft.remote.v1.Reads.Xattr:input_type -> mailraft.remote.v1.NameRequest
-	2,  // 12: mailraft.remote.v1.Reads.Xattrs:input_type -> mailraft.remote.v1.InodeRequest
-	2,  // 13: mailraft.remote.v1.Reads.Path:input_type -> mailraft.remote.v1.InodeRequest
-	0,  // 14: mailraft.remote.v1.Reads.Accounts:input_type -> mailraft.remote.v1.At
-	6,  // 15: mailraft.remote.v1.Reads.FolderIndex:input_type -> mailraft.remote.v1.FolderRequest
-	8,  // 16: mailraft.remote.v1.Reads.List:input_type -> mailraft.remote.v1.ListRequest
-	10, // 17: mailraft.remote.v1.Reads.Content:input_type -> mailraft.remote.v1.ContentRequest
-	13, // 18: mailraft.remote.v1.Reads.Watch:input_type -> mailraft.remote.v1.WatchRequest
-	4,  // 19: mailraft.remote.v1.Reads.Account:output_type -> mailraft.remote.v1.Answer
-	4,  // 20: mailraft.remote.v1.Reads.Inode:output_type -> mailraft.remote.v1.Answer
-	4,  // 21: mailraft.remote.v1.Reads.Lookup:output_type -> mailraft.remote.v1.Answer
-	4,  // 22: mailraft.remote.v1.Reads.Xattr:output_type -> mailraft.remote.v1.Answer
-	4,  // 23: mailraft.remote.v1.Reads.Xattrs:output_type -> mailraft.remote.v1.Answer
-	4,  // 24: mailraft.remote.v1.Reads.Path:output_type -> mailraft.remote.v1.Answer
-	5,  // 25: mailraft.remote.v1.Reads.Accounts:output_type -> mailraft.remote.v1.Numbers
-	7,  // 26: mailraft.remote.v1.Reads.FolderIndex:output_type -> mailraft.remote.v1.FolderPart
-	9,  // 27: mailraft.remote.v1.Reads.List:output_type -> mailraft.remote.v1.ListPart
-	12, // 28: mailraft.remote.v1.Reads.Content:output_type -> mailraft.remote.v1.Piece
-	15, // 29: mailraft.remote.v1.Reads.Watch:output_type -> mailraft.remote.v1.WatchReply
-	19, // [19:30] is the sub-list for method output_type
-	8,  // [8:19] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	0,  // 8: mailraft.remote.v1.CopyRequest.at:type_name -> mailraft.remote.v1.At
+	18, // 9: mailraft.remote.v1.CopyPart.records:type_name -> mailraft.remote.v1.CopyRecord
+	1,  // 10: mailraft.remote.v1.Reads.Account:input_type -> mailraft.remote.v1.AccountRequest
+	2,  // 11: mailraft.remote.v1.Reads.Inode:input_type -> mailraft.remote.v1.InodeRequest
+	3,  // 12: mailraft.remote.v1.Reads.Lookup:input_type -> mailraft.remote.v1.NameRequest
+	3,  // 13: mailraft.remote.v1.Reads.Xattr:input_type -> mailraft.remote.v1.NameRequest
+	2,  // 14: mailraft.remote.v1.Reads.Xattrs:input_type -> mailraft.remote.v1.InodeRequest
+	2,  // 15: mailraft.remote.v1.Reads.Path:input_type -> mailraft.remote.v1.InodeRequest
+	0,  // 16: mailraft.remote.v1.Reads.Accounts:input_type -> mailraft.remote.v1.At
+	6,  // 17: mailraft.remote.v1.Reads.FolderIndex:input_type -> mailraft.remote.v1.FolderRequest
+	8,  // 18: mailraft.remote.v1.Reads.List:input_type -> mailraft.remote.v1.ListRequest
+	10, // 19: mailraft.remote.v1.Reads.Content:input_type -> mailraft.remote.v1.ContentRequest
+	16, // 20: mailraft.remote.v1.Reads.Copy:input_type -> mailraft.remote.v1.CopyRequest
+	13, // 21: mailraft.remote.v1.Reads.Watch:input_type -> mailraft.remote.v1.WatchRequest
+	4,  // 22: mailraft.remote.v1.Reads.Account:output_type -> mailraft.remote.v1.Answer
+	4,  // 23: mailraft.remote.v1.Reads.Inode:output_type -> mailraft.remote.v1.Answer
+	4,  // 24: mailraft.remote.v1.Reads.Lookup:output_type -> mailraft.remote.v1.Answer
+	4,  // 25: mailraft.remote.v1.Reads.Xattr:output_type -> mailraft.remote.v1.Answer
+	4,  // 26: mailraft.remote.v1.Reads.Xattrs:output_type -> mailraft.remote.v1.Answer
+	4,  // 27: mailraft.remote.v1.Reads.Path:output_type -> mailraft.remote.v1.Answer
+	5,  // 28: mailraft.remote.v1.Reads.Accounts:output_type -> mailraft.remote.v1.Numbers
+	7,  // 29: mailraft.remote.v1.Reads.FolderIndex:output_type -> mailraft.remote.v1.FolderPart
+	9,  // 30: mailraft.remote.v1.Reads.List:output_type -> mailraft.remote.v1.ListPart
+	12, // 31: mailraft.remote.v1.Reads.Content:output_type -> mailraft.remote.v1.Piece
+	17, // 32: mailraft.remote.v1.Reads.Copy:output_type -> mailraft.remote.v1.CopyPart
+	15, // 33: mailraft.remote.v1.Reads.Watch:output_type -> mailraft.remote.v1.WatchReply
+	22, // [22:34] is the sub-list for method output_type
+	10, // [10:22] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_remote_proto_init() }
@@ -1214,7 +1426,7 @@ func file_remote_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_remote_proto_rawDesc), len(file_remote_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Reads_FolderIndex_FullMethodName = "/mailraft.remote.v1.Reads/FolderIndex"
 	Reads_List_FullMethodName        = "/mailraft.remote.v1.Reads/List"
 	Reads_Content_FullMethodName     = "/mailraft.remote.v1.Reads/Content"
+	Reads_Copy_FullMethodName        = "/mailraft.remote.v1.Reads/Copy"
 	Reads_Watch_FullMethodName       = "/mailraft.remote.v1.Reads/Watch"
 )
 
@@ -54,6 +55,9 @@ type ReadsClient interface {
 	// Content reads a content as it was when it was opened, by the first message, which is answered by one without data. Each later
 	// message is answered by the octets that it asks for, in as many as they take.
 	Content(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ContentRequest, Piece], error)
+	// Copy reads accounts as they are when it begins, by the first message, which is answered by one that is empty. Each later one is
+	// answered by as many as it takes, the last of which says end.
+	Copy(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CopyRequest, CopyPart], error)
 	// Watch tells of what is applied in some accounts of a shard. From the message that says that an account is watched, nothing of it
 	// is missed, until it is to be watched no more. When more has come than was taken, the stream ends.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchReply], error)
@@ -191,9 +195,22 @@ func (c *readsClient) Content(ctx context.Context, opts ...grpc.CallOption) (grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Reads_ContentClient = grpc.BidiStreamingClient[ContentRequest, Piece]
 
+func (c *readsClient) Copy(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CopyRequest, CopyPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Reads_ServiceDesc.Streams[4], Reads_Copy_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CopyRequest, CopyPart]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Reads_CopyClient = grpc.BidiStreamingClient[CopyRequest, CopyPart]
+
 func (c *readsClient) Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Reads_ServiceDesc.Streams[4], Reads_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Reads_ServiceDesc.Streams[5], Reads_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -224,6 +241,9 @@ type ReadsServer interface {
 	// Content reads a content as it was when it was opened, by the first message, which is answered by one without data. Each later
 	// message is answered by the octets that it asks for, in as many as they take.
 	Content(grpc.BidiStreamingServer[ContentRequest, Piece]) error
+	// Copy reads accounts as they are when it begins, by the first message, which is answered by one that is empty. Each later one is
+	// answered by as many as it takes, the last of which says end.
+	Copy(grpc.BidiStreamingServer[CopyRequest, CopyPart]) error
 	// Watch tells of what is applied in some accounts of a shard. From the message that says that an account is watched, nothing of it
 	// is missed, until it is to be watched no more. When more has come than was taken, the stream ends.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchReply]) error
@@ -266,6 +286,9 @@ func (UnimplementedReadsServer) List(grpc.BidiStreamingServer[ListRequest, ListP
 }
 func (UnimplementedReadsServer) Content(grpc.BidiStreamingServer[ContentRequest, Piece]) error {
 	return status.Error(codes.Unimplemented, "method Content not implemented")
+}
+func (UnimplementedReadsServer) Copy(grpc.BidiStreamingServer[CopyRequest, CopyPart]) error {
+	return status.Error(codes.Unimplemented, "method Copy not implemented")
 }
 func (UnimplementedReadsServer) Watch(grpc.BidiStreamingServer[WatchRequest, WatchReply]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -435,6 +458,13 @@ func _Reads_Content_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Reads_ContentServer = grpc.BidiStreamingServer[ContentRequest, Piece]
 
+func _Reads_Copy_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ReadsServer).Copy(&grpc.GenericServerStream[CopyRequest, CopyPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Reads_CopyServer = grpc.BidiStreamingServer[CopyRequest, CopyPart]
+
 func _Reads_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(ReadsServer).Watch(&grpc.GenericServerStream[WatchRequest, WatchReply]{ServerStream: stream})
 }
@@ -494,6 +524,12 @@ var Reads_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Content",
 			Handler:       _Reads_Content_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Copy",
+			Handler:       _Reads_Copy_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
