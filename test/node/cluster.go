@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -10,9 +11,14 @@ import (
 // Cluster makes nodes n1, n2 and so on, of one cluster on the loopback, and starts them.
 func Cluster(t testing.TB, count int, options ...Option) []*Node {
 	t.Helper()
+	return cluster(t, count, func(name string) Option { return Member(t, name) }, options)
+}
+
+func cluster(t testing.TB, count int, member func(name string) Option, options []Option) []*Node {
+	t.Helper()
 	var nodes []*Node
 	for i := range count {
-		n := New(t, append(options, Member(t, fmt.Sprint("n", i+1)))...)
+		n := New(t, append(slices.Clip(options), member(fmt.Sprint("n", i+1)))...)
 		if i > 0 {
 			n.Join(nodes[0])
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,11 +27,14 @@ type Node struct {
 	Name             string // among the nodes of its cluster; "": it is alone
 	Addresses               // of the running daemon
 
-	t        testing.TB
-	program  string
-	flags    []string
-	process  *process // nil: it does not run
-	expected map[string]bool
+	t         testing.TB
+	program   string
+	host      string // where it listens
+	namespace string // network namespace; "": the test's
+	disk      string // where the file system is mounted that its data has for itself; "": it has none
+	flags     []string
+	process   *process // nil: it does not run
+	expected  map[string]bool
 }
 
 // Addresses are where a daemon listens: host:port.
@@ -66,7 +70,7 @@ func New(t testing.TB, options ...Option) *Node {
 	}
 	n := &Node{
 		Data: filepath.Join(root, "data"), Mount: filepath.Join(root, "mail"), Run: filepath.Join(root, "run"),
-		t: t, expected: map[string]bool{},
+		t: t, host: "127.0.0.1", expected: map[string]bool{},
 	}
 	n.LMTPSocket = "unix:" + filepath.Join(root, "lmtp.sock")
 	for _, o := range options {
@@ -101,12 +105,13 @@ type process struct {
 
 // Command is the command line of serve for this node, for a test that wants to run it in another way.
 func (n *Node) Command() []string {
+	free := net.JoinHostPort(n.host, "0")
 	args := []string{
 		"serve", "--data", n.Data, "--mount", n.Mount, "--run", n.Run, "--hostname", "localhost", "--log-format", "json",
 		"--cluster-listen", "",
-		"--smtp-listen", "127.0.0.1:0", "--lmtp-listen", "127.0.0.1:0," + n.LMTPSocket,
-		"--imap-listen", "127.0.0.1:0", "--imap-listen-tls", "127.0.0.1:0",
-		"--pop3-listen", "127.0.0.1:0", "--pop3-listen-tls", "127.0.0.1:0",
+		"--smtp-listen", free, "--lmtp-listen", free + "," + n.LMTPSocket,
+		"--imap-listen", free, "--imap-listen-tls", free,
+		"--pop3-listen", free, "--pop3-listen-tls", free,
 	}
 	return append(append([]string{n.program}, args...), n.flags...)
 }
@@ -128,7 +133,7 @@ func (n *Node) Launch() {
 	if n.process != nil {
 		n.t.Fatal("the daemon runs already")
 	}
-	p, err := launch(n.Command())
+	p, err := launch(n.Command(), n.namespace)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -136,8 +141,8 @@ func (n *Node) Launch() {
 }
 
 // launch starts a process that dies with this one. The kernel watches the thread that started it (prctl(2), PR_SET_PDEATHSIG), so
-// that thread stays, and ends, with it.
-func launch(command []string) (*process, error) {
+// that thread stays, and ends, with it. With a network namespace, the thread and so the process are there.
+func launch(command []string, namespace string) (*process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -150,7 +155,13 @@ func launch(command []string) (*process, error) {
 		cmd.Stderr = w
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		err := cmd.Start()
+		var err error
+		if namespace != "" {
+			err = enter(namespace)
+		}
+		if err == nil {
+			err = cmd.Start()
+		}
 		if err == nil {
 			p.pid = cmd.Process.Pid
 		}
@@ -211,6 +222,24 @@ func (n *Node) Kill() {
 	}
 }
 
+// Pause has the daemon do nothing (SIGSTOP), as a machine does that hangs, and returns when it has stopped. Its proxies go on, and its port
+// takes connections, which nobody answers.
+func (n *Node) Pause() {
+	n.t.Helper()
+	if err := syscall.Kill(n.process.pid, syscall.SIGSTOP); err != nil {
+		n.t.Fatal(err)
+	}
+	n.Eventually("the daemon is stopped", func() bool { return strings.HasPrefix(n.ProcessField(n.process.pid, "State"), "T") })
+}
+
+// Resume has the daemon go on. It finds that time has passed.
+func (n *Node) Resume() {
+	n.t.Helper()
+	if err := syscall.Kill(n.process.pid, syscall.SIGCONT); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 // Stop stops the daemon as an admin does (SIGTERM). It has to end well, and to leave neither process nor mount.
 func (n *Node) Stop() {
 	n.t.Helper()
@@ -221,7 +250,7 @@ func (n *Node) Stop() {
 
 func (n *Node) stop() error {
 	p := n.process
-	if err := syscall.Kill(p.pid, syscall.SIGTERM); err != nil {
+	if err := errors.Join(syscall.Kill(p.pid, syscall.SIGTERM), syscall.Kill(p.pid, syscall.SIGCONT)); err != nil {
 		return err
 	}
 	err := n.gone()
@@ -280,6 +309,11 @@ func (n *Node) end(root string) {
 		if err := unix.Unmount(n.Mount, unix.MNT_DETACH); err != nil {
 			n.t.Errorf("%s stays mounted: %v", n.Mount, err)
 			return // nothing may be removed through it
+		}
+	}
+	if n.disk != "" {
+		if err := unix.Unmount(n.disk, unix.MNT_DETACH); err != nil {
+			n.t.Error(err)
 		}
 	}
 	if err := os.RemoveAll(root); err != nil {
