@@ -120,6 +120,12 @@ func (n *Node) Command() []string {
 func (n *Node) Start() {
 	n.t.Helper()
 	n.Launch()
+	n.Await()
+}
+
+// Await returns when a daemon that was launched serves.
+func (n *Node) Await() {
+	n.t.Helper()
 	n.AwaitLog(0, "serving")
 	for _, proxy := range []string{"smtp", "imap", "pop3"} {
 		n.AwaitLog(0, "child started", "child", proxy)
@@ -283,6 +289,7 @@ func (n *Node) gone() error {
 	case <-p.done:
 	case <-ctx.Done():
 		syscall.Kill(p.pid, syscall.SIGKILL)
+		unix.Unmount(n.Mount, unix.MNT_FORCE) // else it may wait in the kernel for who waits for it
 		<-p.done
 		return fmt.Errorf("the daemon did not end in %v; it wrote:\n%s", patience, p.journal.tail())
 	}

@@ -31,18 +31,9 @@ var ErrNotChild = errors.New("proxies are started by mailraft serve")
 // Run is the life of a proxy. It returns when the daemon asked it to end or is gone, or with an error that it cannot go on
 // with.
 func Run(protocol string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(supervise.Pipe, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return ErrNotChild
-	}
-	// What ps(1) and top(1) show; it cannot be set after the next step.
-	if err := os.WriteFile("/proc/self/comm", []byte("mailraft-"+protocol), 0); err != nil {
+	if err := begin(protocol); err != nil {
 		return err
 	}
-	if err := harden.Process(); err != nil {
-		return err
-	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP) // sent to all processes of this program, they are meant for the daemon
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 
@@ -72,6 +63,23 @@ func Run(protocol string) error {
 		p.log.Warn("the daemon is gone")
 	}
 	return p.shutdown()
+}
+
+// begin makes sure that this is a child of the daemon, gives it a name, and hardens it.
+func begin(name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(supervise.Pipe, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return ErrNotChild
+	}
+	// What ps(1) and top(1) show; it cannot be set after the next step.
+	if err := os.WriteFile("/proc/self/comm", []byte("mailraft-"+name), 0); err != nil {
+		return err
+	}
+	if err := harden.Process(); err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP) // sent to all processes of this program, they are meant for the daemon
+	return nil
 }
 
 // process is a running proxy.

@@ -83,3 +83,13 @@ func (p *program) proxy() *cobra.Command {
 		},
 	}
 }
+
+func (p *program) guard() *cobra.Command {
+	return &cobra.Command{
+		Use:    "guard",
+		Short:  "A process that ends the mount when the daemon has died (started by serve)",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return child.Guard() },
+	}
+}

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mailraft/cmd/mailraft/internal/child"
+	"mailraft/cmd/mailraft/internal/supervise"
 	"mailraft/fs"
 	"mailraft/fs/staging"
 )
@@ -47,6 +49,13 @@ func (d *Daemon) openMount(context.Context) error {
 		return err
 	}
 	d.atEnd("mount folder", d.mountDir.Close)
+	guard := supervise.Start(d.log, child.GuardSpec(d.mountDir))
+	d.atEnd("guard", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), killAfter)
+		defer cancel()
+		guard.Stop(ctx)
+		return nil
+	})
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,7 +158,7 @@ func (c *child) command(pipe *os.File) *exec.Cmd {
 		Stderr:     os.Stderr,
 		ExtraFiles: append([]*os.File{pipe}, c.spec.Files...),
 		// In a session of its own: what is typed at the daemon's terminal (Ctrl-C) is meant for the daemon.
-		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: cmp.Or(c.spec.DeathSignal, syscall.SIGKILL), Setsid: true},
 	}
 	if int(c.spec.UID) != os.Geteuid() || int(c.spec.GID) != os.Getegid() {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.spec.UID, Gid: c.spec.GID}

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -12,6 +13,8 @@ type Spec struct {
 	Env  []string // all of its environment
 	UID  uint32   // run as this user and group, without any other groups, unless they are this process's own
 	GID  uint32
+	// DeathSignal is what the kernel sends the child when this process dies. 0: SIGKILL.
+	DeathSignal syscall.Signal
 	// Files become the child's file descriptors from FirstFile on. They stay this process's to close.
 	Files []*os.File
 	// Hello is written to the pipe that is the child's descriptor Pipe, each time it is started. The pipe is kept open: see

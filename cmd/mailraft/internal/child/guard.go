@@ -1,0 +1,52 @@
+package child
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"mailraft/cmd/mailraft/internal/supervise"
+)
+
+// A daemon that is killed may not die: one of its threads may wait in the kernel, deaf to signals, for the lock of a directory of its own
+// mount, to drop a name that another node has removed. Who has the lock waits for the daemon's answer. So neither ends, the daemon keeps
+// its ports and its data folder's lock, and nobody can start it again. Somebody else has to end the mount: the guard, whom the kernel tells
+// when the daemon dies.
+
+// daemonDied is the signal that tells it. The pipe would not: a process that can't die keeps its descriptors.
+const daemonDied = syscall.SIGUSR1
+
+// GuardSpec is how the guard of a mount is run. It has the mount's root open, so it knows this mount from any that comes after it.
+func GuardSpec(mount *os.File) supervise.Spec {
+	return supervise.Spec{
+		Name: "guard", Args: []string{"mailraft", "guard"}, Env: []string{"PATH=/nonexistent", "GOMAXPROCS=1"},
+		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), DeathSignal: daemonDied,
+		Files: []*os.File{mount},
+		Hello: func() ([]byte, error) { return nil, nil },
+	}
+}
+
+// Guard is the life of the guard of a mount: it returns when the daemon asked it to end, or when it has died and the mount is ended. Whoever
+// waits for an answer gets ECONNABORTED.
+func Guard() error {
+	died, stop := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(died, daemonDied)
+	signal.Notify(stop, syscall.SIGTERM)
+	if err := begin("guard"); err != nil {
+		return err
+	}
+	select {
+	case <-stop:
+		return nil
+	case <-died:
+	}
+	// This ends the server's connection first. The mount itself stays, as this process has it open: who delivers by its path must not find
+	// an empty folder there.
+	if err := unix.Unmount(fdPath(supervise.FirstFile), unix.MNT_FORCE); err != nil && err != unix.EBUSY {
+		return fmt.Errorf("end the mount of a daemon that died: %w", err)
+	}
+	return nil
+}
