@@ -3,8 +3,6 @@ package test
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,50 +43,6 @@ func names(t *testing.T, dir string) map[string]bool {
 		found[e.Name()] = true
 	}
 	return found
-}
-
-// TestReadYourDelivery delivers on one node and looks on another at once: by a listing, and by name, which was missing before.
-func TestReadYourDelivery(t *testing.T) {
-	t.Parallel()
-	nodes := node.Cluster(t, 3)
-	var accounts []node.Account
-	for i := range 4 {
-		accounts = append(accounts, nodes[i%3].AddAccount(fmt.Sprintf("user%d@cluster.example", i)))
-	}
-	for i := range 400 {
-		a := accounts[rand.IntN(len(accounts))].Address
-		from, to := nodes[rand.IntN(3)], nodes[rand.IntN(3)]
-		name := fmt.Sprintf("%d.trial", i)
-		at := filepath.Join(homeOn(to, a), "new", name)
-		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
-			t.Fatalf("trial %d: before it is there: %v", i, err)
-		}
-		if err := deliverTo(homeOn(from, a), name); err != nil {
-			t.Fatalf("trial %d: delivery on %s: %v", i, from.Name, err)
-		}
-		if i%2 == 0 {
-			if _, err := os.Stat(at); err != nil {
-				t.Fatalf("trial %d: delivered on %s, and %s does not find it: %v", i, from.Name, to.Name, err)
-			}
-		} else if !names(t, filepath.Dir(at))[name] {
-			t.Fatalf("trial %d: delivered on %s, and %s does not list it", i, from.Name, to.Name)
-		}
-	}
-	// What is in the folders, with UIDs and MODSEQs, is the same everywhere.
-	for _, a := range accounts {
-		var first string
-		for _, n := range nodes {
-			b, err := os.ReadFile(filepath.Join(homeOn(n, a.Address), ".mailraft-index"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if first == "" {
-				first = string(b)
-			} else if first != string(b) {
-				t.Errorf("%s: the index on %s is\n%s\non %s\n%s", a.Address, nodes[0].Name, first, n.Name, b)
-			}
-		}
-	}
 }
 
 // TestIdleHearsOfAnotherNode: a client that idles on one node is told of a delivery on another, and reads it there.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -71,14 +72,52 @@ func (p *program) build(t testing.TB, name string, env []string, flags ...string
 	}
 	p.once.Do(func() {
 		p.path = filepath.Join(buildDir, name)
-		cmd := exec.Command("go", append(append([]string{"build", "-o", p.path}, flags...), "mailraft/cmd/mailraft")...)
-		cmd.Env = append(os.Environ(), env...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			p.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
+		p.err = goBuild(p.path, env, flags...)
 	})
 	if p.err != nil {
 		t.Fatal(p.err)
 	}
 	return p.path
+}
+
+func goBuild(to string, env []string, flags ...string) error {
+	cmd := exec.Command("go", append(append([]string{"build", "-o", to}, flags...), "mailraft/cmd/mailraft")...)
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Broken is the path of a program that is built with a fault, by which a test shows that it would find it: in a source file, named from the
+// module's root, the text old, which is there once, is replaced by new. The sources stay as they are.
+func Broken(t testing.TB, source, old, new string) string {
+	t.Helper()
+	module, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(filepath.Dir(strings.TrimSpace(string(module))), source)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), old); n != 1 {
+		t.Fatalf("%s has %d times what is to be replaced: %q", source, n, old)
+	}
+	dir := t.TempDir()
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: filepath.Join(dir, "source.go")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"source.go": []byte(strings.Replace(string(text), old, new, 1)), "overlay.json": overlay} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(dir, "mailraft")
+	if err := goBuild(program, []string{"CGO_ENABLED=0"}, "-trimpath", "-overlay", filepath.Join(dir, "overlay.json")); err != nil {
+		t.Fatal(err)
+	}
+	return program
 }

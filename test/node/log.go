@@ -110,6 +110,12 @@ func (j *journal) tail() string {
 	return strings.Join(j.lines[max(0, len(j.lines)-most):], "\n")
 }
 
+func (j *journal) all() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Join(j.lines, "\n")
+}
+
 // complaints are the lines that no healthy daemon writes: what is no entry, and entries at level ERROR whose message is not among
 // the expected ones.
 func (j *journal) complaints(expected map[string]bool) []string {

@@ -52,6 +52,9 @@ func Flags(flags ...string) Option { return func(n *Node) { n.flags = append(n.f
 // Racing takes a program that was built with the race detector.
 func Racing() Option { return func(n *Node) { n.program = racing(n.t) } }
 
+// Running takes another program, by its path.
+func Running(program string) Option { return func(n *Node) { n.program = program } }
+
 // Expecting announces errors in the log, by their messages.
 func Expecting(messages ...string) Option {
 	return func(n *Node) {
@@ -144,6 +147,20 @@ func (n *Node) Launch() {
 		n.t.Fatal(err)
 	}
 	n.process = p
+	if dir := os.Getenv("MAILRAFT_TEST_LOGS"); dir != "" {
+		n.keepLog(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.log", strings.ReplaceAll(n.t.Name(), "/", "-"), n.Name, p.pid)))
+	}
+}
+
+// keepLog writes the daemon's log to a file, which stays, once it has ended.
+func (n *Node) keepLog(path string) {
+	p := n.process
+	go func() {
+		p.journal.await(0, func(Entry) bool { return false }, 24*time.Hour)
+		if err := os.WriteFile(path, []byte(p.journal.all()), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 }
 
 // launch starts a process that dies with this one. The kernel watches the thread that started it (prctl(2), PR_SET_PDEATHSIG), so
