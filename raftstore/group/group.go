@@ -61,28 +61,29 @@ type Group struct {
 	snapshots *snapshotStore
 	stateAt   string // the state's folder
 
-	role       *role
-	waiting    waiting
-	asking     rounds // of this replica, at its leader
-	verifying  rounds // of this replica as the leader, at its voters
-	acks       acks
-	hints      hints
-	doubts     doubts
-	transport  *transport
-	applied    atomic.Uint64 // index of the last applied command
-	passed     watermark     // of all entries
-	readTerm   atomic.Uint64 // the last term in which this replica led, and knew what is committed
-	member     atomic.Bool   // this replica has seen itself in the group's configuration
-	caughtUp   chan struct{} // closed when this replica is joining no more
-	broken     atomic.Pointer[error]
-	failed     chan struct{} // closed when broken is set
-	pending    atomic.Int64  // octets applied since the last checkpoint
-	checkpoint chan struct{}
-	stop       chan struct{}
-	life       context.Context // ends when the replica is closed
-	die        context.CancelFunc
-	done       sync.WaitGroup
-	handing    sync.WaitGroup // messages to Raft
+	role        *role
+	waiting     waiting
+	asking      rounds // of this replica, at its leader
+	verifying   rounds // of this replica as the leader, at its voters
+	acks        acks
+	replication replication
+	hints       hints
+	doubts      doubts
+	transport   *transport
+	applied     atomic.Uint64 // index of the last applied command
+	passed      watermark     // of all entries
+	readTerm    atomic.Uint64 // the last term in which this replica led, and knew what is committed
+	member      atomic.Bool   // this replica has seen itself in the group's configuration
+	caughtUp    chan struct{} // closed when this replica is joining no more
+	broken      atomic.Pointer[error]
+	failed      chan struct{} // closed when broken is set
+	pending     atomic.Int64  // octets applied since the last checkpoint
+	checkpoint  chan struct{}
+	stop        chan struct{}
+	life        context.Context // ends when the replica is closed
+	die         context.CancelFunc
+	done        sync.WaitGroup
+	handing     sync.WaitGroup // messages to Raft
 }
 
 // Open opens the replica, or makes it. It goes on with what its disk holds; whether the group has a leader is for WaitLeader.

@@ -131,6 +131,7 @@ func (g *Group) change(f raft.Future) error {
 // PeerDown is told that a node is dead. When it leads this group, one voter that is up stands for election at once and the others a
 // little later, if nobody leads by then: safe whatever the detector thinks, for it is an election like any other.
 func (g *Group) PeerDown(node string, up func(node string) bool) {
+	g.replication.down(raft.ServerID(node), up)
 	if _, leader := g.raft.LeaderWithID(); string(leader) != node {
 		return
 	}

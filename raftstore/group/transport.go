@@ -69,6 +69,13 @@ func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *
 	if err == nil && resp.Term == req.Term {
 		t.g.acks.note(id, req.Term, round)
 	}
+	switch {
+	case isHeartbeat(req):
+	case err != nil:
+		t.awaitUp(id, req.Term)
+	case resp.Success:
+		t.g.replication.took(id, lastOf(req))
+	}
 	return err
 }
 
