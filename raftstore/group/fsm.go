@@ -72,8 +72,19 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // ApplyBatch implements raft.BatchingFSM: one Pebble batch for all that one round committed.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
-	if err := f.apply(logs, answers); err != nil {
-		f.g.fail(err)
+	for done := 0; done < len(logs); {
+		n, marked := len(logs)-done, f.g.marks.waiting.Load() > 0
+		if marked { // one by one: a mark's state is that behind it
+			n = 1
+		}
+		if err := f.apply(logs[done:done+n], answers[done:done+n]); err != nil {
+			f.g.fail(err)
+			break
+		}
+		if marked && f.g.Err() == nil {
+			f.g.marks.take(f.g.store, logs[done])
+		}
+		done += n
 	}
 	if err := f.g.Err(); err != nil {
 		for i := range answers {

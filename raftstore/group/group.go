@@ -67,6 +67,7 @@ type Group struct {
 	verifying   rounds // of this replica as the leader, at its voters
 	acks        acks
 	replication replication
+	marks       marks
 	hints       hints
 	doubts      doubts
 	transport   *transport

@@ -88,7 +88,9 @@ func (t *transport) awaitUp(id raft.ServerID, term uint64) {
 }
 
 // lastOf is the index of the last entry that a message brings, or follows.
-func lastOf(req *raft.AppendEntriesRequest) uint64 { return req.PrevLogEntry + uint64(len(req.Entries)) }
+func lastOf(req *raft.AppendEntriesRequest) uint64 {
+	return req.PrevLogEntry + uint64(len(req.Entries))
+}
 
 // isHeartbeat tells heartbeats, which say nothing of entries, from what replicates.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {

@@ -675,6 +675,110 @@ func (x *JoinReply) GetCertificate() []byte {
 	return nil
 }
 
+type HashRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Mark          uint64                 `protobuf:"varint,2,opt,name=mark,proto3" json:"mark,omitempty"` // its session
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashRequest) Reset() {
+	*x = HashRequest{}
+	mi := &file_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashRequest) ProtoMessage() {}
+
+func (x *HashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashRequest.ProtoReflect.Descriptor instead.
+func (*HashRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HashRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *HashRequest) GetMark() uint64 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
+}
+
+type HashReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashReply) Reset() {
+	*x = HashReply{}
+	mi := &file_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashReply) ProtoMessage() {}
+
+func (x *HashReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashReply.ProtoReflect.Descriptor instead.
+func (*HashReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HashReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *HashReply) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -725,7 +829,13 @@ const file_peer_proto_rawDesc = "" +
 	"\bcommands\x18\x06 \x01(\rR\bcommands\"K\n" +
 	"\tJoinReply\x12\x1c\n" +
 	"\tauthority\x18\x01 \x01(\fR\tauthority\x12 \n" +
-	"\vcertificate\x18\x02 \x01(\fR\vcertificate2\xea\x03\n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"7\n" +
+	"\vHashRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\"9\n" +
+	"\tHashReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha2562\xb0\x04\n" +
 	"\x04Peer\x12K\n" +
 	"\aPropose\x12 .mailraft.peer.v1.ProposeRequest\x1a\x1e.mailraft.peer.v1.ProposeReply\x12C\n" +
 	"\tReadIndex\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x16.mailraft.peer.v1.Hint\x12:\n" +
@@ -733,7 +843,8 @@ const file_peer_proto_rawDesc = "" +
 	"\aReplica\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.ReplicaReply\x12I\n" +
 	"\aMembers\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.MembersReply\x12@\n" +
 	"\fSplitLeaders\x12\x17.mailraft.peer.v1.Empty\x1a\x17.mailraft.peer.v1.Empty\x12<\n" +
-	"\x04Disk\x12\x17.mailraft.peer.v1.Empty\x1a\x1b.mailraft.peer.v1.DiskReply2J\n" +
+	"\x04Disk\x12\x17.mailraft.peer.v1.Empty\x1a\x1b.mailraft.peer.v1.DiskReply\x12D\n" +
+	"\x04Hash\x12\x1d.mailraft.peer.v1.HashRequest\x1a\x1b.mailraft.peer.v1.HashReply0\x012J\n" +
 	"\x04Join\x12B\n" +
 	"\x04Join\x12\x1d.mailraft.peer.v1.JoinRequest\x1a\x1b.mailraft.peer.v1.JoinReplyB\x1bZ\x19mailraft/raftstore/peerpbb\x06proto3"
 
@@ -749,7 +860,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_peer_proto_goTypes = []any{
 	(*Empty)(nil),          // 0: mailraft.peer.v1.Empty
 	(*GroupRequest)(nil),   // 1: mailraft.peer.v1.GroupRequest
@@ -762,6 +873,8 @@ var file_peer_proto_goTypes = []any{
 	(*MembersReply)(nil),   // 8: mailraft.peer.v1.MembersReply
 	(*JoinRequest)(nil),    // 9: mailraft.peer.v1.JoinRequest
 	(*JoinReply)(nil),      // 10: mailraft.peer.v1.JoinReply
+	(*HashRequest)(nil),    // 11: mailraft.peer.v1.HashRequest
+	(*HashReply)(nil),      // 12: mailraft.peer.v1.HashReply
 }
 var file_peer_proto_depIdxs = []int32{
 	4,  // 0: mailraft.peer.v1.ProposeReply.hint:type_name -> mailraft.peer.v1.Hint
@@ -773,17 +886,19 @@ var file_peer_proto_depIdxs = []int32{
 	1,  // 6: mailraft.peer.v1.Peer.Members:input_type -> mailraft.peer.v1.GroupRequest
 	0,  // 7: mailraft.peer.v1.Peer.SplitLeaders:input_type -> mailraft.peer.v1.Empty
 	0,  // 8: mailraft.peer.v1.Peer.Disk:input_type -> mailraft.peer.v1.Empty
-	9,  // 9: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
-	3,  // 10: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
-	4,  // 11: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
-	0,  // 12: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
-	5,  // 13: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
-	8,  // 14: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
-	0,  // 15: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
-	7,  // 16: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
-	10, // 17: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
-	10, // [10:18] is the sub-list for method output_type
-	2,  // [2:10] is the sub-list for method input_type
+	11, // 9: mailraft.peer.v1.Peer.Hash:input_type -> mailraft.peer.v1.HashRequest
+	9,  // 10: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
+	3,  // 11: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
+	4,  // 12: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
+	0,  // 13: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
+	5,  // 14: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
+	8,  // 15: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
+	0,  // 16: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
+	7,  // 17: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
+	12, // 18: mailraft.peer.v1.Peer.Hash:output_type -> mailraft.peer.v1.HashReply
+	10, // 19: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
+	11, // [11:20] is the sub-list for method output_type
+	2,  // [2:11] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -800,7 +915,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -28,6 +28,7 @@ const (
 	Peer_Members_FullMethodName      = "/mailraft.peer.v1.Peer/Members"
 	Peer_SplitLeaders_FullMethodName = "/mailraft.peer.v1.Peer/SplitLeaders"
 	Peer_Disk_FullMethodName         = "/mailraft.peer.v1.Peer/Disk"
+	Peer_Hash_FullMethodName         = "/mailraft.peer.v1.Peer/Hash"
 )
 
 // PeerClient is the client API for Peer service.
@@ -51,6 +52,9 @@ type PeerClient interface {
 	SplitLeaders(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
 	// Disk tells how much room the node has.
 	Disk(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*DiskReply, error)
+	// Hash answers twice: at once, without anything, when the replica waits for a mark, which is to be proposed then; and with its state's hash
+	// when it has applied that.
+	Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HashReply], error)
 }
 
 type peerClient struct {
@@ -134,6 +138,25 @@ func (c *peerClient) Disk(ctx context.Context, in *Empty, opts ...grpc.CallOptio
 	return out, nil
 }
 
+func (c *peerClient) Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HashReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Peer_ServiceDesc.Streams[1], Peer_Hash_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HashRequest, HashReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_HashClient = grpc.ServerStreamingClient[HashReply]
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -155,6 +178,9 @@ type PeerServer interface {
 	SplitLeaders(context.Context, *Empty) (*Empty, error)
 	// Disk tells how much room the node has.
 	Disk(context.Context, *Empty) (*DiskReply, error)
+	// Hash answers twice: at once, without anything, when the replica waits for a mark, which is to be proposed then; and with its state's hash
+	// when it has applied that.
+	Hash(*HashRequest, grpc.ServerStreamingServer[HashReply]) error
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -185,6 +211,9 @@ func (UnimplementedPeerServer) SplitLeaders(context.Context, *Empty) (*Empty, er
 }
 func (UnimplementedPeerServer) Disk(context.Context, *Empty) (*DiskReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disk not implemented")
+}
+func (UnimplementedPeerServer) Hash(*HashRequest, grpc.ServerStreamingServer[HashReply]) error {
+	return status.Error(codes.Unimplemented, "method Hash not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -322,6 +351,17 @@ func _Peer_Disk_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Hash_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(HashRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServer).Hash(m, &grpc.GenericServerStream[HashRequest, HashReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_HashServer = grpc.ServerStreamingServer[HashReply]
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -359,6 +399,11 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Hints",
 			Handler:       _Peer_Hints_Handler,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Hash",
+			Handler:       _Peer_Hash_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "peer.proto",

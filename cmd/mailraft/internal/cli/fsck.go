@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"mailraft/cmd/mailraft/internal/adminapi"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
@@ -18,6 +20,7 @@ import (
 
 func (p *program) fsck() *cobra.Command {
 	var data string
+	var cluster bool
 	c := &check{program: p}
 	cmd := &cobra.Command{
 		Use:   "fsck",
@@ -29,10 +32,15 @@ what it finds.
 The daemon does it while it runs. When it is stopped, --data names its data folder. The store is then opened as at every start of
 the daemon, which writes to it: the torn end that a crash left of a log is cleared, what was committed and not yet applied is
 applied, accounts that were half made or half removed are dropped, and so are contents that no message has named for a day. To have
-nothing changed, check a copy of the folder.`,
+nothing changed, check a copy of the folder.
+
+With --cluster, all nodes read all that they store, each group's replicas as they were at one moment, while mail flows, and those that differ
+from others, or can't be compared, are named.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the data `folder` of a daemon that does not run")
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "compare the replicas on all nodes instead")
+	cmd.MarkFlagsMutuallyExclusive("data", "cluster")
 	completeFlag(cmd, completeFolders, "data")
 	jsonFlag(cmd, &c.json, "an object a line for each problem: group, where, problem")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -43,7 +51,13 @@ nothing changed, check a copy of the folder.`,
 			return c.end()
 		}
 		err := p.asking(func(ctx context.Context, client *adminapi.Client, _ []string) error {
-			if err := c.online(ctx, client); err != nil {
+			ask := client.Check
+			if cluster {
+				ask = client.Compare
+				c.praise = "All replicas are the same."
+				c.advice = "remove a node whose replica differs, and join it anew with an empty data folder"
+			}
+			if err := c.online(ctx, ask); err != nil {
 				return err
 			}
 			return c.end()
@@ -59,8 +73,10 @@ nothing changed, check a copy of the folder.`,
 // check tells of problems as they are found.
 type check struct {
 	*program
-	json  bool
-	found int
+	json   bool
+	praise string // said when nothing is found; "": of a node
+	advice string // said when something is
+	found  int
 }
 
 func (c *check) report(p fsck.Problem) {
@@ -75,18 +91,20 @@ func (c *check) report(p fsck.Problem) {
 func (c *check) end() error {
 	if c.found > 0 {
 		if !c.json {
-			fmt.Fprintf(c.stdout, "%d problems; restore this node from a backup, or remove what is named\n", c.found)
+			fmt.Fprintf(c.stdout, "%d problems; %s\n", c.found, cmp.Or(c.advice, "restore this node from a backup, or remove what is named"))
 		}
 		return errSilent
 	}
 	if !c.json {
-		fmt.Fprintln(c.stdout, "All that is stored is as it should be.")
+		fmt.Fprintln(c.stdout, cmp.Or(c.praise, "All that is stored is as it should be."))
 	}
 	return nil
 }
 
-func (c *check) online(ctx context.Context, client *adminapi.Client) error {
-	stream, err := client.Check(ctx, &adminpb.Empty{})
+type askCheck func(context.Context, *adminpb.Empty, ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.CheckReply], error)
+
+func (c *check) online(ctx context.Context, ask askCheck) error {
+	stream, err := ask(ctx, &adminpb.Empty{})
 	if err != nil {
 		return err
 	}

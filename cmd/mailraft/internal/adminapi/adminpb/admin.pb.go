@@ -2373,7 +2373,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\xb3\x0f\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xf9\x0f\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2404,7 +2404,8 @@ const file_admin_proto_rawDesc = "" +
 	"\tMoveShard\x12#.mailraft.admin.v1.MoveShardRequest\x1a\x18.mailraft.admin.v1.Empty\x12B\n" +
 	"\fSplitLeaders\x12\x18.mailraft.admin.v1.Empty\x1a\x18.mailraft.admin.v1.Empty\x12?\n" +
 	"\tRebalance\x12\x18.mailraft.admin.v1.Empty\x1a\x18.mailraft.admin.v1.Empty\x12B\n" +
-	"\x05Check\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.CheckReply0\x01B1Z/mailraft/cmd/mailraft/internal/adminapi/adminpbb\x06proto3"
+	"\x05Check\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.CheckReply0\x01\x12D\n" +
+	"\aCompare\x12\x18.mailraft.admin.v1.Empty\x1a\x1d.mailraft.admin.v1.CheckReply0\x01B1Z/mailraft/cmd/mailraft/internal/adminapi/adminpbb\x06proto3"
 
 var (
 	file_admin_proto_rawDescOnce sync.Once
@@ -2494,34 +2495,36 @@ var file_admin_proto_depIdxs = []int32{
 	0,  // 34: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
 	0,  // 35: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
 	0,  // 36: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	11, // 37: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 38: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 39: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	17, // 40: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	19, // 41: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 42: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	21, // 43: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	21, // 44: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 45: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 46: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 47: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 48: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	25, // 49: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 50: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	28, // 51: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 52: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	30, // 53: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	32, // 54: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 55: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 56: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 57: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 58: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	0,  // 59: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
-	0,  // 60: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
-	0,  // 61: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
-	34, // 62: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	37, // [37:63] is the sub-list for method output_type
-	11, // [11:37] is the sub-list for method input_type
+	0,  // 37: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
+	11, // 38: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 39: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 40: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	17, // 41: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	19, // 42: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 43: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	21, // 44: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	21, // 45: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 46: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 47: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 48: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 49: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	25, // 50: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 51: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	28, // 52: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 53: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	30, // 54: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	32, // 55: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 56: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 57: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 58: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 59: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	0,  // 60: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
+	0,  // 61: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
+	0,  // 62: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
+	34, // 63: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	34, // 64: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
+	38, // [38:65] is the sub-list for method output_type
+	11, // [11:38] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name

@@ -47,6 +47,7 @@ const (
 	Admin_SplitLeaders_FullMethodName  = "/mailraft.admin.v1.Admin/SplitLeaders"
 	Admin_Rebalance_FullMethodName     = "/mailraft.admin.v1.Admin/Rebalance"
 	Admin_Check_FullMethodName         = "/mailraft.admin.v1.Admin/Check"
+	Admin_Compare_FullMethodName       = "/mailraft.admin.v1.Admin/Compare"
 )
 
 // AdminClient is the client API for Admin service.
@@ -89,6 +90,8 @@ type AdminClient interface {
 	Rebalance(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
 	// Check walks over all that is stored.
 	Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
+	// Compare has all nodes hash their replicas, each group's at one index, and says which differ.
+	Compare(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
 }
 
 type adminClient struct {
@@ -410,6 +413,25 @@ func (c *adminClient) Check(ctx context.Context, in *Empty, opts ...grpc.CallOpt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_CheckClient = grpc.ServerStreamingClient[CheckReply]
 
+func (c *adminClient) Compare(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[7], Admin_Compare_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Empty, CheckReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_CompareClient = grpc.ServerStreamingClient[CheckReply]
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -450,6 +472,8 @@ type AdminServer interface {
 	Rebalance(context.Context, *Empty) (*Empty, error)
 	// Check walks over all that is stored.
 	Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error
+	// Compare has all nodes hash their replicas, each group's at one index, and says which differ.
+	Compare(*Empty, grpc.ServerStreamingServer[CheckReply]) error
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -537,6 +561,9 @@ func (UnimplementedAdminServer) Rebalance(context.Context, *Empty) (*Empty, erro
 }
 func (UnimplementedAdminServer) Check(*Empty, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedAdminServer) Compare(*Empty, grpc.ServerStreamingServer[CheckReply]) error {
+	return status.Error(codes.Unimplemented, "method Compare not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -970,6 +997,17 @@ func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_CheckServer = grpc.ServerStreamingServer[CheckReply]
 
+func _Admin_Compare_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(Empty)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Compare(m, &grpc.GenericServerStream[Empty, CheckReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_CompareServer = grpc.ServerStreamingServer[CheckReply]
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1090,6 +1128,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Check",
 			Handler:       _Admin_Check_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Compare",
+			Handler:       _Admin_Compare_Handler,
 			ServerStreams: true,
 		},
 	},
