@@ -95,6 +95,13 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	last := logs[len(logs)-1]
 	f.g.hints.applied(last)
 	f.g.passed.raise(last.Index)
+	select {
+	case <-f.g.started:
+		if !f.g.Leads() { // who leads has it to send yet
+			f.g.recent.forget(last.Index)
+		}
+	default:
+	}
 	return answers
 }
 

@@ -69,6 +69,7 @@ type Group struct {
 	replication replication
 	marks       marks
 	hints       hints
+	recent      recentLog
 	doubts      doubts
 	transport   *transport
 	applied     atomic.Uint64 // index of the last applied command

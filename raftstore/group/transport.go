@@ -106,7 +106,14 @@ func (l logStore) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.L
 
 // StoreLogs implements raft.LogStore.
 func (l logStore) StoreLogs(entries []*raft.Log) error {
-	err := l.WAL.StoreLogs(entries)
+	if err := l.WAL.StoreLogs(entries); err != nil {
+		l.g.hints.look()
+		return err
+	}
+	if l.g.cfg.Peers != nil { // the only voter has in memory what it applies
+		l.g.recent.forget(l.g.applied.Load())
+		l.g.recent.stored(entries)
+	}
 	l.g.hints.look()
-	return err
+	return nil
 }
