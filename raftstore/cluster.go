@@ -415,6 +415,8 @@ func (s *joinServer) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb
 		return nil, refuse(codes.Unauthenticated, "the token was used: make a new one with mailraft token")
 	case err == syscall.ETIME:
 		return nil, refuse(codes.DeadlineExceeded, "the token has expired: make a new one with mailraft token")
+	case err == syscall.EPROTO:
+		return nil, refuse(codes.FailedPrecondition, "the cluster's nodes use what version %d of its program cannot do: upgrade mailraft on this machine", req.Commands)
 	case err == syscall.EEXIST:
 		return nil, refuse(codes.AlreadyExists, "the cluster has a node %q already: give this one another name (node in the configuration)", req.Node)
 	case err != nil:

@@ -37,6 +37,9 @@ func (s *Store) keepMembers(ctx context.Context) {
 			s.followNodes(nodes)
 			s.replaceDead(nodes, down)
 			if s.directory.group.Leads() {
+				if err := s.raiseVersion(ctx, nodes); err != nil {
+					s.log.Warn("noting what all nodes can do", "error", err)
+				}
 				s.placeShards(ctx, nodes)
 				s.balance(ctx, nodes)
 			}

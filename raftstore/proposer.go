@@ -70,7 +70,10 @@ func (p *Proposer) propose(
 	commit func(context.Context, *raftpb.Command) (machine.Result, error),
 ) (machine.Result, error) {
 	q := p.sequence(shard)
-	cmd.Version = machine.Version
+	cmd.Version = machine.Needs(cmd)
+	if err := p.store.allows(cmd.Version); err != nil {
+		return machine.Result{}, err
+	}
 	cmd.Now = time.Now().UnixNano()
 	cmd.Request = q.begin(p.session)
 	defer q.end(cmd.Request.Sequence)

@@ -156,6 +156,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.openDirectory(joined); err != nil {
 		return nil, s.explain(err)
 	}
+	if err := s.checkVersion(); err != nil {
+		return nil, s.explain(err)
+	}
 	if s.transport != nil {
 		s.answerPeers()
 	}
@@ -190,6 +193,11 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	})
 	if failed != nil {
 		return nil, s.explain(failed)
+	}
+	if s.transport == nil {
+		if err := s.raiseVersion(within, nil); err != nil {
+			return nil, s.explain(err)
+		}
 	}
 	if alone && s.transport != nil {
 		if err := s.recordShards(within); err != nil {

@@ -46,6 +46,19 @@ func (d *Directory) putCluster(b *pebble.Batch, c *raftpb.PutCluster) error {
 	return put(b, []byte{keyCluster}, c)
 }
 
+// raiseVersion notes which commands every node can apply.
+func (d *Directory) raiseVersion(b *pebble.Batch, v *raftpb.RaiseVersion) error {
+	old, err := record(b, []byte{keyVersion}, new(raftpb.RaiseVersion))
+	if err != nil && err != syscall.ENOENT {
+		return err
+	}
+	if v.Version <= old.GetVersion() {
+		return nil
+	}
+	d.events = append(d.events, Event{Cluster: true})
+	return put(b, []byte{keyVersion}, v)
+}
+
 // addToken adds a token, and forgets those that have expired: EEXIST.
 func (d *Directory) addToken(b *pebble.Batch, t *raftpb.AddToken, now int64) error {
 	if len(t.Id) == 0 || len(t.Hash) != 32 {
@@ -70,7 +83,7 @@ func (d *Directory) addToken(b *pebble.Batch, t *raftpb.AddToken, now int64) err
 }
 
 // useToken takes the token and makes the node's record, or makes it anew when a node of the name was there and was removed: ENOENT,
-// ETIME, EEXIST.
+// ETIME, EEXIST, and EPROTO for a program that is too old.
 func (d *Directory) useToken(b *pebble.Batch, u *raftpb.UseToken, now int64) error {
 	k := nameKey(keyToken, string(u.Id))
 	t, err := record(b, k, new(raftpb.AddToken))
@@ -89,6 +102,13 @@ func (d *Directory) useToken(b *pebble.Batch, u *raftpb.UseToken, now int64) err
 	}
 	if u.Node == nil {
 		return syscall.EINVAL
+	}
+	version, err := record(b, []byte{keyVersion}, new(raftpb.RaiseVersion))
+	if err != nil && err != syscall.ENOENT {
+		return err
+	}
+	if u.Node.Commands < version.GetVersion() {
+		return syscall.EPROTO
 	}
 	u.Node.Version, u.Node.Joined = old.Version, now
 	if err := d.putNode(b, u.Node); err != nil {

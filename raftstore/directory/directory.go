@@ -14,7 +14,7 @@ import (
 
 // Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
 // 'n' domain number (4) local part: account number (4). 'q': the numbers given last, account (4) and domain (4).
-// 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. Numbers are big endian.
+// 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. 'w': RaiseVersion. Numbers are big endian.
 const (
 	keyAccount    = 'a'
 	keyDomain     = 'd'
@@ -26,6 +26,7 @@ const (
 	keyToken      = 't'
 	keyCluster    = 'u'
 	keyNode       = 'v'
+	keyVersion    = 'w'
 )
 
 // Event says what an applied command changed in what the mount shows.
@@ -151,6 +152,8 @@ func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) 
 		return 0, d.addToken(b, op.AddToken, cmd.Now)
 	case *raftpb.Command_UseToken:
 		return 0, d.useToken(b, op.UseToken, cmd.Now)
+	case *raftpb.Command_RaiseVersion:
+		return 0, d.raiseVersion(b, op.RaiseVersion)
 	}
 	return 0, syscall.EOPNOTSUPP
 }

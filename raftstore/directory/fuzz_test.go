@@ -20,6 +20,7 @@ var records = map[byte]func(b []byte) ([]byte, error){
 	keyNode:    again(new(raftpb.PutNode)),
 	keyToken:   again(new(raftpb.AddToken)),
 	keyCluster: again(new(raftpb.PutCluster)),
+	keyVersion: again(new(raftpb.RaiseVersion)),
 	keyDomain:  numberAgain,
 	keyName:    numberAgain,
 	keyNumbers: func(b []byte) ([]byte, error) {

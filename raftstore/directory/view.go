@@ -1,6 +1,8 @@
 package directory
 
 import (
+	"syscall"
+
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
 
@@ -136,6 +138,17 @@ func (d *Directory) Node(id string) (*raftpb.PutNode, error) {
 	h := d.store.Acquire()
 	defer h.Release()
 	return record(h, nameKey(keyNode, id), new(raftpb.PutNode))
+}
+
+// Version is the newest version of commands that may be proposed: every node can apply them.
+func (d *Directory) Version() (uint32, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	v, err := record(h, []byte{keyVersion}, new(raftpb.RaiseVersion))
+	if err == syscall.ENOENT {
+		return 1, nil
+	}
+	return v.GetVersion(), err
 }
 
 // Cluster reads the cluster's name and certificate authority: ENOENT.

@@ -27,7 +27,7 @@ func Mark() (session uint64, cmd *raftpb.Command) {
 	var b [8]byte
 	rand.Read(b[:])
 	session = binary.BigEndian.Uint64(b[:])
-	return session, &raftpb.Command{Version: machine.Version, Request: &raftpb.Request{Session: session, Sequence: 1, Floor: 1}}
+	return session, &raftpb.Command{Version: 1, Request: &raftpb.Request{Session: session, Sequence: 1, Floor: 1}}
 }
 
 // marks are those that somebody waits for.

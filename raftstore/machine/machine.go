@@ -10,8 +10,19 @@ import (
 	"mailraft/raftstore/raftpb"
 )
 
-// Version is the newest meaning of commands that this program knows (Command.version).
+// Version is the newest meaning of commands that this program knows (Command.version). Whoever adds a command, a field that changes what one does,
+// or another effect, raises it, and has Needs name it: an older program would apply such a command as another one, and its replica would
+// differ.
 const Version = 1
+
+// Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
+// not named.
+func Needs(cmd *raftpb.Command) uint32 {
+	switch cmd.Op.(type) {
+	default:
+		return 1
+	}
+}
 
 // Result is what applying a command answers. It is stored under the request's id until the proposer says that it has it.
 type Result struct {

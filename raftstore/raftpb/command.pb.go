@@ -230,6 +230,7 @@ type Command struct {
 	//	*Command_PutCluster
 	//	*Command_AddToken
 	//	*Command_UseToken
+	//	*Command_RaiseVersion
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -581,6 +582,15 @@ func (x *Command) GetUseToken() *UseToken {
 	return nil
 }
 
+func (x *Command) GetRaiseVersion() *RaiseVersion {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RaiseVersion); ok {
+			return x.RaiseVersion
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -715,6 +725,10 @@ type Command_UseToken struct {
 	UseToken *UseToken `protobuf:"bytes,53,opt,name=use_token,json=useToken,proto3,oneof"`
 }
 
+type Command_RaiseVersion struct {
+	RaiseVersion *RaiseVersion `protobuf:"bytes,54,opt,name=raise_version,json=raiseVersion,proto3,oneof"`
+}
+
 func (*Command_CreateAccount) isCommand_Op() {}
 
 func (*Command_RemoveAccount) isCommand_Op() {}
@@ -778,6 +792,8 @@ func (*Command_PutCluster) isCommand_Op() {}
 func (*Command_AddToken) isCommand_Op() {}
 
 func (*Command_UseToken) isCommand_Op() {}
+
+func (*Command_RaiseVersion) isCommand_Op() {}
 
 // CreateAccount makes an account's root directory with cur, new and tmp.
 type CreateAccount struct {
@@ -2895,6 +2911,52 @@ func (x *PutCluster) GetPrivateKey() []byte {
 	return nil
 }
 
+// RaiseVersion says that every node can apply commands of that version: from then on they may be proposed, and no node that can't becomes one.
+// A version that is not higher than the one before changes nothing.
+type RaiseVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseVersion) Reset() {
+	*x = RaiseVersion{}
+	mi := &file_command_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseVersion) ProtoMessage() {}
+
+func (x *RaiseVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseVersion.ProtoReflect.Descriptor instead.
+func (*RaiseVersion) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RaiseVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // AddToken lets a machine join once: EEXIST.
 type AddToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2907,7 +2969,7 @@ type AddToken struct {
 
 func (x *AddToken) Reset() {
 	*x = AddToken{}
-	mi := &file_command_proto_msgTypes[36]
+	mi := &file_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +2981,7 @@ func (x *AddToken) String() string {
 func (*AddToken) ProtoMessage() {}
 
 func (x *AddToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[36]
+	mi := &file_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +2994,7 @@ func (x *AddToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddToken.ProtoReflect.Descriptor instead.
 func (*AddToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{36}
+	return file_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AddToken) GetId() []byte {
@@ -2968,7 +3030,7 @@ type UseToken struct {
 
 func (x *UseToken) Reset() {
 	*x = UseToken{}
-	mi := &file_command_proto_msgTypes[37]
+	mi := &file_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3042,7 @@ func (x *UseToken) String() string {
 func (*UseToken) ProtoMessage() {}
 
 func (x *UseToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[37]
+	mi := &file_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3055,7 @@ func (x *UseToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseToken.ProtoReflect.Descriptor instead.
 func (*UseToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{37}
+	return file_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UseToken) GetId() []byte {
@@ -3018,7 +3080,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xf4\x10\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xbb\x11\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -3059,7 +3121,8 @@ const file_command_proto_rawDesc = "" +
 	"\vput_cluster\x183 \x01(\v2\x1c.mailraft.raft.v1.PutClusterH\x00R\n" +
 	"putCluster\x129\n" +
 	"\tadd_token\x184 \x01(\v2\x1a.mailraft.raft.v1.AddTokenH\x00R\baddToken\x129\n" +
-	"\tuse_token\x185 \x01(\v2\x1a.mailraft.raft.v1.UseTokenH\x00R\buseTokenB\x04\n" +
+	"\tuse_token\x185 \x01(\v2\x1a.mailraft.raft.v1.UseTokenH\x00R\buseToken\x12E\n" +
+	"\rraise_version\x186 \x01(\v2\x1e.mailraft.raft.v1.RaiseVersionH\x00R\fraiseVersionB\x04\n" +
 	"\x02op\"\x8f\x01\n" +
 	"\rCreateAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
@@ -3227,7 +3290,9 @@ const file_command_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1f\n" +
 	"\vprivate_key\x18\x03 \x01(\fR\n" +
-	"privateKey\"H\n" +
+	"privateKey\"(\n" +
+	"\fRaiseVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"H\n" +
 	"\bAddToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x18\n" +
@@ -3259,7 +3324,7 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
 	(NodeState)(0),         // 1: mailraft.raft.v1.NodeState
@@ -3299,9 +3364,10 @@ var file_command_proto_goTypes = []any{
 	(*PutShard)(nil),       // 35: mailraft.raft.v1.PutShard
 	(*PutNode)(nil),        // 36: mailraft.raft.v1.PutNode
 	(*PutCluster)(nil),     // 37: mailraft.raft.v1.PutCluster
-	(*AddToken)(nil),       // 38: mailraft.raft.v1.AddToken
-	(*UseToken)(nil),       // 39: mailraft.raft.v1.UseToken
-	nil,                    // 40: mailraft.raft.v1.Create.XattrsEntry
+	(*RaiseVersion)(nil),   // 38: mailraft.raft.v1.RaiseVersion
+	(*AddToken)(nil),       // 39: mailraft.raft.v1.AddToken
+	(*UseToken)(nil),       // 40: mailraft.raft.v1.UseToken
+	nil,                    // 41: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	2,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
@@ -3335,25 +3401,26 @@ var file_command_proto_depIdxs = []int32{
 	30, // 28: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
 	31, // 29: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
 	37, // 30: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
-	38, // 31: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
-	39, // 32: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
-	8,  // 33: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	40, // 34: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	8,  // 35: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	22, // 36: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
-	26, // 37: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 38: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	27, // 39: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	27, // 40: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	27, // 41: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	27, // 42: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
-	1,  // 43: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
-	36, // 44: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	39, // 31: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
+	40, // 32: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
+	38, // 33: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
+	8,  // 34: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	41, // 35: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	8,  // 36: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	22, // 37: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	26, // 38: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 39: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	27, // 40: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	27, // 41: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	27, // 42: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	27, // 43: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	1,  // 44: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
+	36, // 45: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -3394,6 +3461,7 @@ func file_command_proto_init() {
 		(*Command_PutCluster)(nil),
 		(*Command_AddToken)(nil),
 		(*Command_UseToken)(nil),
+		(*Command_RaiseVersion)(nil),
 	}
 	file_command_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
@@ -3402,7 +3470,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

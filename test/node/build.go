@@ -89,9 +89,10 @@ func goBuild(to string, env []string, flags ...string) error {
 	return nil
 }
 
-// Broken is the path of a program that is built with a fault, by which a test shows that it would find it: in a source file, named from the
-// module's root, the text old, which is there once, is replaced by new. The sources stay as they are.
-func Broken(t testing.TB, source, old, new string) string {
+// Changed is the path of a program that is built with another text: a fault, by which a test shows that it would find it, or what a later
+// version may do. In a source file, named from the module's root, each text old, which is there once, is replaced by the one behind it. The
+// sources stay as they are.
+func Changed(t testing.TB, source string, oldNew ...string) string {
 	t.Helper()
 	module, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
@@ -102,15 +103,17 @@ func Broken(t testing.TB, source, old, new string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(text), old); n != 1 {
-		t.Fatalf("%s has %d times what is to be replaced: %q", source, n, old)
+	for i := 0; i < len(oldNew); i += 2 {
+		if n := strings.Count(string(text), oldNew[i]); n != 1 {
+			t.Fatalf("%s has %d times what is to be replaced: %q", source, n, oldNew[i])
+		}
 	}
 	dir := t.TempDir()
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: filepath.Join(dir, "source.go")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"source.go": []byte(strings.Replace(string(text), old, new, 1)), "overlay.json": overlay} {
+	for name, b := range map[string][]byte{"source.go": []byte(strings.NewReplacer(oldNew...).Replace(string(text))), "overlay.json": overlay} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
