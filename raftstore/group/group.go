@@ -77,6 +77,7 @@ type Group struct {
 	readTerm    atomic.Uint64 // the last term in which this replica led, and knew what is committed
 	member      atomic.Bool   // this replica has seen itself in the group's configuration
 	caughtUp    chan struct{} // closed when this replica is joining no more
+	reloading   sync.Mutex    // held to change the configuration of Raft
 	broken      atomic.Pointer[error]
 	failed      chan struct{} // closed when broken is set
 	pending     atomic.Int64  // octets applied since the last checkpoint
@@ -211,6 +212,9 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	if err := g.beginJoining(!has && g.cfg.Joining); err != nil {
 		return err
 	}
+	if g.IsJoining() {
+		c.HeartbeatTimeout, c.ElectionTimeout = neverElected, neverElected
+	}
 	switch {
 	case has, g.cfg.Joining:
 	case len(g.cfg.Bootstrap) == 0:
@@ -226,7 +230,7 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	}
 	close(g.started)
 	err = errors.Join(g.checkMember(), g.matchLog())
-	if err == nil && g.Sole() { // there is nobody to wait for
+	if err == nil && g.Sole() && !g.IsJoining() { // there is nobody to wait for
 		err = g.standForElection()
 	}
 	if err != nil {

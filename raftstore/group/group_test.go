@@ -72,6 +72,7 @@ type cluster struct {
 	transports []*raft.InmemTransport
 	groups     []*Group
 	checkpoint int64
+	joining    bool // the replicas that are made wait to be added
 	links      links
 	heartbeat  time.Duration // Config.Election; 0: 300 ms
 	hold       sync.Mutex    // held: no replica applies anything
@@ -137,8 +138,12 @@ func (c *cluster) open(i int) (*Group, error) {
 			other.Connect(c.servers[i].Address, tr)
 		}
 	}
+	bootstrap := c.servers
+	if c.joining {
+		bootstrap = nil
+	}
 	g, err := Open(Config{
-		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: c.servers,
+		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: bootstrap, Joining: c.joining,
 		NewMachine: func(s *machine.Store) machine.Machine { return &register{store: s, hold: &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
 		Election: cmp.Or(c.heartbeat, 300*time.Millisecond), Peers: peers{c, string(c.servers[i].ID)}, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
 	})

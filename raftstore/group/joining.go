@@ -20,6 +20,10 @@ import (
 // file "joining" in the group's folder says that it has not.
 const joiningFile = "joining"
 
+// neverElected is how long a joining replica does without a leader before it stands for election. As it takes in the group's log, the newest
+// configuration that it knows may be one in which its predecessor voted, perhaps alone.
+const neverElected = 365 * 24 * time.Hour
+
 // errJoining answers who wants the vote of a replica that has only begun to be one.
 var errJoining = errors.New("this replica has not caught up yet, and votes for nobody")
 
@@ -54,6 +58,7 @@ func (g *Group) endJoining() {
 		switch {
 		case err == nil:
 			close(g.caughtUp)
+			g.reload(func(c *raft.ReloadableConfig) { c.HeartbeatTimeout, c.ElectionTimeout = g.cfg.Election, g.cfg.Election })
 			g.log.Info("the replica has caught up")
 			return
 		case errors.Is(err, ErrBroken), g.closing():
@@ -64,6 +69,17 @@ func (g *Group) endJoining() {
 		case <-g.stop:
 			return
 		}
+	}
+}
+
+// reload changes Raft's configuration.
+func (g *Group) reload(change func(*raft.ReloadableConfig)) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	c := g.raft.ReloadableConfig()
+	change(&c)
+	if err := g.raft.ReloadConfig(c); err != nil {
+		g.log.Error("setting Raft's configuration", "error", err)
 	}
 }
 

@@ -167,6 +167,9 @@ func (g *Group) PeerDown(node string, up func(node string) bool) {
 
 // standForElection has this replica stand for election at once, as if a leader had asked it to.
 func (g *Group) standForElection() error {
+	if g.IsJoining() {
+		return nil
+	}
 	return g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
 }
 

@@ -70,11 +70,7 @@ func (g *Group) runCheckpoints() {
 		octets, now := g.pending.Swap(0), g.applied.Load()
 		trailing := uint64(trailingBytes) * max(now-entries, 1) / uint64(max(octets, 1))
 		entries = now
-		c := g.raft.ReloadableConfig()
-		c.TrailingLogs = min(max(trailing, minTrailing), maxTrailing)
-		if err := g.raft.ReloadConfig(c); err != nil {
-			g.log.Error("setting how much of the log to keep", "error", err)
-		}
+		g.reload(func(c *raft.ReloadableConfig) { c.TrailingLogs = min(max(trailing, minTrailing), maxTrailing) })
 		start := time.Now()
 		err := g.raft.Snapshot().Error()
 		switch {
