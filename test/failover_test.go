@@ -45,7 +45,7 @@ func TestLeadersKilled(t *testing.T) {
 		})
 	}
 	var led, others []time.Duration
-	for kill := range numberOf(t, "MAILRAFT_TEST_LEADER_KILLS", 10) {
+	for kill := range numberOf(t, "MAILRAFT_TEST_LEADER_KILLS", 5) {
 		victim := kill % 3
 		on.Store(int32((victim + 1) % 3))
 		nodes[0].Eventually("all vote", func() bool { return node.Voting(nodes[0]) == 3 })
@@ -54,7 +54,7 @@ func TestLeadersKilled(t *testing.T) {
 		clear(longest)
 		mu.Unlock()
 		nodes[victim].Kill()
-		<-time.After(3 * time.Second) // in which each has to go on
+		<-time.After(2 * time.Second) // in which each has to go on
 		mu.Lock()
 		for shard := range homes {
 			took, goesOn := longest[shard]

@@ -77,7 +77,7 @@ func TestLinearizable(t *testing.T) {
 	end := c.start()
 	defer end()
 	f := faults{t: t, network: network, nodes: nodes, rng: rand.New(rand.NewPCG(seed, 0)), since: c.begun}
-	for late := time.Now().Add(durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 90*time.Second)); time.Now().Before(late) && !t.Failed(); {
+	for late := time.Now().Add(durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 40*time.Second)); time.Now().Before(late) && !t.Failed(); {
 		f.next()
 	}
 	end()
