@@ -27,16 +27,26 @@ var anyCertificate = &tls.Config{InsecureSkipVerify: true}
 // one is possible is measured.
 func TestReadYourDelivery(t *testing.T) {
 	t.Parallel()
-	nodes := node.NewNetwork(t).Cluster(3)
-	seed, trials := seedOf(t), int64(numberOf(t, "MAILRAFT_TEST_TRIALS", 1500))
+	readYourDelivery(t, 3, numberOf(t, "MAILRAFT_TEST_TRIALS", 1500))
+}
+
+// TestReadYourDeliveryElsewhere is the same with five nodes: each shard is read and written on two that have no copy of it.
+func TestReadYourDeliveryElsewhere(t *testing.T) {
+	t.Parallel()
+	readYourDelivery(t, 5, numberOf(t, "MAILRAFT_TEST_TRIALS", 400))
+}
+
+func readYourDelivery(t *testing.T, count, number int) {
+	nodes := node.NewNetwork(t).Cluster(count)
+	seed, trials := seedOf(t), int64(number)
 	var all sync.WaitGroup
 	var next atomic.Int64
 	var readers []*reader
 	for i := range 4 {
 		r := &reader{
-			nodes: nodes, account: nodes[i%3].AddAccount(fmt.Sprintf("user%d@cluster.example", i)),
+			nodes: nodes, account: nodes[i%count].AddAccount(fmt.Sprintf("user%d@cluster.example", i)),
 			rng: rand.New(rand.NewPCG(seed, uint64(i))), counts: map[string]int{},
-			smtp: make([]*client.SMTP, 3), lmtp: make([]*client.SMTP, 3), imap: make([]*client.IMAP, 3),
+			smtp: make([]*client.SMTP, count), lmtp: make([]*client.SMTP, count), imap: make([]*client.IMAP, count),
 		}
 		readers = append(readers, r)
 		all.Go(func() {
@@ -90,7 +100,7 @@ type reader struct {
 const mostThere = 20 // messages, before one is removed for each that comes
 
 func (r *reader) trial(number int64) error {
-	from, to := r.rng.IntN(3), r.rng.IntN(3)
+	from, to := r.rng.IntN(len(r.nodes)), r.rng.IntN(len(r.nodes))
 	how, name, err := r.deliver(from, number)
 	if err != nil {
 		return fmt.Errorf("%s on %s: %w", how, r.nodes[from].Name, err)
@@ -104,11 +114,11 @@ func (r *reader) trial(number int64) error {
 	if r.there < mostThere {
 		return nil
 	}
-	if err := r.remove(r.rng.IntN(3), r.rng.IntN(3)); err != nil {
+	if err := r.remove(r.rng.IntN(len(r.nodes)), r.rng.IntN(len(r.nodes))); err != nil {
 		return err
 	}
 	r.there--
-	to = r.rng.IntN(3)
+	to = r.rng.IntN(len(r.nodes))
 	if look, err = r.look(to, ""); err != nil {
 		return fmt.Errorf("after a message was removed, %s on %s: %w", look, r.nodes[to].Name, err)
 	}
@@ -143,7 +153,7 @@ func (r *reader) deliver(on int, number int64) (how, name string, err error) {
 	}
 	// Somebody looks for it before it is there.
 	name = fmt.Sprintf("%d.trial", number)
-	if _, err := os.Stat(filepath.Join(homeOn(r.nodes[r.rng.IntN(3)], to), "new", name)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(homeOn(r.nodes[r.rng.IntN(len(r.nodes))], to), "new", name)); !errors.Is(err, fs.ErrNotExist) {
 		return "mount", "", fmt.Errorf("before it is there: %w", err)
 	}
 	return "mount", name, deliverTo(homeOn(n, to), name)
