@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"mailraft/raftstore/directory"
+	"mailraft/raftstore/durable"
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
@@ -162,16 +161,13 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.transport != nil {
 		s.answerPeers()
 	}
-	ids, err := s.shardIDs(ctx, made)
+	count, err := s.countShards(ctx, made)
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	list := make([]*Shard, len(ids))
-	for i, id := range ids {
-		if int(id) != i+1 {
-			return nil, s.explain(fmt.Errorf("the directory has no shard %d: %w", i+1, group.ErrMissing))
-		}
-		list[i] = s.newShard(id)
+	list := make([]*Shard, count)
+	for i := range list {
+		list[i] = s.newShard(uint32(i + 1))
 	}
 	s.mu.Lock()
 	s.shards = list
@@ -249,40 +245,40 @@ func (s *Store) explain(err error) error {
 	return fmt.Errorf("data folder %s: %w", s.cfg.Dir, err)
 }
 
-// shardIDs answers which shards there are: as many as the store was made with; of a node that joined those whose replicas are here, or
-// at first, those that the directory names when it has come from the others.
-func (s *Store) shardIDs(ctx context.Context, made int) ([]uint32, error) {
+// In the folder "cluster" of a node that joined is the file "shards": how many there are, which never changes. After a crash, the directory's state
+// may not have them until the group has a leader.
+const shardsFile = "shards"
+
+// countShards answers how many shards there are: as many as the store was made with, or what a node that joined has noted, or at first what the
+// directory says when it has come from the others.
+func (s *Store) countShards(ctx context.Context, made int) (int, error) {
 	if made > 0 {
-		ids := make([]uint32, made)
-		for i := range ids {
-			ids[i] = uint32(i + 1)
-		}
-		return ids, nil
+		return made, nil
 	}
-	if s.fresh {
-		s.log.Info("waiting to be added to the cluster")
-		if err := s.directory.group.WaitMember(ctx); err != nil {
-			return nil, err
+	path := filepath.Join(s.cfg.Dir, clusterFolder, shardsFile)
+	b, err := os.ReadFile(path)
+	if err == nil {
+		count, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil || count < 1 {
+			return 0, fmt.Errorf("%s says %q: %w", path, b, ErrFormat)
 		}
+		return count, nil
 	}
-	found := map[uint32]bool{}
+	if !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	s.log.Info("waiting for the cluster's directory")
+	if err := s.directory.group.WaitMember(ctx); err != nil {
+		return 0, err
+	}
 	records, err := s.directory.state.Shards()
-	for _, r := range records {
-		found[r.Id] = true
+	if err != nil {
+		return 0, err
 	}
-	folders, ferr := filepath.Glob(filepath.Join(s.cfg.Dir, shardPrefix+"*"))
-	for _, f := range folders {
-		if id, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(f), shardPrefix), 10, 32); err == nil {
-			found[uint32(id)] = true
-		}
+	if len(records) == 0 {
+		return 0, fmt.Errorf("the directory has no shards: %w", group.ErrMissing)
 	}
-	if err := errors.Join(err, ferr); err != nil {
-		return nil, err
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("the directory has no shards: %w", group.ErrMissing)
-	}
-	return slices.Sorted(maps.Keys(found)), nil
+	return len(records), durable.WriteFile(path, fmt.Appendln(nil, len(records)), 0o600)
 }
 
 // readableWait is how long Open waits for each group that others are in: without a quorum, what is here is served all the same.

@@ -66,18 +66,34 @@ func durationOf(t *testing.T, variable string, otherwise time.Duration) time.Dur
 // and have no room left. Each round has names of its own, so that the checker's work is bounded.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
+	linearizable(t, 3, durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 40*time.Second))
+}
+
+// TestLinearizableElsewhere is the same with five nodes, two of which have no copy of a shard.
+func TestLinearizableElsewhere(t *testing.T) {
+	t.Parallel()
+	linearizable(t, 5, durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 25*time.Second))
+}
+
+func linearizable(t *testing.T, count int, duration time.Duration) {
 	network := node.NewNetwork(t)
 	nodes := append(network.Cluster(2), nil)
 	nodes[2] = node.New(t, node.OwnDisk(1<<30), network.Member("n3"))
 	nodes[2].Join(nodes[0])
 	nodes[2].Start()
+	for i := 3; i < count; i++ {
+		n := node.New(t, network.Member(fmt.Sprint("n", i+1)))
+		n.Join(nodes[0])
+		n.Start()
+		nodes = append(nodes, n)
+	}
 	nodes[0].Eventually("all vote", func() bool { return node.Voting(nodes[0]) == 3 })
 	seed := seedOf(t)
 	c := newContest(t, nodes, seed)
 	end := c.start()
 	defer end()
 	f := faults{t: t, network: network, nodes: nodes, rng: rand.New(rand.NewPCG(seed, 0)), since: c.begun}
-	for late := time.Now().Add(durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 40*time.Second)); time.Now().Before(late) && !t.Failed(); {
+	for late := time.Now().Add(duration); time.Now().Before(late) && !t.Failed(); {
 		f.next()
 	}
 	end()
