@@ -30,7 +30,7 @@ type fsm struct {
 func newFSM(g *Group) (*fsm, error) {
 	f := &fsm{g: g}
 	err := f.load()
-	g.passed.raise(g.applied.Load())
+	f.pass()
 	return f, err
 }
 
@@ -50,6 +50,9 @@ func (f *fsm) load() error {
 	f.requests, err = loadRequests(h)
 	return err
 }
+
+// pass notes what a state shows that came whole: all up to its snapshot, whose last entry need not be a command.
+func (f *fsm) pass() { f.g.passed.raise(max(f.g.applied.Load(), f.flushed)) }
 
 func readIndex(r pebble.Reader, key []byte) (uint64, error) {
 	v, c, err := r.Get(key)
@@ -200,6 +203,6 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	f.g.machine.Replaced()
-	f.g.passed.raise(f.g.applied.Load()) // when that is told
+	f.pass() // when that is told
 	return nil
 }

@@ -23,8 +23,8 @@ func (g *Group) ReadIndex(ctx context.Context) error {
 		}
 		var h Hint
 		if l.here {
-			// With one voter nobody else can have acknowledged anything, and what this replica acknowledged it had applied.
-			if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 {
+			// Alone nobody else can acknowledge anything, and what this replica acknowledges in its term it has applied.
+			if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 && g.readTerm.Load() == l.term {
 				return nil
 			}
 			h, err = g.ReadIndexHere(ctx)

@@ -89,3 +89,50 @@ func TestALeaderCutOffAnswersNoReader(t *testing.T) {
 		t.Errorf("read: %v", err)
 	}
 }
+
+// The last that is committed is a change of the members, which the state does not hold, and a snapshot is taken there: who begins with it
+// has seen that all the same.
+func TestASnapshotAtAChangeOfTheMembers(t *testing.T) {
+	c := startCluster(t, 3)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	f := c.followers(g)[0]
+	if err := g.DemoteVoter(c.followers(g)[1].cfg.NodeID); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.ReadIndex(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	i := c.index(f)
+	c.stop(i)
+	f = c.start(i)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := f.ReadIndex(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A leader that is its group's only server has committed what its log holds before it has applied that.
+func TestALeaderAloneReadsAllOfItsLog(t *testing.T) {
+	c := startCluster(t, 1)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	g.readTerm.Store(0) // as in the moment after it was elected
+	c.hold.Lock()
+	g.proposeLater(t, put(1, 2, 2, 2, nil)) // it stands for what the log held
+	awaitThat(t, "an entry to be committed", func() bool { return g.raft.CommitIndex() > g.passed.now() })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err := g.ReadIndex(ctx)
+	c.hold.Unlock()
+	if err == nil {
+		t.Error("read before what is committed was applied")
+	}
+	if err := g.ReadIndex(t.Context()); err != nil || len(contents(t, g)) != 2 {
+		t.Errorf("%v, %d keys", err, len(contents(t, g)))
+	}
+}
