@@ -73,10 +73,12 @@ func (g *Group) whileLeads(ctx context.Context, l leader) (context.Context, cont
 // explainPeer says what another replica's error means here: whatever it was, that one may have passed the command on to its log.
 func (g *Group) explainPeer(ctx context.Context, err error) error {
 	switch {
-	case err == nil, errors.Is(err, ErrNoLeader), errors.Is(err, ErrUncertain):
-		return err
-	case ctx.Err() != nil:
+	case err == nil:
+		return nil
+	case ctx.Err() != nil: // it says nothing of the leader
 		return ctx.Err()
+	case errors.Is(err, ErrNoLeader), errors.Is(err, ErrUncertain):
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUncertain, err)
 }
@@ -91,7 +93,7 @@ func (g *Group) ProposeHere(ctx context.Context, command []byte) (machine.Result
 	if err != nil {
 		return r, Hint{}, err
 	}
-	return r, g.hints.sent(g.raft.CurrentTerm()), nil
+	return r, g.hint(), nil
 }
 
 // leadsHere tells why this replica can't be asked as the leader.

@@ -654,6 +654,7 @@ func TestWaitingEnds(t *testing.T) {
 		"barrier":     g.Barrier,
 		"read index":  g.ReadIndex,
 		"wait leader": g.WaitLeader,
+		"change":      func(context.Context) error { return g.DemoteVoter(c.followers(g)[0].cfg.NodeID) },
 	}
 	for _, name := range []string{"propose", "barrier", "read index", "wait leader"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -62,6 +62,16 @@ func (g *Group) TakeHint(from string, h Hint) {
 	}
 }
 
+// hint is what this replica may tell as its term's leader: what it is handed in as would name a wrong one, if it led in another.
+func (g *Group) hint() Hint {
+	term := g.raft.CurrentTerm()
+	h := g.hints.sent(term)
+	if g.raft.State() != raft.Leader || g.raft.CurrentTerm() != term {
+		h.EntryTerm = 0
+	}
+	return h
+}
+
 // tellOthers sends the other servers, while this replica leads, what it has applied.
 func (g *Group) tellOthers() {
 	for {
@@ -70,9 +80,8 @@ func (g *Group) tellOthers() {
 		case <-g.stop:
 			return
 		}
-		term := g.raft.CurrentTerm()
-		h := g.hints.sent(term)
-		if g.cfg.Peers == nil || h.EntryTerm == 0 || g.raft.State() != raft.Leader || g.raft.CurrentTerm() != term {
+		h := g.hint()
+		if g.cfg.Peers == nil || h.EntryTerm == 0 {
 			continue
 		}
 		for _, s := range g.raft.GetConfiguration().Configuration().Servers {

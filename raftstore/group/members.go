@@ -101,31 +101,40 @@ const changeTime = 10 * time.Second
 
 // AddVoter makes the node a voter, be it a member or not: ErrNoLeader when this replica does not lead.
 func (g *Group) AddVoter(node string) error {
-	return g.change(g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), 0, changeTime))
+	return g.change(func() raft.Future {
+		return g.raft.AddVoter(raft.ServerID(node), raft.ServerAddress(node), 0, changeTime)
+	})
 }
 
 // AddNonvoter makes the node a member that follows the log and has no vote: ErrNoLeader when this replica does not lead.
 func (g *Group) AddNonvoter(node string) error {
-	return g.change(g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), 0, changeTime))
+	return g.change(func() raft.Future {
+		return g.raft.AddNonvoter(raft.ServerID(node), raft.ServerAddress(node), 0, changeTime)
+	})
 }
 
 // DemoteVoter takes the node's vote: ErrNoLeader when this replica does not lead.
 func (g *Group) DemoteVoter(node string) error {
-	return g.change(g.raft.DemoteVoter(raft.ServerID(node), 0, changeTime))
+	return g.change(func() raft.Future { return g.raft.DemoteVoter(raft.ServerID(node), 0, changeTime) })
 }
 
 // RemoveServer removes the node from the group: ErrNoLeader when this replica does not lead.
 func (g *Group) RemoveServer(node string) error {
-	return g.change(g.raft.RemoveServer(raft.ServerID(node), 0, changeTime))
+	return g.change(func() raft.Future { return g.raft.RemoveServer(raft.ServerID(node), 0, changeTime) })
 }
 
 // TransferLeadership has the node lead instead of this replica: ErrNoLeader when this one does not lead.
 func (g *Group) TransferLeadership(node string) error {
-	return g.change(g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
+	return g.change(func() raft.Future {
+		return g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node))
+	})
 }
 
-func (g *Group) change(f raft.Future) error {
-	return g.explain(f.Error())
+// change waits for a change for as long as a commit may take: one whose quorum hangs, while heartbeats are answered, may take for ever.
+func (g *Group) change(begin func() raft.Future) error {
+	ctx, cancel := context.WithTimeout(g.life, changeTime)
+	defer cancel()
+	return g.await(ctx, func() error { return begin().Error() })
 }
 
 // PeerDown is told that a node is dead. When it leads this group, one voter that is up stands for election at once and the others a
@@ -135,14 +144,12 @@ func (g *Group) PeerDown(node string, up func(node string) bool) {
 	if _, leader := g.raft.LeaderWithID(); string(leader) != node {
 		return
 	}
-	turn := 0
-	for _, m := range g.Members() {
-		if m.Node == g.cfg.NodeID {
-			if !m.Voter {
-				return
-			}
-			break
-		}
+	members, turn := g.Members(), 0
+	self := slices.Index(members, Member{g.cfg.NodeID, true})
+	if self < 0 {
+		return
+	}
+	for _, m := range members[:self] {
 		if m.Voter && m.Node != node && up(m.Node) {
 			turn++
 		}

@@ -72,7 +72,7 @@ func (a *acks) quorum(c raft.Configuration, self raft.ServerID, term, round uint
 // verifyQuorum returns nil once most voters, asked after it was called, have said that they know no later term.
 func (g *Group) verifyQuorum(ctx context.Context, term uint64) error {
 	round := g.acks.begin()
-	if err := g.await(ctx, g.raft.VerifyLeader().Error); err != nil { // has each follower sent a heartbeat that begins now
+	if err := g.await(ctx, func() error { return g.raft.VerifyLeader().Error() }); err != nil { // has each follower sent a heartbeat that begins now
 		return err
 	}
 	for {
