@@ -194,7 +194,6 @@ func (s *Store) end(sh *Shard) {
 	sh.mu.Unlock()
 	name := shardName(sh.id)
 	s.log.Info("this node has no replica any more", "shard", sh.id)
-	sh.reads.Seen(r.group.Shown())
 	sh.put(nil)
 	sh.client.TakeOver(r.group)
 	s.done.Go(func() {

@@ -101,6 +101,9 @@ func (sh *Shard) useAny() (r *replica, release func()) {
 func (sh *Shard) put(r *replica) {
 	sh.mu.Lock()
 	was := sh.replica
+	if was != nil { // what has been read of it is read elsewhere as well
+		sh.reads.Seen(was.group.Told())
+	}
 	sh.replica, sh.coming = r, nil
 	close(sh.changed)
 	sh.changed = make(chan struct{})
@@ -182,13 +185,25 @@ func (sh *Shard) elsewhere(ctx context.Context, err error, changed <-chan struct
 
 // ReadIndex returns nil once View shows everything that any node acknowledged before the call.
 func (sh *Shard) ReadIndex(ctx context.Context) error {
+	return sh.read(ctx, (*group.Group).ReadIndex)
+}
+
+// read asks for the read index where the shard is read: ask asks the replica. It asks again when that was another place at the end: what is read
+// there from now on may be older than the answer.
+func (sh *Shard) read(ctx context.Context, ask func(*group.Group, context.Context) error) (err error) {
 	for {
 		r, changed := sh.now()
 		if r == nil {
-			return sh.readIndexElsewhere(ctx)
+			err = sh.readIndexElsewhere(ctx)
+		} else {
+			err = ask(r.group, ctx)
 		}
-		err := r.group.ReadIndex(ctx)
-		if err == nil || !sh.elsewhere(ctx, err, changed) {
+		switch {
+		case err == nil:
+			if now, _ := sh.now(); now == r {
+				return nil
+			}
+		case r == nil || !sh.elsewhere(ctx, err, changed):
 			return err
 		}
 	}
@@ -210,21 +225,12 @@ func (sh *Shard) readIndexElsewhere(ctx context.Context) error {
 // Barrier returns nil once everything is applied here that was proposed in this shard before the call and will ever be committed:
 // also what got no answer.
 func (sh *Shard) Barrier(ctx context.Context) error {
-	for {
-		if sh.client != nil {
-			if err := sh.client.Settle(ctx); err != nil {
-				return err
-			}
-		}
-		r, changed := sh.now()
-		if r == nil {
-			return sh.readIndexElsewhere(ctx)
-		}
-		err := r.group.Barrier(ctx)
-		if err == nil || !sh.elsewhere(ctx, err, changed) {
+	if sh.client != nil {
+		if err := sh.client.Settle(ctx); err != nil {
 			return err
 		}
 	}
+	return sh.read(ctx, (*group.Group).Barrier)
 }
 
 // propose commits a command. After nil View shows it, and whoever subscribes has been told of it.
@@ -235,9 +241,32 @@ func (sh *Shard) propose(ctx context.Context, cmd *raftpb.Command) (machine.Resu
 			return sh.proposeElsewhere(ctx, cmd)
 		}
 		result, err := r.group.Propose(ctx, cmd)
-		if err == nil || !sh.elsewhere(ctx, err, changed) {
+		switch {
+		case err == nil:
+			return result, sh.shows(ctx, r, result.Index)
+		case !sh.elsewhere(ctx, err, changed):
 			return result, err
 		}
+	}
+}
+
+// shows waits until View shows what was applied at index, and whoever subscribes has been told: was, the place where the shard was read, does.
+func (sh *Shard) shows(ctx context.Context, was *replica, index uint64) error {
+	for {
+		r, changed := sh.now()
+		if r == was {
+			return nil
+		}
+		var err error
+		if r != nil {
+			err = r.group.WaitApplied(ctx, index)
+		} else {
+			err = sh.reads.Heard(ctx, index)
+		}
+		if err != nil && !sh.elsewhere(ctx, err, changed) {
+			return err
+		}
+		was = r
 	}
 }
 
@@ -252,14 +281,10 @@ func (sh *Shard) proposeElsewhere(ctx context.Context, cmd *raftpb.Command) (mac
 	if err != nil {
 		return result, err
 	}
-	// It is committed: that this node can't see it for now is no failure of it.
-	r, _ := sh.now()
-	if r != nil { // it has come meanwhile
-		err = r.group.WaitApplied(ctx, result.Index)
-	} else {
-		err = sh.reads.Heard(ctx, result.Index)
+	if err := sh.reads.Heard(ctx, result.Index); err != nil {
+		return result, err
 	}
-	return result, err
+	return result, sh.shows(ctx, nil, result.Index)
 }
 
 // voters are the nodes that are to have a replica, as far as the directory here says; those that answer first.
