@@ -181,8 +181,15 @@ func (m *mount) setAttr(a *account, i tree.Ino, c *raftpb.SetAttr) error {
 		return err
 	}
 	defer m.put(f)
+	f.io.Lock() // a commit of the content that is under way would set the time that it had before
+	defer f.io.Unlock()
+	return m.setFileAttr(f, c)
+}
+
+// setFileAttr changes the attributes of a file in memory. Called with io.
+func (m *mount) setFileAttr(f *file, c *raftpb.SetAttr) error {
 	if !f.local() {
-		err := m.propose(a, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
+		err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
 		if err == syscall.ENOENT {
 			f.lost()
 		} else if err != nil {
@@ -252,10 +259,23 @@ func (m *mount) setSize(a *account, i tree.Ino, size uint64, in *fuse.SetAttrIn)
 	if size == was && size > 0 {
 		return nil
 	}
+	h := &openFile{file: f}
+	fh, handled := in.GetFh()
+	if handled {
+		if open := m.handles.get(fh); open != nil && open.file != nil {
+			h = open.file
+		}
+	}
+	if size > 0 {
+		if err := m.fillFor(h); err != nil {
+			return err
+		}
+	}
 	if err := m.truncate(f, size, time.Now().UnixNano()); err != nil {
 		return err
 	}
-	if _, ok := in.GetFh(); ok {
+	h.own = h.own || size == 0
+	if handled {
 		return nil // flush or fsync commits it
 	}
 	return m.flush(f)

@@ -163,6 +163,15 @@ func (m *mount) fill(f *file) error {
 	return nil
 }
 
+// fillFor is fill for a handle that is to change a part of the content. What others wrote may be in buf for as long as they have the file
+// open, and the kernel tells late that they have closed it: of a locked account, that is not for this one. Called with io.
+func (m *mount) fillFor(h *openFile) error {
+	if f := h.file; f.buf != nil && f.buf.Size() > 0 && !h.own && !m.mayRead(f) {
+		return syscall.ENOKEY
+	}
+	return m.fill(h.file)
+}
+
 // truncate sets the content's length. To nothing needs no key. Called with io.
 func (m *mount) truncate(f *file, size uint64, now int64) error {
 	if size > tree.MaxContent {

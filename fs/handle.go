@@ -16,6 +16,7 @@ type openFile struct {
 	*file
 	write  bool
 	direct bool // past the kernel's pages
+	own    bool // it made, truncated or wrote the content, so it may go on without the key; guarded by the file's io
 }
 
 // handles numbers the open handles.

@@ -94,7 +94,7 @@ func (m *mount) openHandle(f *file, flags uint32, out *fuse.OpenOut) {
 		m.cached.add(f.ino)
 		direct = m.gate.locked(f.acct)
 	}
-	out.Fh = m.handles.add(&handle{file: &openFile{f, writes(flags), direct}})
+	out.Fh = m.handles.add(&handle{file: &openFile{f, writes(flags), direct, flags&(syscall.O_TRUNC|syscall.O_CREAT) != 0}})
 	if direct {
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 		return
@@ -105,7 +105,7 @@ func (m *mount) openHandle(f *file, flags uint32, out *fuse.OpenOut) {
 	}
 }
 
-// dropPrivileges clears the set-user-ID bits of a file that somebody without CAP_FSETID writes to.
+// dropPrivileges clears the set-user-ID bits of a file that somebody without CAP_FSETID writes to. Called with io.
 func (m *mount) dropPrivileges(f *file) error {
 	f.mu.Lock()
 	mode := f.stat.Mode
@@ -115,7 +115,7 @@ func (m *mount) dropPrivileges(f *file) error {
 		return nil
 	}
 	kept &= 0o7777
-	return m.setAttr(f.acct, f.ino, &raftpb.SetAttr{Inode: uint64(f.ino), Mode: &kept})
+	return m.setFileAttr(f, &raftpb.SetAttr{Inode: uint64(f.ino), Mode: &kept})
 }
 
 // Release implements fuse.RawFileSystem: the last close of an open file. What a memory mapping wrote after the close is committed

@@ -32,7 +32,7 @@ func (m *mount) write(h *openFile, in *fuse.WriteIn, data [][]byte) (n uint32, e
 	f := h.file
 	f.io.Lock()
 	defer f.io.Unlock()
-	if err := m.fill(f); err != nil {
+	if err := m.fillFor(h); err != nil {
 		return 0, err
 	}
 	off := int64(in.Offset)
@@ -58,6 +58,7 @@ func (m *mount) write(h *openFile, in *fuse.WriteIn, data [][]byte) (n uint32, e
 		}
 	}
 	if n > 0 {
+		h.own = true
 		f.direct = f.direct || h.direct
 		f.touched(time.Now().UnixNano())
 	}
@@ -102,17 +103,18 @@ func (m *mount) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	if in.Mode&^known != 0 {
 		return fuse.Status(syscall.EOPNOTSUPP)
 	}
-	return m.status("fallocate", in.NodeId, m.fallocate(h.file.file, in))
+	return m.status("fallocate", in.NodeId, m.fallocate(h.file, in))
 }
 
-func (m *mount) fallocate(f *file, in *fuse.FallocateIn) error {
+func (m *mount) fallocate(h *openFile, in *fuse.FallocateIn) error {
+	f := h.file
 	end := in.Offset + in.Length
 	if end > tree.MaxContent || end < in.Offset {
 		return syscall.EFBIG
 	}
 	f.io.Lock()
 	defer f.io.Unlock()
-	if err := m.fill(f); err != nil {
+	if err := m.fillFor(h); err != nil {
 		return err
 	}
 	if in.Uid != 0 { // as write(2) does; but here the kernel does not say who lacks CAP_FSETID
