@@ -52,8 +52,20 @@ func (m *mount) status(op string, ino uint64, err error) fuse.Status {
 	}
 	errno := errnoOf(err)
 	switch errno {
+	case syscall.ENOENT:
+		// The kernel found the inode by a name that it had cached, and that leads to another one by now, or to none: the name is not missing
+		// because the inode is. At ESTALE the kernel looks the name up again.
+		if byInode[op] {
+			errno = syscall.ESTALE
+		}
 	case syscall.EIO, syscall.ETIMEDOUT, syscall.ENOSPC:
 		m.log.Warn("mount cannot do what it was asked", "operation", op, "inode", ino, "error", err)
 	}
 	return fuse.Status(errno)
+}
+
+// byInode are the operations on an inode, not on a name in it.
+var byInode = map[string]bool{
+	"stat": true, "setattr": true, "truncate": true, "open": true, "opendir": true, "readlink": true,
+	"getxattr": true, "listxattr": true, "setxattr": true, "removexattr": true, "access": true,
 }
