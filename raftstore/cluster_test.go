@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"mailraft/raftstore/directory"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -416,4 +417,42 @@ func (sh *Shard) replicas() string {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	return fmt.Sprintf("one: %v, coming: %v, leaving: %v", sh.replica != nil, sh.coming != nil, sh.leaving)
+}
+
+// TestAnOldDirectoryChangesNoGroup: who leads a shard and has not heard what the directory says by now leaves the shard's members as they are.
+func TestAnOldDirectoryChangesNoGroup(t *testing.T) {
+	nodes := newCluster(t, 2)
+	old := nodes[1]
+	hold := make(chan struct{})
+	cancel := old.directory.state.Subscribe(func(directory.Event) { <-hold }) // what comes is applied no more
+	var release sync.Once
+	defer cancel()
+	defer release.Do(func() { close(hold) })
+	nodes = append(nodes, newMember(t, "n3", nodes[0]))
+	voters := func(sh *Shard) (list []string) {
+		for _, m := range sh.local().group.Members() {
+			if m.Voter {
+				list = append(list, m.Node)
+			}
+		}
+		return list
+	}
+	var sh *Shard
+	eventually(t, "a shard to have three voters", func() bool {
+		for _, s := range nodes[0].Shards() {
+			if s.local() != nil && s.local().group.Leads() && len(voters(s)) == 3 {
+				sh = s
+				return true
+			}
+		}
+		return false
+	})
+	if err := sh.local().group.TransferLeadership("n2"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(3 * reconcileEvery); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if v := voters(sh); len(v) != 3 {
+			t.Fatalf("by what was true before n3 came, the shard's voters are %v", v)
+		}
+	}
 }

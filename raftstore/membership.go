@@ -32,11 +32,12 @@ func (s *Store) keepMembers(ctx context.Context) {
 	since := map[int]time.Time{}   // when this node was first seen to lead a group, by its number
 	down := map[string]time.Time{} // when a node was first seen not to answer
 	for {
+		current := s.hearDirectory(ctx)
 		nodes, err := s.directory.state.Nodes()
 		if err == nil {
 			s.followNodes(nodes)
 			s.replaceDead(nodes, down)
-			if s.directory.group.Leads() {
+			if current && s.directory.group.Leads() {
 				if err := s.raiseVersion(ctx, nodes); err != nil {
 					s.log.Warn("noting what all nodes can do", "error", err)
 				}
@@ -48,6 +49,9 @@ func (s *Store) keepMembers(ctx context.Context) {
 			s.each(func(number int, g *group.Group) {
 				if !g.Leads() {
 					delete(since, number)
+					return
+				}
+				if !current || ctx.Err() != nil {
 					return
 				}
 				if since[number].IsZero() {
@@ -69,6 +73,20 @@ func (s *Store) keepMembers(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// hearDirectory tells whether the directory's state here is what was committed a moment ago, if this node leads a group. After a crash, or
+// while this node can't reach the directory's leader, it may be old: by that who leads a shard would take away votes, and copies, that
+// acknowledged mail relies on.
+func (s *Store) hearDirectory(ctx context.Context) bool {
+	leads := false
+	s.each(func(_ int, g *group.Group) { leads = leads || g.Leads() })
+	if !leads {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, reconcileEvery)
+	defer cancel()
+	return s.directory.ReadIndex(ctx) == nil
 }
 
 // lookAtMembers has keepMembers look at once.
