@@ -179,9 +179,13 @@ func (s *Store) recall() error {
 	return nil
 }
 
-// remember notes which nodes there are, if that has changed.
+// remember notes which nodes there are, if that has changed. Those that are not in the list stay: the directory forgets none, but this node's
+// copy of it may be older than the file.
 func (s *Store) remember(nodes []*raftpb.PutNode) error {
 	now := map[string]transport.Member{}
+	if was := s.known.Load(); was != nil {
+		maps.Copy(now, *was)
+	}
 	for _, n := range nodes {
 		if m, ok := (members{s}).Member(n.Id); ok {
 			now[n.Id] = m

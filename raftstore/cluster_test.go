@@ -16,8 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"mailraft/raftstore/directory"
+	"mailraft/raftstore/group"
+	"mailraft/raftstore/peerpb"
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/transport"
 	"mailraft/raftstore/tree"
 )
 
@@ -454,5 +459,60 @@ func TestAnOldDirectoryChangesNoGroup(t *testing.T) {
 		if v := voters(sh); len(v) != 3 {
 			t.Fatalf("by what was true before n3 came, the shard's voters are %v", v)
 		}
+	}
+}
+
+// TestALeadersDiskIsFull: what another node hands to a leader whose disk is almost full fails, and is not taken for the shard's answer: it may
+// have been committed when it was tried before. One that does not lead says that, and nothing of its disk.
+func TestALeadersDiskIsFull(t *testing.T) {
+	nodes := newCluster(t, 2)
+	nodes[0].close(t)
+	nodes[0].cfg.MinFree = full
+	nodes[0].open(t)
+	sh := nodes[1].Shards()[0]
+	eventually(t, "the full node to lead", func() bool {
+		_ = sh.local().group.TransferLeadership("n1") // it may lead already
+		return sh.local().group.Leader() == "n1"
+	})
+	cmd := &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{}}}
+	if r, err := nodes[1].NewProposer().Propose(t.Context(), sh, cmd); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	command, err := proto.Marshal(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the full node to follow", func() bool {
+		here := nodes[0].Shards()[0].local().group
+		_ = here.TransferLeadership("n2")
+		return here.Leader() == "n2"
+	})
+	_, err = (&peerServer{store: nodes[0].Store}).Propose(t.Context(), &peerpb.ProposeRequest{Group: shardName(1), Command: command})
+	if !errors.Is(fromCode(err, group.ErrUncertain), group.ErrNoLeader) {
+		t.Errorf("a follower whose disk is full: %v", err)
+	}
+}
+
+// TestNodesAreNotForgotten: the file of the nodes, by which they find each other when the directory's state has not all of them, loses none to
+// such a state.
+func TestNodesAreNotForgotten(t *testing.T) {
+	n := newMember(t, "n1", nil)
+	records, err := n.Directory().Nodes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]transport.Member{"n2": {Address: "[::1]:7"}}
+	n.known.Store(&known)
+	if err := n.remember(records); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.recall(); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := n.remembered("n2"); !ok || m.Address != "[::1]:7" {
+		t.Errorf("n2: %+v, %v", m, ok)
+	}
+	if _, ok := n.remembered("n1"); !ok {
+		t.Error("n1 is not noted")
 	}
 }

@@ -110,6 +110,7 @@ var errorCodes = map[codes.Code]error{
 	codes.FailedPrecondition: group.ErrNoLeader,
 	codes.NotFound:           group.ErrNoLeader,
 	codes.Aborted:            group.ErrUncertain,
+	codes.ResourceExhausted:  syscall.ENOSPC, // not the state machine's answer: an earlier try may have been committed
 }
 
 func fromCode(err, lost error) error {
@@ -165,8 +166,8 @@ func (s *peerServer) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*
 		return nil, err
 	}
 	defer release()
-	if err := s.store.admitForwarded(req.Command); err != nil {
-		return &peerpb.ProposeReply{Errno: uint32(syscall.ENOSPC), Hint: &peerpb.Hint{}}, nil
+	if err := s.store.admitForwarded(req.Command); err != nil && g.Leads() {
+		return nil, status.Error(codes.ResourceExhausted, "the disk of node "+s.store.cfg.NodeID+" is full")
 	}
 	r, h, err := g.ProposeHere(ctx, req.Command)
 	if err != nil {
@@ -305,9 +306,18 @@ func (h *hinters) of(s *Store, node string) *hinter {
 			h.nodes = map[string]*hinter{}
 		}
 		h.nodes[node] = x
-		s.done.Go(func() { x.run(s, node) })
+		if s.life.Err() == nil { // end has not been called: nobody waits for done yet
+			s.done.Go(func() { x.run(s, node) })
+		}
 	}
 	return x
+}
+
+// end ends the store's life, after which no hinter is started: its groups end later, and hint until then.
+func (h *hinters) end(s *Store) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.stop()
 }
 
 func (h *hinter) put(name string, hint group.Hint) {

@@ -390,7 +390,7 @@ func (s *Store) each(fn func(number int, g *group.Group)) {
 
 // Close flushes and closes all groups. Nothing may use the store any more.
 func (s *Store) Close() error {
-	s.stop()
+	s.hinters.end(s)
 	var errs []error
 	if s.transport != nil { // before the directory, which it asks who is a node
 		for _, g := range s.servers {

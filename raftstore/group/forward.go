@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // Peers asks the replicas of this group on other nodes, by what Group has under the same names with Here. Where nothing was sent, or the
-// replica there is no leader that can go on, the error is ErrNoLeader; where what was sent may be committed yet, ErrUncertain.
+// replica there is no leader that can go on, the error is ErrNoLeader; where what was sent may be committed yet, ErrUncertain; where the leader's disk
+// is almost full, ENOSPC.
 type Peers interface {
 	// Propose hands a marshalled command to the node, which proposes it if it leads; it does not forward it on.
 	Propose(ctx context.Context, node string, command []byte) (machine.Result, Hint, error)
@@ -77,7 +79,7 @@ func (g *Group) explainPeer(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil: // it says nothing of the leader
 		return ctx.Err()
-	case errors.Is(err, ErrNoLeader), errors.Is(err, ErrUncertain):
+	case errors.Is(err, ErrNoLeader), errors.Is(err, ErrUncertain), errors.Is(err, syscall.ENOSPC):
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUncertain, err)
