@@ -118,6 +118,16 @@ func (v *invalidator) foreign(i tree.Ino) uint64 { return count(&v.others, i.Acc
 // changes counts all changes in the inode's account.
 func (v *invalidator) changes(i tree.Ino) uint64 { return count(&v.all, i.Account()).Load() }
 
+// changed counts a change that any session made in the account.
+func (v *invalidator) changed(a tree.Account) {
+	count(&v.all, a).Add(1)
+	v.mount.recent.changed(a)
+}
+
+// concerned tells whether the kernel, or this mount, may have anything of the account: of most accounts all but one mount have nothing.
+// What is only now being looked up is not cached, as the change has been counted.
+func (m *mount) concerned(a tree.Account) bool { return m.files.count.Load() > 0 || m.dirs.has(a) }
+
 // doubt says that a proposal of this session got no answer. The kernel was told that it failed, but it may be applied yet.
 func (v *invalidator) doubt() { v.doubted.Store(time.Now().Add(2 * time.Minute).UnixNano()) }
 
@@ -127,7 +137,7 @@ func (v *invalidator) applied(ev *tree.Event) {
 		v.replaced(ev)
 		return
 	}
-	count(&v.all, ev.Account).Add(1)
+	v.changed(ev.Account)
 	v.mount.notedNames(ev.Changes)
 	v.mount.tmps.applied(ev.Changes)
 	if ev.Session == v.session {
@@ -136,7 +146,7 @@ func (v *invalidator) applied(ev *tree.Event) {
 		}
 	}
 	count(&v.others, ev.Account).Add(1)
-	if len(ev.Changes) > 0 {
+	if len(ev.Changes) > 0 && v.mount.concerned(ev.Account) {
 		changes := ev.Changes
 		v.queue(ev.Account).add(func(v *invalidator) { v.notifyAll(changes) })
 	}
@@ -154,14 +164,28 @@ func (v *invalidator) listed(ev raftstore.DirectoryEvent) {
 	}
 	v.mount.gate.forget(tree.Account(ev.Account))
 	v.countAll(0)
-	if !ev.Removed {
-		return
-	}
 	parent, name := domainIno(ev.DomainID), ev.LocalPart
 	if name == "" {
 		parent, name = rootIno, ev.Domain
 	}
-	v.queue(tree.Account(ev.Account)).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(parent), name) })
+	a := tree.Account(ev.Account)
+	switch {
+	case ev.Removed:
+		v.queue(a).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(parent), name) })
+	case v.mount.cfg.Shard != 0 && a != 0 && v.mount.dirs.has(a):
+		v.queue(a).add(func(v *invalidator) { v.moved(a, parent, name) })
+	}
+}
+
+// moved has the kernel forget an account that is another shard's now.
+func (v *invalidator) moved(a tree.Account, domain tree.Ino, name string) {
+	m := v.mount
+	record, err := m.store.Directory().Account(a)
+	if err != nil || m.shows(record) {
+		return
+	}
+	m.forgetAccount(a)
+	v.kernel.EntryNotify(uint64(domain), name)
 }
 
 // attributes has the kernel ask for an inode's attributes again.

@@ -126,6 +126,13 @@ func (t *knownDirs) detachSince(a tree.Account, since uint64, pick func(parent t
 	return dirs, t.given
 }
 
+// has tells whether the kernel may know a directory of the account.
+func (t *knownDirs) has(a tree.Account) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.accounts[a]) > 0
+}
+
 // list answers the accounts that directories are known of.
 func (t *knownDirs) list() []tree.Account {
 	t.mu.RLock()

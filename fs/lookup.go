@@ -104,8 +104,14 @@ func (m *mount) lookupTop(parent tree.Ino, name string, out *fuse.EntryOut) erro
 		return err
 	}
 	m.dirs.give(i, parent, name)
+	home := m.inval.foreign(i)
+	if !isTop(i) { // read again: what changed before the kernel was known to be told of it, nobody told the kernel
+		if st, err = m.statInode(i); err != nil {
+			return err
+		}
+	}
 	fillEntry(out, i, &st)
-	if m.inval.foreign(parent) != mark {
+	if m.inval.foreign(parent) != mark || m.inval.foreign(i) != home {
 		uncached(out)
 	}
 	return nil
@@ -132,6 +138,9 @@ func (m *mount) findTop(parent tree.Ino, name string) (tree.Ino, tree.Stat, erro
 	record, err := d.FindAccount(name, dom.Name)
 	if err != nil {
 		return 0, tree.Stat{}, err
+	}
+	if !m.shows(record) {
+		return 0, tree.Stat{}, syscall.ENOENT
 	}
 	a, err := m.gate.account(tree.Account(record.Number))
 	if err != nil {

@@ -24,13 +24,19 @@ type Keys interface {
 	OnLock(f func(account uint64))
 }
 
-// Config of a mount. All fields but the last three must be set.
+// Config of a mount. All fields but Shard and Beside and the last three must be set.
 type Config struct {
 	Mountpoint string // an empty directory
 	Store      *raftstore.Store
 	Keys       Keys
 	Staging    *staging.Area
 	UID, GID   uint32 // the mail user, whose everything is that root makes in an account's tree
+
+	// Shard is the number of the shard whose accounts alone the mount shows; 0: it shows all.
+	Shard uint32
+	// Beside is another mount of the same store and keys, which this one shares what it knows of accounts and opened files with, so that
+	// the bounds of those tables hold for all mounts together; nil: it has tables of its own.
+	Beside *FS
 
 	// Statfs answers the room on the data folder's disk; nil: of the root file system's.
 	Statfs func() (syscall.Statfs_t, error)
@@ -91,8 +97,12 @@ func Mount(cfg Config) (*FS, error) {
 		return nil, err
 	}
 	m := newMount(cfg)
+	source := "mailraft"
+	if cfg.Shard != 0 {
+		source = fmt.Sprint("mailraft-shard-", cfg.Shard)
+	}
 	server, err := fuse.NewServer(m, path, &fuse.MountOptions{
-		FsName: "mailraft", Name: "mailraft",
+		FsName: source, Name: "mailraft",
 		AllowOther: true, DirectMountStrict: true,
 		DisableSplice: true, // through a pipe, what is in memory is copied all the same, with one more system call
 		Options:       []string{"default_permissions"},
@@ -144,6 +154,9 @@ func newMount(cfg Config) *mount {
 		files:    newFiles(),
 		recent:   newRecentFiles(),
 		since:    time.Now().UnixNano(),
+	}
+	if cfg.Beside != nil {
+		m.gate, m.recent = cfg.Beside.mount.gate, cfg.Beside.mount.recent
 	}
 	m.staged = newStaged(m.files)
 	m.indexes = newIndexes(m.gate)

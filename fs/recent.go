@@ -2,16 +2,19 @@ package fs
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"mailraft/raftstore/tree"
 )
 
 // recentFiles keeps the committed files that were opened last, with their sealed contents: opening one of them again asks the store
-// nothing, as long as nothing was applied in its account since. It has two generations; when the young one is full, the old one goes.
+// nothing, as long as nothing was applied in its account since. Mounts of one store share it. It has two generations; when the young one is full, the old one goes.
 type recentFiles struct {
 	mu         sync.Mutex // held for a map operation
 	young, old map[tree.Ino]*recentFile
 	octets     int // of the young generation
+
+	changes [1024]atomic.Uint64 // per account (some accounts share a count): each mount counts each
 }
 
 // recentFile is a file as it was when the account's changes were counted as mark.
@@ -30,6 +33,16 @@ const (
 
 func newRecentFiles() *recentFiles {
 	return &recentFiles{young: map[tree.Ino]*recentFile{}}
+}
+
+// changed takes note of a change in the account, before whoever made it hears that it is made.
+func (t *recentFiles) changed(a tree.Account) { count(&t.changes, a).Add(1) }
+
+// changedAll takes note that anything may have changed.
+func (t *recentFiles) changedAll() {
+	for i := range t.changes {
+		t.changes[i].Add(1)
+	}
 }
 
 // get finds a file that nothing has changed since; mark is the count of the account's changes now.
@@ -72,7 +85,7 @@ func (r *recentFile) cost() int { return cap(r.pin.inline) + recentCost }
 // refresh has a clean committed file show what the shard holds now, from memory if that is known to be the newest: ENOENT when the
 // shard holds it no more. Called with io.
 func (m *mount) refresh(f *file) error {
-	mark := m.inval.changes(f.ino) // counted before the store is read: what comes later makes it differ
+	mark := count(&m.recent.changes, f.ino.Account()).Load() // counted before the store is read: what comes later makes it differ
 	if r := m.recent.get(f.ino, mark); r != nil && !f.isDirty() {
 		st := r.stat
 		f.overlay(&st)

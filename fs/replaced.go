@@ -21,6 +21,7 @@ func (v *invalidator) replaced(ev *tree.Event) {
 		v.all[i].Add(1)
 		v.others[i].Add(1)
 	}
+	m.recent.changedAll()
 	m.tmps.clear(func(tree.Account) bool { return true })
 	v.queue(0).add(func(v *invalidator) {
 		for _, a := range m.cachedAccounts() {
@@ -33,7 +34,7 @@ func (v *invalidator) replaced(ev *tree.Event) {
 
 // countAll has whatever is being read of the account, or was, taken for changed.
 func (v *invalidator) countAll(a tree.Account) {
-	count(&v.all, a).Add(1)
+	v.changed(a)
 	count(&v.others, a).Add(1)
 }
 

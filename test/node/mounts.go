@@ -2,11 +2,12 @@ package node
 
 import (
 	"os"
+	"slices"
 	"strings"
 )
 
-// mountsBelow lists the mount points whose paths begin with prefix, as the kernel has them.
-func mountsBelow(prefix string) ([]string, error) {
+// mountsBelow lists the mount points whose paths begin with one of the prefixes, as the kernel has them.
+func mountsBelow(prefixes ...string) ([]string, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -14,7 +15,8 @@ func mountsBelow(prefix string) ([]string, error) {
 	var all []string
 	for line := range strings.Lines(string(b)) {
 		// proc_pid_mountinfo(5): the fifth field is the mount point.
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], prefix) {
+		f := strings.Fields(line)
+		if len(f) > 4 && slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(f[4], p) }) {
 			all = append(all, f[4])
 		}
 	}

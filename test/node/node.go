@@ -280,7 +280,7 @@ func (n *Node) stop() error {
 	if err == nil && p.err != nil {
 		err = fmt.Errorf("the daemon ended badly at SIGTERM: %w\n%s", p.err, p.journal.tail())
 	}
-	if mounts, merr := mountsBelow(n.Mount); err == nil && (merr != nil || len(mounts) > 0) {
+	if mounts, merr := mountsBelow(n.Mount, n.Run); err == nil && (merr != nil || len(mounts) > 0) {
 		err = errors.Join(fmt.Errorf("the daemon left mounted: %v", mounts), merr)
 	}
 	return err
@@ -329,9 +329,14 @@ func (n *Node) end(root string) {
 			n.t.Error(err)
 		}
 	}
-	if mounts, err := mountsBelow(n.Mount); err != nil || len(mounts) > 0 {
-		if err := unix.Unmount(n.Mount, unix.MNT_DETACH); err != nil {
-			n.t.Errorf("%s stays mounted: %v", n.Mount, err)
+	mounts, err := mountsBelow(n.Mount, n.Run)
+	if err != nil {
+		n.t.Error(err)
+		return
+	}
+	for _, m := range mounts {
+		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil {
+			n.t.Errorf("%s stays mounted: %v", m, err)
 			return // nothing may be removed through it
 		}
 	}

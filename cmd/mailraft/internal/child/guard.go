@@ -1,9 +1,11 @@
 package child
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,19 +21,19 @@ import (
 // daemonDied is the signal that tells it. The pipe would not: a process that can't die keeps its descriptors.
 const daemonDied = syscall.SIGUSR1
 
-// GuardSpec is how the guard of a mount is run. It has the mount's root open, so it knows this mount from any that comes after it.
-func GuardSpec(mount *os.File) supervise.Spec {
+// GuardSpec is how the guard of the mounts is run. It has each mount's root open, so it knows this mount from any that comes after it.
+func GuardSpec(mounts []*os.File) supervise.Spec {
 	return supervise.Spec{
-		Name: "guard", Args: []string{"mailraft", "guard"}, Env: []string{"PATH=/nonexistent", "GOMAXPROCS=1"},
+		Name: "guard", Args: []string{"mailraft", "guard", strconv.Itoa(len(mounts))}, Env: []string{"PATH=/nonexistent", "GOMAXPROCS=1"},
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), DeathSignal: daemonDied,
-		Files: []*os.File{mount},
+		Files: mounts,
 		Hello: func() ([]byte, error) { return nil, nil },
 	}
 }
 
-// Guard is the life of the guard of a mount: it returns when the daemon asked it to end, or when it has died and the mount is ended. Whoever
-// waits for an answer gets ECONNABORTED.
-func Guard() error {
+// Guard is the life of the guard of so many mounts: it returns when the daemon asked it to end, or when it has died and the mounts are ended.
+// Whoever waits for an answer gets ECONNABORTED.
+func Guard(mounts int) error {
 	died, stop := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(died, daemonDied)
 	signal.Notify(stop, syscall.SIGTERM)
@@ -45,8 +47,11 @@ func Guard() error {
 	}
 	// This ends the server's connection first. The mount itself stays, as this process has it open: who delivers by its path must not find
 	// an empty folder there.
-	if err := unix.Unmount(fdPath(supervise.FirstFile), unix.MNT_FORCE); err != nil && err != unix.EBUSY {
-		return fmt.Errorf("end the mount of a daemon that died: %w", err)
+	var errs []error
+	for i := range mounts {
+		if err := unix.Unmount(fdPath(supervise.FirstFile+i), unix.MNT_FORCE); err != nil && err != unix.EBUSY {
+			errs = append(errs, fmt.Errorf("end a mount of a daemon that died: %w", err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

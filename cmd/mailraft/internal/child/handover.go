@@ -14,7 +14,7 @@ type Handover struct {
 	Hostname    string
 	LogLevel    string
 	LogFormat   string
-	Mount       string        // the mount, as people know it
+	Mount       string        // the folder with the shards' mounts, as people know it
 	MountFD     int           // the same, opened: its path may lead through folders that are closed to this user
 	RunFD       int           // the folder with the node's socket
 	StopTimeout time.Duration // how long commands may take to end when the proxy is stopped

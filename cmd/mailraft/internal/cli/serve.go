@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -86,10 +87,16 @@ func (p *program) proxy() *cobra.Command {
 
 func (p *program) guard() *cobra.Command {
 	return &cobra.Command{
-		Use:    "guard",
-		Short:  "A process that ends the mount when the daemon has died (started by serve)",
+		Use:    "guard MOUNTS",
+		Short:  "A process that ends the mounts when the daemon has died (started by serve)",
 		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE:   func(*cobra.Command, []string) error { return child.Guard() },
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			mounts, err := strconv.Atoi(args[0])
+			if err != nil {
+				return usage("%q is no number of mounts", args[0])
+			}
+			return child.Guard(mounts)
+		},
 	}
 }

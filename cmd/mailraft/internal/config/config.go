@@ -86,6 +86,14 @@ func (c *Config) NodeSocket() string { return filepath.Join(c.Run, NodeSocketNam
 // NodeSocketName is the node socket's name in the Run folder.
 const NodeSocketName = "node.sock"
 
+// ShardMounts is the folder with the shards' mounts, below which the proxies and other mail servers find the homes.
+func (c *Config) ShardMounts() string { return filepath.Join(c.Run, "shards") }
+
+// ShardMount is where a shard is mounted by itself.
+func (c *Config) ShardMount(shard uint32) string {
+	return filepath.Join(c.ShardMounts(), strconv.FormatUint(uint64(shard), 10))
+}
+
 // Check looks for what cannot work, and makes paths absolute. The error names the option.
 func (c *Config) Check() error {
 	for _, p := range []struct {

@@ -17,7 +17,6 @@ import (
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/supervise"
 	"mailraft/cmd/mailraft/internal/tlscert"
-	"mailraft/fs"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
@@ -33,17 +32,18 @@ type Daemon struct {
 	memoryLimit uint64
 	certificate atomic.Pointer[tlscert.Pair]
 
-	store    *raftstore.Store
-	gate     *slot.Gate
-	keyring  *keyring.Keyring
-	access   *access.Control
-	sweeper  *sweeper
-	mount    *fs.FS
-	mountDir *os.File // to hand over
-	runDir   *os.File
-	node     *nodeapi.Server
-	sockets  []*socket
-	children *supervise.Supervisor
+	store     *raftstore.Store
+	gate      *slot.Gate
+	keyring   *keyring.Keyring
+	access    *access.Control
+	sweeper   *sweeper
+	unmounted chan string // the mountpoints of mounts that have ended
+	shardsDir *os.File    // to hand over
+	mountDirs []*os.File  // the roots, for the guard
+	runDir    *os.File
+	node      *nodeapi.Server
+	sockets   []*socket
+	children  *supervise.Supervisor
 
 	closers []closer // what ends each of them
 }
@@ -81,8 +81,8 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}) error {
 		case <-ctx.Done():
 			d.log.Info("stopping")
 			return nil
-		case <-d.mount.Ended():
-			return fmt.Errorf("somebody unmounted %s; start again to mount it", d.cfg.Mount)
+		case path := <-d.unmounted:
+			return fmt.Errorf("somebody unmounted %s; start again to mount it", path)
 		case <-reload:
 			d.reload()
 		}

@@ -76,10 +76,10 @@ func (d *Daemon) proxySpecs() ([]supervise.Spec, error) {
 	for _, p := range proxies {
 		h := child.Handover{
 			Protocol: p.name, Hostname: d.hostname, LogLevel: d.cfg.LogLevel, LogFormat: format,
-			Mount: d.cfg.Mount, MountFD: supervise.FirstFile, RunFD: supervise.FirstFile + 1, StopTimeout: d.cfg.StopTimeout,
+			Mount: d.cfg.ShardMounts(), MountFD: supervise.FirstFile, RunFD: supervise.FirstFile + 1, StopTimeout: d.cfg.StopTimeout,
 			MaxMessage: int64(d.cfg.MaxMessage), AllowPlaintextAuth: d.cfg.AllowPlaintextAuth,
 		}
-		files := []*os.File{d.mountDir, d.runDir}
+		files := []*os.File{d.shardsDir, d.runDir}
 		for _, s := range d.sockets {
 			for _, protocol := range p.protocols {
 				if s.Protocol == protocol {

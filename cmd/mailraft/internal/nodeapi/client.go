@@ -31,7 +31,7 @@ var (
 	_ proxy.Changes    = (*Client)(nil)
 )
 
-// NewClient makes a client of the node at the Unix socket. root is where this process sees the mount.
+// NewClient makes a client of the node at the Unix socket. root is where this process sees the folder with the shards' mounts.
 func NewClient(socket, root string) (*Client, error) {
 	conn, err := grpc.NewClient("passthrough:///node",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -19,7 +19,7 @@ import (
 	"mailraft/raftstore/tree"
 )
 
-var alice = proxy.Mailbox{Account: "alice@example.org", Home: root + "/example.org/alice"}
+var alice = proxy.Mailbox{Account: "alice@example.org", Home: root + "/2/example.org/alice"}
 
 func TestLookUp(t *testing.T) {
 	w := newWorld(t)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -121,8 +122,10 @@ func (s *Server) full(a *raftpb.Account) bool {
 	return u.QuotaBytes > 0 && u.Bytes >= u.QuotaBytes || u.QuotaFiles > 0 && u.Files >= u.QuotaFiles
 }
 
+// mailbox says where the account is: in its shard's mount.
 func mailbox(a *raftpb.Account) *nodepb.Mailbox {
-	return &nodepb.Mailbox{Account: a.LocalPart + "@" + a.Domain, Home: path.Join(a.Domain, a.LocalPart)}
+	shard := strconv.FormatUint(uint64(a.Shard), 10)
+	return &nodepb.Mailbox{Account: a.LocalPart + "@" + a.Domain, Home: path.Join(shard, a.Domain, a.LocalPart)}
 }
 
 // Login implements nodepb.NodeServer.

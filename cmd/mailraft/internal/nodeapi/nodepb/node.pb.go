@@ -122,7 +122,7 @@ func (x *LookUpReply) GetDetail() string {
 type Mailbox struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"` // canonical address
-	Home          string                 `protobuf:"bytes,2,opt,name=home,proto3" json:"home,omitempty"`       // path below the mount
+	Home          string                 `protobuf:"bytes,2,opt,name=home,proto3" json:"home,omitempty"`       // path below the folder with the shards' mounts: shard/domain/local part
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
