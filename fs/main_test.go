@@ -34,8 +34,11 @@ const mailUser = 5000 // and its group
 
 const (
 	serverEnv = "MAILRAFT_TEST_MOUNT_SERVER" // the folder that the server keeps its things in
+	shardsEnv = "MAILRAFT_TEST_SHARDS"       // not empty: all mounts but the first are of one shard each
 	budgetEnv = "MAILRAFT_TEST_BUDGET"       // the memory of staged files, in bytes, if it is not 64 MiB
 )
+
+const testShards = 2
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serverEnv); dir != "" {
@@ -84,6 +87,12 @@ func startServer(t testing.TB, mounts int) *testServer {
 	t.Cleanup(s.stop)
 	s.start()
 	return s
+}
+
+// startShards starts a server with the whole tree and a mount a shard, in the order of their numbers.
+func startShards(t testing.TB) *testServer {
+	t.Setenv(shardsEnv, "1")
+	return startServer(t, 1+testShards)
 }
 
 func (s *testServer) start() {
@@ -162,7 +171,7 @@ func (s *testServer) homeOn(mount int, name string) string {
 func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	ctx := context.Background()
-	store, err := raftstore.Open(ctx, raftstore.Config{Dir: filepath.Join(dir, "data"), NodeID: "n1", Shards: 2, UID: mailUser, GID: mailUser, MinFree: 1, Logger: log})
+	store, err := raftstore.Open(ctx, raftstore.Config{Dir: filepath.Join(dir, "data"), NodeID: "n1", Shards: testShards, UID: mailUser, GID: mailUser, MinFree: 1, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -188,12 +197,20 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, path := range paths {
-		m, err := srv.mount(path)
+	for i, path := range paths {
+		var m *FS
+		if i > 0 && os.Getenv(shardsEnv) != "" {
+			m, err = srv.mountShard(path, uint32(i))
+		} else {
+			m, err = srv.mount(path)
+		}
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, m.Unmount()) }()
+		if srv.whole == nil {
+			srv.whole = m
+		}
 		srv.mounts = append(srv.mounts, m.mount)
 	}
 	fmt.Fprintln(out, "ready")
@@ -215,17 +232,29 @@ type serverProcess struct {
 	area     *staging.Area
 	budget   *staging.Budget
 	mounts   []*mount
+	whole    *FS // the first
 	held     *file
+	heldBy   *mount
 	locking  sync.WaitGroup
 	sessions map[string]*keyring.Session
 	log      *slog.Logger
 }
 
-func (p *serverProcess) mount(path string) (*FS, error) {
+func (p *serverProcess) mount(path string) (*FS, error) { return p.mountShard(path, 0) }
+
+// mountShard mounts one shard, beside the first mount; 0: all.
+func (p *serverProcess) mountShard(path string, shard uint32) (*FS, error) {
 	return Mount(Config{
-		Mountpoint: path, Store: p.store, Keys: p.keys, Staging: p.area, UID: mailUser, GID: mailUser, Logger: p.log,
+		Mountpoint: path, Shard: shard, Beside: p.beside(shard), Store: p.store, Keys: p.keys, Staging: p.area, UID: mailUser, GID: mailUser, Logger: p.log,
 		Statfs: func() (st syscall.Statfs_t, err error) { return st, syscall.Statfs(p.dir, &st) },
 	})
+}
+
+func (p *serverProcess) beside(shard uint32) *FS {
+	if shard == 0 {
+		return nil
+	}
+	return p.whole
 }
 
 // addAccount adds an account, whose private key lies in a file beside the store so that it is there after a crash.
@@ -279,6 +308,12 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 			p.sessions[name], err = p.keys.Open(uint64(a.Number), id, 0)
 		}
 		return "", err
+	case "shard": // the number of an account's
+		a, err := d.FindAccount(name, "example.org")
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprint(a.Shard), nil
 	case "lock":
 		return "", p.sessions[name].Close()
 	case "add":
@@ -380,20 +415,28 @@ func (p *serverProcess) replaced(m *mount, what, name string) error {
 
 // hold has a request keep a file's content to itself while an account is locked.
 func (p *serverProcess) hold(what, name string) error {
-	m := p.mounts[0]
 	switch what {
 	case "hold":
 		i, err := strconv.ParseUint(name, 10, 64)
 		if err != nil {
 			return err
 		}
-		p.held = m.files.get(tree.Ino(i))
+		for _, m := range p.mounts {
+			if f := m.files.get(tree.Ino(i)); f != nil {
+				p.held, p.heldBy = f, m
+				break
+			}
+		}
+		if p.held == nil {
+			return fmt.Errorf("no mount has inode %d in memory", i)
+		}
 		p.held.io.Lock()
 	case "locking":
 		p.locking.Go(func() { p.sessions[name].Close() })
 	case "release":
 		p.held.io.Unlock()
-		m.put(p.held)
+		p.heldBy.put(p.held)
+		p.held = nil
 		p.locking.Wait()
 	}
 	return nil
