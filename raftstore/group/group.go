@@ -270,6 +270,9 @@ func (g *Group) checkMember() error {
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32
 
+// queueTime is how long Close lets Raft take what was proposed: it does so at once, but for what waits for a quorum.
+const queueTime = 100 * time.Millisecond
+
 // closeWait is how long Close waits for Raft to end, and then for the state to be flushed.
 const closeWait = 10 * time.Second
 
@@ -282,6 +285,11 @@ func (g *Group) Close() error {
 	g.die()
 	ended := make(chan error, 1)
 	go func() {
+		select { // Raft never answers what is in its queue when it ends
+		case <-g.waiting.none():
+		case <-g.failed:
+		case <-time.After(queueTime):
+		}
 		err := g.endRaft()
 		g.done.Wait()
 		g.handing.Wait()

@@ -224,6 +224,7 @@ type waiting struct {
 	mu    sync.Mutex // held for a few assignments
 	count int
 	since time.Time // when the last was answered, or the first came
+	empty []chan struct{}
 }
 
 func (w *waiting) begin() {
@@ -240,6 +241,25 @@ func (w *waiting) end() {
 	defer w.mu.Unlock()
 	w.count--
 	w.since = time.Now()
+	if w.count == 0 {
+		for _, c := range w.empty {
+			close(c)
+		}
+		w.empty = nil
+	}
+}
+
+// none is closed once nobody waits any more.
+func (w *waiting) none() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := make(chan struct{})
+	if w.count == 0 {
+		close(c)
+	} else {
+		w.empty = append(w.empty, c)
+	}
+	return c
 }
 
 // patience is how much longer it may go on so.
