@@ -23,7 +23,7 @@ func (c *Config) options() []option {
 	return []option{
 		{"data", (*text)(&c.Data), "Folder of everything that is stored: the replicas, and a self-signed certificate."},
 		{"mount", (*text)(&c.Mount), "Where the mail is mounted: MOUNT/<domain>/<local part> is a Maildir++."},
-		{"run", (*text)(&c.Run), "Folder of the daemon's sockets: admin.sock (for these commands) and node.sock (for the proxies)."},
+		{"run", (*text)(&c.Run), "Folder of the daemon's sockets, admin.sock (for these commands) and node.sock (for the proxies), and of a mount a shard (shards/)."},
 		{"hostname", (*text)(&c.Hostname), "The name in greetings, trace lines and the self-signed certificate.\nDefault: the machine's name."},
 		{"node", (*text)(&c.Node), "This node's name among the replicas. It is kept in the data folder and cannot be changed later."},
 		{"user", (*text)(&c.User), "Who the proxies run as and who owns the mail: user, user:group, or numbers, which need no entry in\n/etc/passwd."},
