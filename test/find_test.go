@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -215,7 +216,7 @@ func (n *needles) inFolder(t *testing.T, root string) (all []found, size int64) 
 
 // inOpenFiles searches the files that a process has open on disks, those without a name as well: what is staged lies in such. Those
 // on the mount are on no disk. proc_pid_fd(5): opening an entry opens the file itself again.
-func (n *needles) inOpenFiles(t *testing.T, pid int, mount string) (all []found, files []string, size int64) {
+func (n *needles) inOpenFiles(t *testing.T, pid int, mounts ...string) (all []found, files []string, size int64) {
 	t.Helper()
 	folder := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(folder)
@@ -225,7 +226,7 @@ func (n *needles) inOpenFiles(t *testing.T, pid int, mount string) (all []found,
 	for _, e := range entries {
 		path := filepath.Join(folder, e.Name())
 		target, err := os.Readlink(path)
-		if err != nil || strings.HasPrefix(target, "anon_inode:") || strings.HasPrefix(target, mount+"/") {
+		if err != nil || strings.HasPrefix(target, "anon_inode:") || slices.ContainsFunc(mounts, func(m string) bool { return strings.HasPrefix(target, m+"/") }) {
 			continue // closed meanwhile, or nothing that holds octets
 		}
 		if fi, err := os.Stat(path); err != nil || !fi.Mode().IsRegular() {
