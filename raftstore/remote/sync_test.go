@@ -152,3 +152,73 @@ func TestHeardWaits(t *testing.T) {
 		t.Errorf("%d events, %v", k.count(1), err)
 	}
 }
+
+// What an account may have changed is emitted before a sync is answered, also while it ceases to be watched.
+func TestASweepIsHeardOf(t *testing.T) {
+	a := newLocal(t)
+	a.apply(1, makeAccount(1))
+	a.apply(2, reserve(1))
+	first := newNode(t, "first", map[uint32]Replica{1: a})
+	emitting, goOn := make(chan struct{}), make(chan struct{})
+	var emitted atomic.Bool
+	c := newClient(t, t.TempDir(), to(first), func(ev *tree.Event) {
+		if ev.Replaced && !emitted.Load() {
+			close(emitting)
+			<-goOn
+			emitted.Store(true)
+		}
+	})
+	if err := c.Watch(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		err := c.Heard(t.Context(), 3)
+		if !emitted.Load() {
+			err = errors.Join(err, errors.New("it was answered before what may have changed was emitted"))
+		}
+		answered <- err
+	}()
+	soon(t, "the sync is on its way", func() bool {
+		c.watch.mu.RLock()
+		defer c.watch.mu.RUnlock()
+		return len(c.watch.stream.syncs) == 1
+	})
+	c.watch.sending.Lock() // until it has been sent
+	c.watch.sending.Unlock()
+	var swept sync.WaitGroup
+	swept.Go(func() { c.watch.sweepOnce(time.Now().Add(time.Hour)) })
+	<-emitting
+	a.apply(3, create(tree.MakeIno(1, 2), tree.MakeIno(1, 10), "m", modeFile, nil))
+	select {
+	case err := <-answered:
+		t.Error(err)
+	case <-time.After(50 * time.Millisecond): // time enough to answer wrongly
+	}
+	close(goOn)
+	swept.Wait()
+	if !t.Failed() {
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A replica may go at the moment at which whoever watches it does.
+func TestAReplicaGoesWithItsWatcher(t *testing.T) {
+	for range 40 {
+		a := newLocal(t)
+		a.apply(1, makeAccount(1))
+		first := newNode(t, "first", map[uint32]Replica{1: a})
+		c := newClient(t, t.TempDir(), to(first), ignore)
+		if err := c.Watch(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		both.Go(c.Leave)
+		both.Go(func() { close(a.done) })
+		both.Wait()
+		c.Close()
+		first.server.Stop() // when the handler has ended
+	}
+}

@@ -16,7 +16,7 @@ import (
 
 // watching follows the accounts that were read, over one stream at a time.
 //
-// Locks: sending before mu. What is emitted is emitted with emitting held, and neither of the others.
+// Locks: sending before emitting before mu. What is emitted is emitted with emitting held, and without mu.
 type watching struct {
 	c       *Client
 	emit    func(*tree.Event)
@@ -183,9 +183,8 @@ func (w *watching) receive(s *watchStream) {
 	}
 	w.mu.Lock()
 	s.over = true
-	lost := w.remove(func(e *watchedAccount) bool { return e.on == s })
 	w.mu.Unlock()
-	w.replaced(lost)
+	w.drop(func(e *watchedAccount) bool { return e.on == s })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stream = nil
@@ -197,6 +196,8 @@ func (w *watching) receive(s *watchStream) {
 func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 	switch {
 	case reply.Replaced:
+		w.emitting.Lock()
+		defer w.emitting.Unlock()
 		w.mu.RLock()
 		var all []tree.Account
 		for a, e := range w.watched {
@@ -213,17 +214,17 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 		}
 		ev.Shard = w.c.shard
 		w.c.Seen(ev.Index) // first: whoever reads when it was emitted reads what it tells
+		w.emitting.Lock()
+		defer w.emitting.Unlock()
 		if !w.tells(s, ev.Account) {
-			return nil // it is watched no more, and that was emitted; or is to be anew, and will be read behind this
+			return nil // it is watched no more, and drop has emitted that; or is to be anew, and will be read behind this
 		}
 		for i := range ev.Changes {
 			if k := ev.Changes[i].Kind; k == tree.AccountRemoved || k == tree.AccountAdded {
 				w.c.cache.forget(ev.Account)
 			}
 		}
-		w.emitting.Lock()
 		w.emit(ev)
-		w.emitting.Unlock()
 		w.mu.Lock()
 		s.heard = max(s.heard, ev.Index)
 		w.mu.Unlock()
@@ -281,11 +282,22 @@ func (w *watching) remove(which func(*watchedAccount) bool) (were []tree.Account
 	return were
 }
 
-// replaced says that what was read of the accounts may have changed. They are watched no more, or anew.
-func (w *watching) replaced(accounts []tree.Account) {
-	w.c.cache.forget(accounts...)
+// drop watches the accounts that which picks no more, says that what was read of them may have changed, and answers which were watched. All
+// with emitting, which take waits for: else a sync could be answered behind an event that take left out, as its account is watched no more,
+// while that it may have changed is still to be emitted.
+func (w *watching) drop(which func(*watchedAccount) bool) (were []tree.Account) {
 	w.emitting.Lock()
 	defer w.emitting.Unlock()
+	w.mu.Lock()
+	were = w.remove(which)
+	w.mu.Unlock()
+	w.replaced(were)
+	return were
+}
+
+// replaced says that what was read of the accounts may have changed. They are watched no more, or anew. Called with emitting.
+func (w *watching) replaced(accounts []tree.Account) {
+	w.c.cache.forget(accounts...)
 	for _, a := range accounts {
 		w.emit(&tree.Event{Replaced: true, Shard: w.c.shard, Account: a})
 	}
@@ -306,14 +318,13 @@ func (w *watching) sweep() {
 func (w *watching) sweepOnce(before time.Time) {
 	w.sending.Lock()
 	defer w.sending.Unlock()
-	w.mu.Lock()
+	w.mu.RLock()
 	s := w.stream
-	old := w.remove(func(e *watchedAccount) bool { return e.acked && e.on == s && e.read.Load() < before.UnixNano() })
-	w.mu.Unlock()
+	w.mu.RUnlock()
+	old := w.drop(func(e *watchedAccount) bool { return e.acked && e.on == s && e.read.Load() < before.UnixNano() })
 	if len(old) == 0 {
 		return
 	}
-	w.replaced(old)
 	request := &remotepb.WatchRequest{}
 	for _, a := range old {
 		request.Remove = append(request.Remove, uint32(a))

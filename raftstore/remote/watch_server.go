@@ -30,9 +30,10 @@ func (s *Server) Watch(stream grpc.BidiStreamingServer[remotepb.WatchRequest, re
 	if err != nil {
 		return err
 	}
-	r, err := s.replica(req.Shard)
+	shard := req.Shard
+	r, err := s.replica(shard)
 	if err != nil {
-		return status.Errorf(codes.FailedPrecondition, "no replica of shard %d: %v", req.Shard, err)
+		return status.Errorf(codes.FailedPrecondition, "no replica of shard %d: %v", shard, err)
 	}
 	ctx, end := context.WithCancel(stream.Context())
 	defer end()
@@ -40,7 +41,7 @@ func (s *Server) Watch(stream grpc.BidiStreamingServer[remotepb.WatchRequest, re
 	cancel := r.Subscribe(w.applied)
 	defer cancel()
 	failed := make(chan error, 1)
-	go func() { // ends after the stream
+	go func() { // ends after the stream; the request and its error are its own
 		defer r.Release()
 		var syncs sync.WaitGroup
 		defer syncs.Wait()
@@ -60,7 +61,7 @@ func (s *Server) Watch(stream grpc.BidiStreamingServer[remotepb.WatchRequest, re
 		case err := <-failed:
 			return ended(err)
 		case <-r.Done():
-			return status.Errorf(codes.FailedPrecondition, "no replica of shard %d any more", req.Shard)
+			return status.Errorf(codes.FailedPrecondition, "no replica of shard %d any more", shard)
 		case <-w.wake:
 		}
 		pending, lost := w.take()
