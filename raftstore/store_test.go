@@ -371,6 +371,13 @@ func TestReplacedIsTold(t *testing.T) {
 			listed++
 		}
 	})
+	s.stop() // what is told here is told by the goroutine that applies, which has nothing to do any more
+	s.done.Wait()
+	s.each(func(_ int, g *group.Group) {
+		if err := g.Barrier(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 	for range 2 {
 		s.shards[1].replica.tree.Replaced()
 		s.directory.state.Replaced()
