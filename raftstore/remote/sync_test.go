@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -11,46 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
 
 // While connections break and one replica lags: what is cached when ReadIndex or Heard has returned is what was there when it was called.
 func TestWhatIsCachedIsHeardOf(t *testing.T) {
-	s := &storm{t: t, a: newLocal(t), b: newLocal(t), k: newKernel(t), rng: rand.New(rand.NewPCG(3, 4)), behind: make(chan func(), 64)}
-	s.b.leader = s.a
-	first, second := newNode(t, "first", map[uint32]Replica{1: s.a}), newNode(t, "second", map[uint32]Replica{1: s.b})
+	s, first, second := newStorm(t, 3)
 	s.c = newClient(t, t.TempDir(), to(second, first), s.k.applied)
-	var lagging sync.WaitGroup
-	lagging.Go(func() {
-		for apply := range s.behind {
-			apply()
-		}
-	})
-	for n := range stormAccounts {
-		s.apply(func() *raftpb.Command { return makeAccount(tree.Account(1 + n)) })
-		s.apply(func() *raftpb.Command { return reserve(tree.Account(1 + n)) })
-	}
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
-	var failed atomic.Int64
 	for r := range 3 {
-		readers.Go(func() {
-			rng := rand.New(rand.NewPCG(5, uint64(r)))
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				dir := tree.MakeIno(tree.Account(1+rng.IntN(stormAccounts)), uint64(2+rng.IntN(2)))
-				err := s.k.lookup(s.c, tree.LinkName{Parent: dir, Name: fmt.Sprint(rng.IntN(stormNames))})
-				if err != nil && err != syscall.ENOENT {
-					failed.Add(1)
-					t.Log(err)
-				}
-			}
-		})
+		readers.Go(func() { s.lookUp(rand.New(rand.NewPCG(5, uint64(r))), stop) })
 	}
 	compared, breaks := 0, 0
 	for begin := time.Now(); time.Since(begin) < 2*time.Second && !t.Failed(); {
@@ -83,10 +53,9 @@ func TestWhatIsCachedIsHeardOf(t *testing.T) {
 	}
 	close(stop)
 	readers.Wait()
-	close(s.behind)
-	lagging.Wait()
+	s.end()
 	t.Logf("%d commands, %d breaks, %d times replaced; %d names compared", s.index, breaks, s.k.replaced.Load(), compared)
-	if failed.Load() > 0 || breaks == 0 || compared < 1000 {
+	if s.failed.Load() > 0 || breaks == 0 || compared < 1000 {
 		t.Error("reads failed, or nothing broke, or was compared")
 	}
 }

@@ -89,6 +89,49 @@ type storm struct {
 	rng    *rand.Rand
 	index  uint64
 	behind chan func()
+	lags   sync.WaitGroup
+
+	reads, failed atomic.Int64
+}
+
+// newStorm makes one on two nodes, with its accounts.
+func newStorm(t *testing.T, seed uint64) (s *storm, first, second *node) {
+	s = &storm{t: t, a: newLocal(t), b: newLocal(t), k: newKernel(t), rng: rand.New(rand.NewPCG(seed, 2)), behind: make(chan func(), 64)}
+	s.b.leader = s.a
+	s.lags.Go(func() {
+		for apply := range s.behind {
+			apply()
+		}
+	})
+	for n := range stormAccounts {
+		s.apply(func() *raftpb.Command { return makeAccount(tree.Account(1 + n)) })
+		s.apply(func() *raftpb.Command { return reserve(tree.Account(1 + n)) })
+	}
+	return s, newNode(t, "first", map[uint32]Replica{1: s.a}), newNode(t, "second", map[uint32]Replica{1: s.b})
+}
+
+// end waits until the replica that lags has all.
+func (s *storm) end() {
+	close(s.behind)
+	s.lags.Wait()
+}
+
+// lookUp looks names up, at random, until stop is closed.
+func (s *storm) lookUp(rng *rand.Rand, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		dir := tree.MakeIno(tree.Account(1+rng.IntN(stormAccounts)), uint64(2+rng.IntN(2)))
+		err := s.k.lookup(s.c, tree.LinkName{Parent: dir, Name: fmt.Sprint(rng.IntN(stormNames))})
+		if err != nil && err != syscall.ENOENT {
+			s.failed.Add(1)
+			s.t.Log(err)
+		}
+		s.reads.Add(1)
+	}
 }
 
 const (
@@ -166,42 +209,14 @@ func (s *storm) compare() (cached int) {
 // Under deliveries, renames and removals, with reads through both replicas, while connections break and accounts cease to be watched:
 // whenever it is quiet, what is cached is what is there.
 func TestNoChangeIsMissed(t *testing.T) {
-	s := &storm{t: t, a: newLocal(t), b: newLocal(t), k: newKernel(t), rng: rand.New(rand.NewPCG(1, 2)), behind: make(chan func(), 64)}
-	first, second := newNode(t, "first", map[uint32]Replica{1: s.a}), newNode(t, "second", map[uint32]Replica{1: s.b})
+	s, first, second := newStorm(t, 1)
 	s.c = newClient(t, t.TempDir(), to(first, second), s.k.applied)
-	var lagging sync.WaitGroup
-	lagging.Go(func() {
-		for apply := range s.behind {
-			apply()
-		}
-	})
-	for n := range stormAccounts {
-		s.apply(func() *raftpb.Command { return makeAccount(tree.Account(1 + n)) })
-		s.apply(func() *raftpb.Command { return reserve(tree.Account(1 + n)) })
-	}
-	var reads, failed atomic.Int64
 	cached, breaks := 0, 0
 	for round := range 8 {
 		stop := make(chan struct{})
 		var readers sync.WaitGroup
 		for r := range 4 {
-			readers.Go(func() {
-				rng := rand.New(rand.NewPCG(uint64(round), uint64(r)))
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					dir := tree.MakeIno(tree.Account(1+rng.IntN(stormAccounts)), uint64(2+rng.IntN(2)))
-					err := s.k.lookup(s.c, tree.LinkName{Parent: dir, Name: fmt.Sprint(rng.IntN(stormNames))})
-					if err != nil && err != syscall.ENOENT {
-						failed.Add(1)
-						t.Log(err)
-					}
-					reads.Add(1)
-				}
-			})
+			readers.Go(func() { s.lookUp(rand.New(rand.NewPCG(uint64(round), uint64(r))), stop) })
 		}
 		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Duration(s.rng.IntN(1000)) * time.Microsecond) {
 			for range 1 + s.rng.IntN(3) {
@@ -223,11 +238,10 @@ func TestNoChangeIsMissed(t *testing.T) {
 		s.settle()
 		cached += s.compare()
 	}
-	close(s.behind)
-	lagging.Wait()
+	s.end()
 	t.Logf("%d commands, %d reads (%d failed), %d breaks, %d times replaced; %d names compared",
-		s.index, reads.Load(), failed.Load(), breaks, s.k.replaced.Load(), cached)
-	if failed.Load() > 0 || s.k.replaced.Load() == 0 || cached < 100 {
+		s.index, s.reads.Load(), s.failed.Load(), breaks, s.k.replaced.Load(), cached)
+	if s.failed.Load() > 0 || s.k.replaced.Load() == 0 || cached < 100 {
 		t.Error("reads failed, or nothing was replaced, or cached")
 	}
 }
