@@ -1,7 +1,6 @@
 package group
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -110,7 +109,7 @@ func (g *Group) Hash(ctx context.Context, session uint64, ready func() error) (i
 		return 0, sum, errNoMark
 	case m := <-c:
 		defer func() { err = errors.Join(err, m.close()) }()
-		sum, err = hash(ctx, m.state)
+		sum, err = machine.Hash(ctx, m.state, nil, flushedKey)
 		return m.index, sum, err
 	case <-g.failed:
 		return 0, sum, g.Err()
@@ -119,30 +118,4 @@ func (g *Group) Hash(ctx context.Context, session uint64, ready func() error) (i
 	case <-ctx.Done():
 		return 0, sum, g.explain(ctx.Err())
 	}
-}
-
-func hash(ctx context.Context, state pebble.Reader) (sum [sha256.Size]byte, err error) {
-	it, err := state.NewIter(nil)
-	if err != nil {
-		return sum, err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	h := sha256.New()
-	var length [4]byte
-	for ok := it.First(); ok && ctx.Err() == nil; ok = it.Next() {
-		if bytes.Equal(it.Key(), flushedKey) {
-			continue
-		}
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return sum, err
-		}
-		for _, b := range [][]byte{it.Key(), value} {
-			binary.BigEndian.PutUint32(length[:], uint32(len(b)))
-			h.Write(length[:])
-			h.Write(b)
-		}
-	}
-	h.Sum(sum[:0])
-	return sum, ctx.Err()
 }

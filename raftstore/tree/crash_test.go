@@ -1,7 +1,9 @@
 package tree
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -122,8 +124,9 @@ func (r *replica) applied() uint64 {
 
 func (r *replica) hash() [32]byte {
 	r.t.Helper()
-	h, err := Hash(r.tree.View())
-	if err != nil {
+	snap := r.tree.View().snapshot()
+	h, err := machine.Hash(context.Background(), snap, &pebble.IterOptions{LowerBound: []byte{prefixTree}, UpperBound: []byte{prefixLast + 1}}, nil)
+	if err := errors.Join(err, snap.Close()); err != nil {
 		r.t.Fatalf("hash: %v", err)
 	}
 	return h
