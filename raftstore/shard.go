@@ -122,7 +122,7 @@ func (sh *Shard) take(r *replica) bool {
 	switch {
 	case coming != r: // it is not wanted any more
 		return true
-	case !r.group.HasApplied(sh.reads.Index()):
+	case r.group.Told() < sh.reads.Index():
 		return false
 	}
 	sh.put(r)

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
@@ -56,26 +54,12 @@ func (c *Client) Close() {
 
 // Propose commits the command and answers what applying it gave. Errors are those of Group.Propose.
 func (c *Client) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
-	data, err := proto.Marshal(cmd)
-	if err != nil { // a name that is not UTF-8
-		return machine.Result{}, errors.Join(err, syscall.EINVAL)
-	}
-	r, sent, err := c.propose(ctx, data)
-	switch {
-	case err == nil:
-		c.doubts.settled(cmd.Request)
-	case sent:
-		c.doubts.add(cmd)
-	}
-	return r, err
+	return c.doubts.propose(cmd, c.proposing(ctx))
 }
 
 // Settle returns nil once nothing that was proposed before and got no answer will be committed any more, unless it is already.
 func (c *Client) Settle(ctx context.Context) error {
-	return c.doubts.settle(func(data []byte) error {
-		_, _, err := c.propose(ctx, data)
-		return err
-	})
+	return c.doubts.settle(c.proposing(ctx))
 }
 
 // TakeOver has Settle settle also what a replica that is being closed has left in doubt.
@@ -92,6 +76,10 @@ func (c *Client) PeerDown(node string) { c.failed(node) }
 func (c *Client) Leader(ctx context.Context) (string, error) {
 	node, _, err := c.find(ctx)
 	return node, err
+}
+
+func (c *Client) proposing(ctx context.Context) proposing {
+	return func(data []byte) (machine.Result, bool, error) { return c.propose(ctx, data) }
 }
 
 // propose also tells whether some leader may have got the command.

@@ -1,11 +1,13 @@
 package group
 
 import (
-	"context"
+	"errors"
 	"sync"
+	"syscall"
 
 	"google.golang.org/protobuf/proto"
 
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
 
@@ -54,13 +56,13 @@ func (d *doubts) all() (list []*raftpb.Command) {
 
 // settle proposes what does nothing under the id of each proposal in doubt. If that one was applied, this is its second and is not
 // applied; else it has taken the id, and the one in doubt will never be applied.
-func (d *doubts) settle(propose func(command []byte) error) error {
+func (d *doubts) settle(propose proposing) error {
 	for _, cmd := range d.all() {
 		data, err := proto.Marshal(cmd)
 		if err != nil {
 			return err
 		}
-		if err := propose(data); err != nil {
+		if _, _, err := propose(data); err != nil {
 			return err
 		}
 		d.settled(cmd.Request)
@@ -68,9 +70,21 @@ func (d *doubts) settle(propose func(command []byte) error) error {
 	return nil
 }
 
-func (g *Group) settle(ctx context.Context) error {
-	return g.doubts.settle(func(data []byte) error {
-		_, _, err := g.propose(ctx, data)
-		return err
-	})
+// proposing proposes a marshalled command, and also tells whether some leader may have got it.
+type proposing func(command []byte) (r machine.Result, sent bool, err error)
+
+// propose has a command proposed, and keeps it in mind if it got no answer.
+func (d *doubts) propose(cmd *raftpb.Command, propose proposing) (machine.Result, error) {
+	data, err := proto.Marshal(cmd)
+	if err != nil { // a name that is not UTF-8
+		return machine.Result{}, errors.Join(err, syscall.EINVAL)
+	}
+	r, sent, err := propose(data)
+	switch {
+	case err == nil:
+		d.settled(cmd.Request)
+	case sent:
+		d.add(cmd)
+	}
+	return r, err
 }

@@ -430,9 +430,8 @@ type Status struct {
 
 // Status tells how the replica is.
 func (g *Group) Status() Status {
-	_, leader := g.raft.LeaderWithID()
 	s := Status{
-		Name: g.cfg.Name, Role: g.raft.State().String(), Leader: string(leader), Term: g.raft.CurrentTerm(),
+		Name: g.cfg.Name, Role: g.raft.State().String(), Leader: g.Leader(), Term: g.raft.CurrentTerm(),
 		Commit: g.raft.CommitIndex(), Applied: g.raft.AppliedIndex(), Err: g.Err(),
 	}
 	for _, m := range g.Members() {

@@ -111,11 +111,11 @@ func (g *Group) leaderNow() leader {
 	if g.raft.State() == raft.Leader {
 		return leader{g.cfg.NodeID, g.raft.CurrentTerm(), true}
 	}
-	_, id := g.raft.LeaderWithID()
-	if id == "" || string(id) == g.cfg.NodeID || g.cfg.Peers == nil {
+	node := g.Leader()
+	if node == "" || node == g.cfg.NodeID || g.cfg.Peers == nil {
 		return leader{}
 	}
-	return leader{string(id), g.raft.CurrentTerm(), false}
+	return leader{node, g.raft.CurrentTerm(), false}
 }
 
 // probeLeader asks a leader that failed until it answers: those who wait for it are told at once meanwhile that there is none.

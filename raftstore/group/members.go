@@ -44,9 +44,6 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 	return g.passed.wait(ctx, g, index)
 }
 
-// HasApplied tells whether this replica's state shows all up to an index.
-func (g *Group) HasApplied(index uint64) bool { return g.passed.has(index) }
-
 // Told is the index up to which this replica's state shows all, and subscribers have been told of it.
 func (g *Group) Told() uint64 { return g.passed.now() }
 
@@ -141,7 +138,7 @@ func (g *Group) change(begin func() raft.Future) error {
 // little later, if nobody leads by then: safe whatever the detector thinks, for it is an election like any other.
 func (g *Group) PeerDown(node string, up func(node string) bool) {
 	g.replication.down(raft.ServerID(node), up)
-	if _, leader := g.raft.LeaderWithID(); string(leader) != node {
+	if g.Leader() != node {
 		return
 	}
 	members, turn := g.Members(), 0

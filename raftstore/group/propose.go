@@ -9,7 +9,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
@@ -22,18 +21,11 @@ import (
 // ErrRemoved, and ETIMEDOUT or ErrClosed when the context or the replica ended first. After all of them it may be committed yet:
 // Barrier settles that.
 func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Result, error) {
-	data, err := proto.Marshal(cmd)
-	if err != nil { // a name that is not UTF-8
-		return machine.Result{}, errors.Join(err, syscall.EINVAL)
-	}
-	r, sent, err := g.propose(ctx, data)
-	switch {
-	case err == nil:
-		g.doubts.settled(cmd.Request)
-	case sent:
-		g.doubts.add(cmd)
-	}
-	return r, err
+	return g.doubts.propose(cmd, g.proposing(ctx))
+}
+
+func (g *Group) proposing(ctx context.Context) proposing {
+	return func(data []byte) (machine.Result, bool, error) { return g.propose(ctx, data) }
 }
 
 // propose also tells whether some leader may have got the command.
@@ -163,7 +155,7 @@ func (g *Group) Barrier(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := g.settle(ctx); err != nil {
+	if err := g.doubts.settle(g.proposing(ctx)); err != nil {
 		return err
 	}
 	return g.ReadIndex(ctx)

@@ -176,10 +176,6 @@ func (w *watermark) now() uint64 {
 	return w.at
 }
 
-func (w *watermark) has(index uint64) bool {
-	return w.now() >= index
-}
-
 func (w *watermark) wait(ctx context.Context, g *Group, index uint64) error {
 	for {
 		w.mu.Lock()
