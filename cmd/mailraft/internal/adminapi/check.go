@@ -10,27 +10,28 @@ import (
 
 // Check implements adminpb.AdminServer.
 func (s *Server) Check(_ *adminpb.Empty, stream grpc.ServerStreamingServer[adminpb.CheckReply]) error {
-	var failed error
-	send := func(reply *adminpb.CheckReply) {
-		if failed == nil {
-			failed = stream.Send(reply)
-		}
-	}
-	err := fsck.Check(s.Store, func(p fsck.Problem) {
-		send(&adminpb.CheckReply{Group: p.Group, Where: p.Where, Problem: p.What})
+	return sendProblems(stream, func(send func(*adminpb.CheckReply)) error {
+		return fsck.Check(s.Store, func(p fsck.Problem) {
+			send(&adminpb.CheckReply{Group: p.Group, Where: p.Where, Problem: p.What})
+		})
 	})
-	if err != nil {
-		return refusal(err)
-	}
-	return failed
 }
 
 // Compare implements adminpb.AdminServer.
 func (s *Server) Compare(_ *adminpb.Empty, stream grpc.ServerStreamingServer[adminpb.CheckReply]) error {
+	return sendProblems(stream, func(send func(*adminpb.CheckReply)) error {
+		return s.Store.Compare(stream.Context(), func(p raftstore.Problem) {
+			send(&adminpb.CheckReply{Group: p.Group, Problem: p.What})
+		})
+	})
+}
+
+// sendProblems sends what find finds, which goes on when that fails.
+func sendProblems(stream grpc.ServerStreamingServer[adminpb.CheckReply], find func(send func(*adminpb.CheckReply)) error) error {
 	var failed error
-	err := s.Store.Compare(stream.Context(), func(p raftstore.Problem) {
+	err := find(func(reply *adminpb.CheckReply) {
 		if failed == nil {
-			failed = stream.Send(&adminpb.CheckReply{Group: p.Group, Problem: p.What})
+			failed = stream.Send(reply)
 		}
 	})
 	if err != nil {
