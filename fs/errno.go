@@ -67,5 +67,5 @@ func (m *mount) status(op string, ino uint64, err error) fuse.Status {
 // byInode are the operations on an inode, not on a name in it.
 var byInode = map[string]bool{
 	"stat": true, "setattr": true, "truncate": true, "open": true, "opendir": true, "readlink": true,
-	"getxattr": true, "listxattr": true, "setxattr": true, "removexattr": true, "access": true,
+	"getxattr": true, "listxattr": true, "setxattr": true, "removexattr": true,
 }
