@@ -115,7 +115,7 @@ func (s *Store) askHash(ctx context.Context, node string, req *peerpb.HashReques
 			return "", err
 		}
 	} else {
-		c, err := (&peers{s, req.Group}).client(node)
+		c, err := s.peer(node)
 		if err != nil {
 			return "", err
 		}
@@ -139,7 +139,7 @@ func (s *peerServer) Hash(req *peerpb.HashRequest, stream grpc.ServerStreamingSe
 }
 
 func (s *Store) hash(ctx context.Context, req *peerpb.HashRequest, send func(*peerpb.HashReply) error) error {
-	g, release, err := (&peerServer{store: s}).group(req.Group)
+	g, release, err := s.replica(req.Group)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"mailraft/raftstore/group"
-	"mailraft/raftstore/peerpb"
 	"mailraft/raftstore/raftpb"
 )
 
@@ -44,7 +43,12 @@ func (s *Store) keepMembers(ctx context.Context) {
 				s.placeShards(ctx, nodes)
 				s.balance(ctx, nodes)
 			}
-			s.keepReplicas()
+			shards, err := s.directory.state.Shards() // as they are placed now
+			if err != nil {
+				s.log.Warn("reading which shards there are", "error", err)
+			}
+			s.keepReplicas(shards)
+			p := plan{nodes, shards, leaders(shards)}
 			now := s.splitNow.Swap(false)
 			s.each(func(number int, g *group.Group) {
 				if !g.Leads() {
@@ -57,7 +61,7 @@ func (s *Store) keepMembers(ctx context.Context) {
 				if since[number].IsZero() {
 					since[number] = time.Now()
 				}
-				changed, err := s.reconcile(g, number, nodes, now || time.Since(since[number]) > settled)
+				changed, err := s.reconcile(g, number, p, now || time.Since(since[number]) > settled)
 				if changed && err == nil { // the next step may be taken at once
 					s.lookAtMembers()
 				}
@@ -133,14 +137,22 @@ func (s *Store) replaceDead(nodes []*raftpb.PutNode, down map[string]time.Time) 
 	}
 }
 
-// wanted is who is to vote in a group. Of the directory every other node that is there has a copy without a vote.
-func (s *Store) wanted(number int, members []group.Member, nodes []*raftpb.PutNode) []string {
+// plan is what the directory says of nodes and shards, and which node is to lead each shard.
+type plan struct {
+	nodes  []*raftpb.PutNode
+	shards []*raftpb.PutShard
+	leads  map[uint32]string
+}
+
+// voters are to vote in a group. Of the directory every other node that is there has a copy without a vote.
+func (p plan) voters(number int, members []group.Member) []string {
 	if number > 0 {
-		record, err := s.directory.state.Shard(uint32(number))
-		if err != nil {
-			return nil
+		for _, sh := range p.shards {
+			if sh.Id == uint32(number) {
+				return sh.Voters
+			}
 		}
-		return record.Voters
+		return nil
 	}
 	var voters []string // of the directory: those that vote now first, and those that drain only if there are few
 	for _, c := range []struct {
@@ -152,7 +164,7 @@ func (s *Store) wanted(number int, members []group.Member, nodes []*raftpb.PutNo
 		{raftpb.NodeState_NODE_STATE_ACTIVE, false, directoryVoters},
 		{raftpb.NodeState_NODE_STATE_DRAINING, true, shardVoters},
 	} {
-		for _, n := range nodes {
+		for _, n := range p.nodes {
 			votes := slices.Contains(members, group.Member{Node: n.Id, Voter: true})
 			if n.State == c.state && votes == c.votes && len(voters) < c.most {
 				voters = append(voters, n.Id)
@@ -163,11 +175,10 @@ func (s *Store) wanted(number int, members []group.Member, nodes []*raftpb.PutNo
 }
 
 // reconcile takes one step towards the members that a group is to have: first who is missing is added, and gets a vote when it has
-// caught up; then who is too many goes. So there are never fewer voters than there were. Then the
-// groups' leaders are spread over their voters.
-func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, mayMove bool) (changed bool, err error) {
+// caught up; then who is too many goes. So there are never fewer voters than there were. Then the groups' leaders are spread over their voters.
+func (s *Store) reconcile(g *group.Group, number int, p plan, mayMove bool) (changed bool, err error) {
 	members := g.Members()
-	voters := s.wanted(number, members, nodes)
+	voters := p.voters(number, members)
 	if len(voters) == 0 {
 		return false, nil
 	}
@@ -180,7 +191,7 @@ func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, m
 	}
 	present, removed := map[string]bool{}, map[string]bool{}
 	complete := true
-	for _, n := range nodes {
+	for _, n := range p.nodes {
 		if n.State == raftpb.NodeState_NODE_STATE_REMOVED {
 			removed[n.Id] = true
 			continue
@@ -217,11 +228,7 @@ func (s *Store) reconcile(g *group.Group, number int, nodes []*raftpb.PutNode, m
 	}
 	leads := voters[0]
 	if number > 0 {
-		shards, err := s.directory.state.Shards()
-		if err != nil {
-			return false, err
-		}
-		leads = leaders(shards)[uint32(number)]
+		leads = p.leads[uint32(number)]
 	}
 	if complete && leads != s.cfg.NodeID && s.transport.Up(leads) && s.caughtUp(g, leads) {
 		s.log.Info("handing over a group, so that leaders are spread", "group", g.Name(), "to", leads)
@@ -242,12 +249,8 @@ func (s *Store) handOver(g *group.Group, voters []string) error {
 
 // caughtUp tells whether the node's replica has nearly all that this one has.
 func (s *Store) caughtUp(g *group.Group, node string) bool {
-	conn, err := s.transport.Dial(node)
-	if err != nil {
-		return false
-	}
 	ctx, cancel := context.WithTimeout(s.life, time.Second)
 	defer cancel()
-	r, err := peerpb.NewPeerClient(conn).Replica(ctx, &peerpb.GroupRequest{Group: g.Name()})
+	r, err := (&peers{s, g.Name()}).replica(ctx, node)
 	return err == nil && r.Member && !r.Joining && r.Applied+enough >= g.Applied()
 }

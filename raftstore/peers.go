@@ -31,8 +31,9 @@ type peers struct {
 // askTime is how long the answer of another node may take.
 const askTime = 10 * time.Second
 
-func (p *peers) client(node string) (peerpb.PeerClient, error) {
-	conn, err := p.store.transport.Dial(node)
+// peer reaches another node: ErrNoLeader, as nothing was sent.
+func (s *Store) peer(node string) (peerpb.PeerClient, error) {
+	conn, err := s.transport.Dial(node)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", group.ErrNoLeader, err)
 	}
@@ -41,7 +42,7 @@ func (p *peers) client(node string) (peerpb.PeerClient, error) {
 
 // Propose implements group.Peers.
 func (p *peers) Propose(ctx context.Context, node string, command []byte) (machine.Result, group.Hint, error) {
-	c, err := p.client(node)
+	c, err := p.store.peer(node)
 	if err != nil {
 		return machine.Result{}, group.Hint{}, err
 	}
@@ -56,7 +57,7 @@ func (p *peers) Propose(ctx context.Context, node string, command []byte) (machi
 
 // ReadIndex implements group.Peers.
 func (p *peers) ReadIndex(ctx context.Context, node string) (group.Hint, error) {
-	c, err := p.client(node)
+	c, err := p.store.peer(node)
 	if err != nil {
 		return group.Hint{}, err
 	}
@@ -77,7 +78,7 @@ func (p *peers) leader(ctx context.Context, node string) (string, error) {
 
 // replica asks a node how its replica is.
 func (p *peers) replica(ctx context.Context, node string) (*peerpb.ReplicaReply, error) {
-	c, err := p.client(node)
+	c, err := p.store.peer(node)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (p *peers) replica(ctx context.Context, node string) (*peerpb.ReplicaReply,
 
 // members asks the leader who is in the group.
 func (p *peers) members(ctx context.Context, leader string) ([]string, error) {
-	c, err := p.client(leader)
+	c, err := p.store.peer(leader)
 	if err != nil {
 		return nil, err
 	}
@@ -136,19 +137,18 @@ type peerServer struct {
 	store *Store
 }
 
-// group finds a group's replica, which is not closed before release is called.
-func (s *peerServer) group(name string) (g *group.Group, release func(), err error) {
-	st := s.store
-	none := status.Errorf(codes.NotFound, "group %s has no replica on node %s", name, st.cfg.NodeID)
+// replica finds this node's replica of a group, which is not closed before release is called. The error has a code.
+func (s *Store) replica(name string) (g *group.Group, release func(), err error) {
+	none := status.Errorf(codes.NotFound, "group %s has no replica on node %s", name, s.cfg.NodeID)
 	if name == directoryGroup {
-		return st.directory.group, func() {}, nil
+		return s.directory.group, func() {}, nil
 	}
 	number, ok := strings.CutPrefix(name, shardPrefix)
 	id, err := strconv.ParseUint(number, 10, 32)
 	if !ok || err != nil {
 		return nil, nil, none
 	}
-	sh, err := st.shardNumber(uint32(id))
+	sh, err := s.shardNumber(uint32(id))
 	if err != nil {
 		return nil, nil, none
 	}
@@ -161,7 +161,7 @@ func (s *peerServer) group(name string) (g *group.Group, release func(), err err
 
 // Propose implements peerpb.PeerServer.
 func (s *peerServer) Propose(ctx context.Context, req *peerpb.ProposeRequest) (*peerpb.ProposeReply, error) {
-	g, release, err := s.group(req.Group)
+	g, release, err := s.store.replica(req.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (s *Store) admitForwarded(command []byte) error {
 
 // ReadIndex implements peerpb.PeerServer.
 func (s *peerServer) ReadIndex(ctx context.Context, req *peerpb.GroupRequest) (*peerpb.Hint, error) {
-	g, release, err := s.group(req.Group)
+	g, release, err := s.store.replica(req.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (s *peerServer) Hints(stream grpc.ClientStreamingServer[peerpb.Hint, peerpb
 		if err != nil {
 			return nil
 		}
-		if g, release, err := s.group(h.Group); err == nil {
+		if g, release, err := s.store.replica(h.Group); err == nil {
 			g.TakeHint(from, hintFrom(h))
 			release()
 		}
@@ -222,15 +222,16 @@ func (s *peerServer) Hints(stream grpc.ClientStreamingServer[peerpb.Hint, peerpb
 
 // Replica implements peerpb.PeerServer.
 func (s *peerServer) Replica(_ context.Context, req *peerpb.GroupRequest) (*peerpb.ReplicaReply, error) {
-	g, release, err := s.group(req.Group)
+	return s.store.describe(req.Group)
+}
+
+// describe says how this node's replica of a group is.
+func (s *Store) describe(name string) (*peerpb.ReplicaReply, error) {
+	g, release, err := s.replica(name)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	return replicaReply(g), nil
-}
-
-func replicaReply(g *group.Group) *peerpb.ReplicaReply {
 	r := &peerpb.ReplicaReply{
 		Applied: g.Applied(), Member: g.IsMember(), Leader: g.Leader(), Joining: g.IsJoining(), Term: g.Term(),
 	}
@@ -240,7 +241,7 @@ func replicaReply(g *group.Group) *peerpb.ReplicaReply {
 	for _, m := range g.Members() {
 		r.Members = append(r.Members, &peerpb.Member{Node: m.Node, Voter: m.Voter})
 	}
-	return r
+	return r, nil
 }
 
 // SplitLeaders implements peerpb.PeerServer.
@@ -268,7 +269,7 @@ func (s *Store) disk() (*peerpb.DiskReply, error) {
 
 // Members implements peerpb.PeerServer.
 func (s *peerServer) Members(ctx context.Context, req *peerpb.GroupRequest) (*peerpb.MembersReply, error) {
-	g, release, err := s.group(req.Group)
+	g, release, err := s.store.replica(req.Group)
 	if err != nil {
 		return nil, err
 	}

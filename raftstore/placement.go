@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -43,7 +44,7 @@ func (s *Store) placeShards(ctx context.Context, nodes []*raftpb.PutNode) {
 	load := loads(shards)
 	var rooms rooms
 	for _, sh := range shards {
-		if slices.Equal(place(sh.Voters, nodes, load.clone(), nil), sh.Voters) {
+		if slices.Equal(place(sh.Voters, nodes, maps.Clone(load), nil), sh.Voters) {
 			continue
 		}
 		if rooms == nil {
@@ -79,14 +80,6 @@ func loads(shards []*raftpb.PutShard) load {
 		}
 	}
 	return l
-}
-
-func (l load) clone() load {
-	c := load{}
-	for n, count := range l {
-		c[n] = count
-	}
-	return c
 }
 
 // place chooses the voters of a shard: those that it has, without nodes that were removed, and without those that drain as far as
@@ -239,7 +232,7 @@ func (s *Store) askDisk(ctx context.Context, node string) (*peerpb.DiskReply, er
 	if node == s.cfg.NodeID {
 		return s.disk()
 	}
-	c, err := (&peers{s, directoryGroup}).client(node)
+	c, err := s.peer(node)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +323,7 @@ func (s *Store) SplitLeaders(ctx context.Context) error {
 			s.splitLeaders()
 			continue
 		}
-		c, err := (&peers{s, directoryGroup}).client(n.Id)
+		c, err := s.peer(n.Id)
 		if err == nil {
 			asked, cancel := context.WithTimeout(ctx, askTime)
 			_, err = c.SplitLeaders(asked, &peerpb.Empty{})

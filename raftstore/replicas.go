@@ -103,24 +103,21 @@ func (s *Store) openReplicas(joined bool) error {
 		if err != nil {
 			return err
 		}
-		sh.mu.Lock()
 		if r.group.IsJoining() {
-			sh.coming = r
-		} else {
-			sh.replica = r
+			s.come(sh, r)
+			continue
 		}
+		sh.mu.Lock()
+		sh.replica = r
 		sh.mu.Unlock()
-		if sh.coming != nil {
-			s.done.Go(func() { s.awaitReplica(sh, r) })
-		}
 	}
 	return nil
 }
 
 // keepReplicas has this node have a replica of each shard that the directory wants it to vote in, and drop those that it was removed from.
-func (s *Store) keepReplicas() {
-	for _, sh := range s.shards {
-		record, err := s.directory.state.Shard(sh.id)
+func (s *Store) keepReplicas(records []*raftpb.PutShard) {
+	for _, record := range records {
+		sh, err := s.shardNumber(record.Id)
 		if err != nil {
 			continue
 		}
@@ -145,12 +142,17 @@ func (s *Store) begin(sh *Shard) error {
 	if err != nil {
 		return err
 	}
+	s.log.Info("this node is to have a replica", "shard", sh.id)
+	s.come(sh, r)
+	return nil
+}
+
+// come has a shard read from its new replica as soon as that can be.
+func (s *Store) come(sh *Shard, r *replica) {
 	sh.mu.Lock()
 	sh.coming = r
 	sh.mu.Unlock()
-	s.log.Info("this node is to have a replica", "shard", sh.id)
 	s.done.Go(func() { s.awaitReplica(sh, r) })
-	return nil
 }
 
 // awaitReplica has a shard read from its new replica once that shows all that was seen of the shard here.
@@ -186,9 +188,9 @@ func (s *Store) wasRemoved(sh *Shard) bool {
 // end closes a replica that this node was removed from, has the shard read elsewhere, and drops the replica's folder.
 func (s *Store) end(sh *Shard) {
 	sh.mu.Lock()
-	r, was := sh.replica, sh.coming
+	r := sh.replica
 	if r == nil {
-		r = was
+		r = sh.coming
 	}
 	sh.leaving = true
 	sh.mu.Unlock()
@@ -283,7 +285,7 @@ func (r readReplica) Release() { r.release() }
 
 // readable finds the replica of a shard for another node to read.
 func (s *Store) readable(id uint32) (remote.Replica, error) {
-	sh, err := s.shard(&raftpb.Account{Shard: id})
+	sh, err := s.shardNumber(id)
 	if err != nil {
 		return nil, err
 	}

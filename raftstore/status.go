@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +15,7 @@ type GroupStatus struct {
 	Name     string
 	Shard    uint32 // 0: it is the directory
 	Leader   string // "": none was found
-	Applied  uint64 // by the leader, else the most by any; index
+	Applied  uint64 // the most by any; index
 	Wanted   []string
 	Replicas []ReplicaStatus // by the node's name
 }
@@ -108,8 +109,6 @@ func (s *Store) askGroup(ctx context.Context, g *GroupStatus) {
 	ask(others)
 	if r := answers[g.Leader]; r == nil || r.Leader != g.Leader {
 		g.Leader = "" // it does not answer, or does not lead
-	} else {
-		g.Applied = r.Applied
 	}
 	for _, r := range answers {
 		g.Applied = max(g.Applied, r.GetApplied())
@@ -121,17 +120,12 @@ func (s *Store) askGroup(ctx context.Context, g *GroupStatus) {
 		}
 		g.Replicas = append(g.Replicas, x)
 	}
-	slices.SortFunc(g.Replicas, func(a, b ReplicaStatus) int {
-		if a.Node < b.Node {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(g.Replicas, func(a, b ReplicaStatus) int { return strings.Compare(a.Node, b.Node) })
 }
 
 func (s *Store) askReplica(ctx context.Context, node, group string) (*peerpb.ReplicaReply, error) {
-	if node != s.cfg.NodeID && s.transport != nil {
-		return (&peers{s, group}).replica(ctx, node)
+	if node == s.cfg.NodeID {
+		return s.describe(group)
 	}
-	return (&peerServer{store: s}).Replica(ctx, &peerpb.GroupRequest{Group: group})
+	return (&peers{s, group}).replica(ctx, node)
 }
