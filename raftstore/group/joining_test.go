@@ -18,7 +18,7 @@ func TestAReplicaThatComesAgainIsNotElected(t *testing.T) {
 			header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("n1"), Addr: []byte("n1")}
 			alone := raft.EncodeConfiguration(raft.Configuration{Servers: c.servers[:1]})
 			err := g.transport.say(&raft.AppendEntriesRequest{
-				RPCHeader: header, Term: 5, Leader: []byte("n1"), LeaderCommitIndex: 1,
+				RPCHeader: header, Term: 5, LeaderCommitIndex: 1,
 				Entries: []*raft.Log{{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: alone}},
 			})
 			if err != nil {

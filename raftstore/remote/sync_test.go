@@ -148,13 +148,15 @@ func TestASweepIsHeardOf(t *testing.T) {
 		}
 		answered <- err
 	}()
-	soon(t, "the sync is on its way", func() bool {
+	soon(t, "the sync has been sent", func() bool {
+		if !c.watch.sending.TryLock() {
+			return false
+		}
+		defer c.watch.sending.Unlock()
 		c.watch.mu.RLock()
 		defer c.watch.mu.RUnlock()
 		return len(c.watch.stream.syncs) == 1
 	})
-	c.watch.sending.Lock() // until it has been sent
-	c.watch.sending.Unlock()
 	var swept sync.WaitGroup
 	swept.Go(func() { c.watch.sweepOnce(time.Now().Add(time.Hour)) })
 	<-emitting
