@@ -2,8 +2,10 @@ package raftstore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -497,22 +499,33 @@ func TestALeadersDiskIsFull(t *testing.T) {
 // such a state.
 func TestNodesAreNotForgotten(t *testing.T) {
 	n := newMember(t, "n1", nil)
-	records, err := n.Directory().Nodes()
+	noted := func() map[string]transport.Member {
+		b, err := os.ReadFile(filepath.Join(n.cfg.Dir, clusterFolder, nodesFile))
+		known := map[string]transport.Member{}
+		if err == nil {
+			err = json.Unmarshal(b, &known)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return known
+	}
+	eventually(t, "n1 is noted", func() bool { return noted()["n1"].Address == n.cfg.Listen })
+	n.close(t)
+	other := transport.Member{Address: "[::1]:7"}
+	b, err := json.Marshal(map[string]transport.Member{"n2": other})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(n.cfg.Dir, clusterFolder, nodesFile), b, 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]transport.Member{"n2": {Address: "[::1]:7"}}
-	n.known.Store(&known)
-	if err := n.remember(records); err != nil {
-		t.Fatal(err)
+	n.open(t)
+	eventually(t, "n1 is noted again", func() bool { return noted()["n1"].Address == n.cfg.Listen })
+	if m := noted()["n2"]; m.Address != other.Address {
+		t.Errorf("the file has %+v as n2", m)
 	}
-	if err := n.recall(); err != nil {
-		t.Fatal(err)
-	}
-	if m, ok := n.remembered("n2"); !ok || m.Address != "[::1]:7" {
+	if m, ok := n.remembered("n2"); !ok || m.Address != other.Address {
 		t.Errorf("n2: %+v, %v", m, ok)
-	}
-	if _, ok := n.remembered("n1"); !ok {
-		t.Error("n1 is not noted")
 	}
 }
