@@ -28,7 +28,7 @@ demo-cluster: bin/mailraft ## three nodes on this machine: a message in at one, 
 	@$(GO) run ./test/demo/cluster -mailraft bin/mailraft
 
 test-cluster: bin/mailraft ## only the tests of many nodes
-	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 10m -v -run 'TestLinearizable|TestChecker|TestMXStorm|TestReplicasAreCompared|TestLeadersKilled|TestKilledInTheKernel|TestReadYourDelivery|TestIdleHearsOfAnotherNode|TestANodeDies|TestWithoutAQuorum|TestADeadNodeIsReplaced|TestWhoMayJoin|TestRollingUpgrade' ./test
+	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 10m -v -run 'TestLinearizable|TestChecker|TestMXStorm|TestReplicasAreCompared|TestLeadersKilled|TestKilledInTheKernel|TestReadYourDelivery|TestIdleHearsOfAnotherNode|TestANodeDies|TestWithoutAQuorum|TestAShardWithoutAQuorum|TestADeadNodeIsReplaced|TestWhoMayJoin|TestRollingUpgrade' ./test
 
 test: packages bin/mailraft ## run all tests, with the race detector where it sees our code, and the demo
 	$(GO) test -count 1 -race -timeout 30m ./cmd/... ./fs/... ./proxy/... ./raftstore/...

@@ -15,17 +15,8 @@ import (
 // seconds, and the others never stop.
 func TestLeadersKilled(t *testing.T) {
 	nodes := node.NewNetwork(t).Cluster(3)
-	const shards = 4
 	var on atomic.Int32 // the node that the mail is delivered on
-	homes := map[int]node.Account{}
-	for i := 0; len(homes) < shards && i < 40; i++ {
-		a := nodes[0].AddAccount(fmt.Sprintf("user%d@cluster.example", i))
-		var shown struct{ Shard int }
-		if err := json.Unmarshal([]byte(nodes[0].Admin("account", "quota", a.Address, "--json")), &shown); err != nil {
-			t.Fatal(err)
-		}
-		homes[shown.Shard] = a
-	}
+	homes := oneInEachShard(t, nodes[0], 4)
 	var mu sync.Mutex // for what follows
 	longest := map[int]time.Duration{}
 	var stop atomic.Bool
@@ -80,4 +71,19 @@ func TestLeadersKilled(t *testing.T) {
 	if len(others) > 0 && others[len(others)-1] > time.Second {
 		t.Error("a shard that kept its leader took no mail for", others[len(others)-1])
 	}
+}
+
+// oneInEachShard makes an account in each of so many shards.
+func oneInEachShard(t *testing.T, n *node.Node, shards int) map[int]node.Account {
+	t.Helper()
+	accounts := map[int]node.Account{}
+	for i := 0; len(accounts) < shards && i < 10*shards; i++ {
+		a := n.AddAccount(fmt.Sprintf("user%d@cluster.example", i))
+		var shown struct{ Shard int }
+		if err := json.Unmarshal([]byte(n.Admin("account", "quota", a.Address, "--json")), &shown); err != nil {
+			t.Fatal(err)
+		}
+		accounts[shown.Shard] = a
+	}
+	return accounts
 }

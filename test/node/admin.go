@@ -105,6 +105,13 @@ type Status struct {
 	}
 	Listeners []struct{ Protocol, Address string }
 	Unlocked  []struct{ Address string }
+	Shards    []struct { // the directory is number 0
+		Shard    int
+		Replicas []struct {
+			Node           string
+			Voter, Joining bool
+		}
+	}
 }
 
 // Status asks the daemon. Problems fail the test, but those of a cluster's node.
