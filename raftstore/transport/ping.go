@@ -165,6 +165,9 @@ func (p *pinger) set(ctx context.Context, node string, up, first bool) {
 	p.up[node] = up
 	watchers := p.watchers
 	p.mu.Unlock()
+	if up {
+		p.t.redial(node)
+	}
 	for _, fn := range watchers {
 		fn(node, up)
 	}
