@@ -79,7 +79,7 @@ func (c *Client) Leader(ctx context.Context) (string, error) {
 }
 
 func (c *Client) proposing(ctx context.Context) proposing {
-	return func(data []byte) (machine.Result, bool, error) { return c.propose(ctx, data) }
+	return func(_ *raftpb.Request, data []byte) (machine.Result, bool, error) { return c.propose(ctx, data) }
 }
 
 // propose also tells whether some leader may have got the command.

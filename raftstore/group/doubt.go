@@ -62,7 +62,7 @@ func (d *doubts) settle(propose proposing) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err := propose(data); err != nil {
+		if _, _, err := propose(cmd.Request, data); err != nil {
 			return err
 		}
 		d.settled(cmd.Request)
@@ -70,8 +70,8 @@ func (d *doubts) settle(propose proposing) error {
 	return nil
 }
 
-// proposing proposes a marshalled command, and also tells whether some leader may have got it.
-type proposing func(command []byte) (r machine.Result, sent bool, err error)
+// proposing proposes a marshalled command under its request id, and also tells whether some leader may have got it.
+type proposing func(id *raftpb.Request, command []byte) (r machine.Result, sent bool, err error)
 
 // propose has a command proposed, and keeps it in mind if it got no answer.
 func (d *doubts) propose(cmd *raftpb.Command, propose proposing) (machine.Result, error) {
@@ -79,7 +79,7 @@ func (d *doubts) propose(cmd *raftpb.Command, propose proposing) (machine.Result
 	if err != nil { // a name that is not UTF-8
 		return machine.Result{}, errors.Join(err, syscall.EINVAL)
 	}
-	r, sent, err := propose(data)
+	r, sent, err := propose(cmd.Request, data)
 	switch {
 	case err == nil:
 		d.settled(cmd.Request)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/raft"
 
 	"mailraft/raftstore/machine"
+	"mailraft/raftstore/raftpb"
 )
 
 // Peers asks the replicas of this group on other nodes, by what Group has under the same names with Here. Where nothing was sent, or the
@@ -23,19 +25,36 @@ type Peers interface {
 	Hint(node string, h Hint)
 }
 
-// forward hands a command to the leader. Errors are Propose's, ErrUncertain, and ErrNoLeader when it was certainly not committed.
-func (g *Group) forward(ctx context.Context, l leader, data []byte) (machine.Result, error) {
-	asked, cancel := g.whileLeads(ctx, l)
-	defer cancel()
+// forward hands a command to the leader. What it gave comes from the leader, or from its being applied here, which may be sooner. Errors are
+// Propose's, ErrUncertain, and ErrNoLeader when it was certainly not committed.
+func (g *Group) forward(ctx context.Context, l leader, id *raftpb.Request, data []byte) (machine.Result, error) {
+	applied, forget := g.forwarded.add(id)
+	defer forget()
 	type answer struct {
-		r machine.Result
-		h Hint
+		r   machine.Result
+		err error
 	}
 	got := make(chan answer, 1)
-	err := g.await(ctx, func() error {
+	go func() {
+		asked, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitPatience) // who proposed may have gone on
+		defer cancel()
+		asked, end := g.whileLeads(asked, l)
+		defer end()
 		r, h, err := g.cfg.Peers.Propose(asked, l.node, data)
-		got <- answer{r, h}
-		return g.explainPeer(ctx, err)
+		if err == nil {
+			g.TakeHint(l.node, h)
+		}
+		got <- answer{r, g.explainPeer(ctx, err)}
+	}()
+	var a answer
+	err := g.await(ctx, func() error {
+		select {
+		case a = <-got:
+		case a.r = <-applied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		return a.err
 	})
 	if err != nil {
 		if errors.Is(err, ErrNoLeader) || errors.Is(err, ErrUncertain) {
@@ -43,11 +62,40 @@ func (g *Group) forward(ctx context.Context, l leader, data []byte) (machine.Res
 		}
 		return machine.Result{}, err
 	}
-	a := <-got
-	g.TakeHint(l.node, a.h)
 	within, stop := context.WithTimeout(ctx, commitPatience)
 	defer stop()
 	return a.r, g.passed.wait(within, g, a.r.Index)
+}
+
+// forwarded are commands on their way to the leader.
+type forwarded struct {
+	mu      sync.Mutex // held for a map operation
+	waiting map[requestID]chan<- machine.Result
+}
+
+// add notes a command; applied gives what it gave here. It may have been forwarded, and applied, before: then nothing comes.
+func (f *forwarded) add(r *raftpb.Request) (applied <-chan machine.Result, forget func()) {
+	if r == nil {
+		return nil, func() {}
+	}
+	id, came := requestID{r.Session, r.Sequence}, make(chan machine.Result, 1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting == nil {
+		f.waiting = map[requestID]chan<- machine.Result{}
+	}
+	f.waiting[id] = came
+	return came, func() { f.take(r) }
+}
+
+// take is where the answer of a command that is applied goes, once; nil: nobody waits for it.
+func (f *forwarded) take(r *raftpb.Request) chan<- machine.Result {
+	id := requestID{r.GetSession(), r.GetSequence()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	to := f.waiting[id]
+	delete(f.waiting, id)
+	return to
 }
 
 // whileLeads is a context that also ends when the leader is another, or the replica is closed.

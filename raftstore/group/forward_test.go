@@ -183,3 +183,21 @@ func TestOldAnswersAreNoQuorum(t *testing.T) {
 		t.Error("a quorum did not count")
 	}
 }
+
+// What was forwarded is done when it is applied here: the leader's answer need not have come.
+func TestAForwardedProposalEndsWhenItIsApplied(t *testing.T) {
+	c := startCluster(t, 3)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	c.links.answers = make(chan struct{})
+	defer close(c.links.answers)
+	f := c.followers(g)[0]
+	for seq := uint64(2); seq < 5; seq++ {
+		if r := mustPropose(t, f, put(1, seq, 1, 1, nil)); r.Value != seq || f.passed.now() < r.Index {
+			t.Errorf("%+v, and the follower is at %d", r, f.passed.now())
+		}
+	}
+	if len(f.forwarded.waiting) > 0 {
+		t.Errorf("%d are waited for yet", len(f.forwarded.waiting))
+	}
+}

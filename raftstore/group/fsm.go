@@ -46,7 +46,7 @@ func (f *fsm) load() error {
 		return err
 	}
 	f.g.applied.Store(applied)
-	f.g.hints.applied(&raft.Log{Index: applied}) // its term is not known, so nobody is told
+	f.g.hints.committed(&raft.Log{Index: applied}) // its term is not known, so nobody is told
 	f.requests, err = loadRequests(h)
 	return err
 }
@@ -75,6 +75,12 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // ApplyBatch implements raft.BatchingFSM: one Pebble batch for all that one round committed.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
+	last := logs[len(logs)-1]
+	if err := f.g.logs.awaitStored(last.Index); err != nil {
+		f.g.fail(err)
+	} else {
+		f.g.hints.committed(last) // before it is applied here: the others apply it meanwhile
+	}
 	for done := 0; done < len(logs); {
 		n, marked := len(logs)-done, f.g.marks.waiting.Load() > 0
 		if marked { // one by one: a mark's state is that behind it
@@ -95,8 +101,6 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		return answers
 	}
-	last := logs[len(logs)-1]
-	f.g.hints.applied(last)
 	f.g.passed.raise(last.Index)
 	select {
 	case <-f.g.started:
@@ -119,6 +123,7 @@ func (f *fsm) apply(logs []*raft.Log, answers []any) error {
 	defer b.Close()
 	applied, octets := g.applied.Load(), 0
 	var cmd raftpb.Command
+	var forwarded []func()
 	for i, l := range logs {
 		if l.Type != raft.LogCommand || l.Index <= applied {
 			continue
@@ -136,6 +141,9 @@ func (f *fsm) apply(logs []*raft.Log, answers []any) error {
 			return fmt.Errorf("entry %d: %w", l.Index, err)
 		}
 		answers[i], applied = r, l.Index
+		if to := g.forwarded.take(cmd.Request); to != nil {
+			forwarded = append(forwarded, func() { to <- r })
+		}
 	}
 	if b.Empty() {
 		return nil
@@ -146,6 +154,9 @@ func (f *fsm) apply(logs []*raft.Log, answers []any) error {
 	}
 	g.applied.Store(applied)
 	g.machine.Committed()
+	for _, answer := range forwarded {
+		answer()
+	}
 	if g.pending.Add(int64(octets)) > g.cfg.CheckpointBytes {
 		g.wantCheckpoint()
 	}

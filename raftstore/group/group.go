@@ -52,6 +52,7 @@ type Group struct {
 	store   *machine.Store
 	machine machine.Machine
 	wal     *wal.WAL
+	logs    *logStore // what Raft has in place of wal
 	logFS   *logFS
 	raft    *raft.Raft
 	started chan struct{} // closed when raft is there
@@ -71,6 +72,7 @@ type Group struct {
 	hints       hints
 	recent      recentLog
 	doubts      doubts
+	forwarded   forwarded
 	transport   *transport
 	applied     atomic.Uint64 // index of the last applied command
 	passed      watermark     // of all entries
@@ -146,6 +148,7 @@ func Open(cfg Config) (_ *Group, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open Raft log %s: %w", logDir, err)
 	}
+	g.logs = &logStore{WAL: g.wal, g: g, write: g.wal.StoreLogs}
 	if err := g.startRaft(hlog); err != nil {
 		g.wal.Close()
 		g.logFS.wait()
@@ -225,7 +228,7 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 			return fmt.Errorf("bootstrap group %s: %w", g.cfg.Name, err)
 		}
 	}
-	if g.raft, err = raft.NewRaft(c, g.fsm, logStore{g.wal, g}, g.wal, g.snapshots, g.transport); err != nil {
+	if g.raft, err = raft.NewRaft(c, g.fsm, g.logs, g.logs, g.snapshots, g.transport); err != nil {
 		return err
 	}
 	close(g.started)
@@ -291,6 +294,7 @@ func (g *Group) Close() error {
 		case <-time.After(queueTime):
 		}
 		err := g.endRaft()
+		_ = g.logs.settle() // what it says has broken the replica
 		g.done.Wait()
 		g.handing.Wait()
 		ended <- err

@@ -9,7 +9,7 @@ import (
 // Hint says what is committed. Raft's leader tells its followers with the next entries, or up to CommitTimeout later; a hint at once.
 type Hint struct {
 	Term      uint64 // the sender's, who led in it
-	Index     uint64 // up to where it had applied
+	Index     uint64 // of an entry that is committed
 	EntryTerm uint64 // of the entry there; 0: not known, and nothing is handed in
 }
 
@@ -25,7 +25,7 @@ type hints struct {
 
 func (h *hints) init() { h.tell, h.wake = make(chan struct{}, 1), make(chan struct{}, 1) }
 
-func (h *hints) applied(l *raft.Log) {
+func (h *hints) committed(l *raft.Log) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.told = Hint{Index: l.Index, EntryTerm: l.Term}
@@ -103,7 +103,7 @@ func (g *Group) handIn() {
 		g.hints.mu.Lock()
 		h, from := g.hints.came, g.hints.from
 		g.hints.mu.Unlock()
-		last, err := g.wal.LastIndex()
+		last, err := g.logs.LastIndex()
 		if err != nil || last < h.Index || g.raft.CommitIndex() >= h.Index {
 			continue
 		}

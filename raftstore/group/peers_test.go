@@ -13,6 +13,8 @@ type links struct {
 	nodes map[string]*Group
 	cut   map[[2]string]bool
 	hints func(from, to string, h Hint) (drop bool)
+
+	answers chan struct{} // what was proposed is answered when it is closed; nil: at once
 }
 
 func (l *links) add(node string, g *Group) {
@@ -51,6 +53,9 @@ func (p peers) Propose(ctx context.Context, node string, command []byte) (machin
 		return machine.Result{}, Hint{}, ErrNoLeader
 	}
 	r, h, err := g.ProposeHere(ctx, command)
+	if hold := p.c.links.answers; hold != nil {
+		<-hold
+	}
 	if p.c.links.to(p.node, node) != g {
 		return machine.Result{}, Hint{}, ErrUncertain
 	}

@@ -25,11 +25,11 @@ func (g *Group) Propose(ctx context.Context, cmd *raftpb.Command) (machine.Resul
 }
 
 func (g *Group) proposing(ctx context.Context) proposing {
-	return func(data []byte) (machine.Result, bool, error) { return g.propose(ctx, data) }
+	return func(id *raftpb.Request, data []byte) (machine.Result, bool, error) { return g.propose(ctx, id, data) }
 }
 
 // propose also tells whether some leader may have got the command.
-func (g *Group) propose(ctx context.Context, data []byte) (r machine.Result, sent bool, err error) {
+func (g *Group) propose(ctx context.Context, id *raftpb.Request, data []byte) (r machine.Result, sent bool, err error) {
 	var lost error
 	for begin := time.Now(); ; {
 		leader, err := g.findLeader(ctx)
@@ -39,7 +39,7 @@ func (g *Group) propose(ctx context.Context, data []byte) (r machine.Result, sen
 		if leader.here {
 			r, err = g.proposeOnce(ctx, data)
 		} else {
-			r, err = g.forward(ctx, leader, data)
+			r, err = g.forward(ctx, leader, id, data)
 		}
 		again := errors.Is(err, ErrUncertain) || errors.Is(err, ErrNoLeader)
 		sent = sent || err != nil && !errors.Is(err, ErrNoLeader)

@@ -65,18 +65,8 @@ func (r *recentLog) drop() {
 
 func (r *recentLog) clear() { r.entries, r.octets = nil, 0 }
 
-// GetLog implements raft.LogStore.
-func (l logStore) GetLog(index uint64, to *raft.Log) error {
-	if l.g.recent.get(index, to) {
-		return nil
-	}
-	return l.WAL.GetLog(index, to)
-}
-
-// DeleteRange implements raft.LogStore.
-func (l logStore) DeleteRange(first, last uint64) error {
-	l.g.recent.mu.Lock()
-	l.g.recent.clear() // before: what is deleted must not be found
-	l.g.recent.mu.Unlock()
-	return l.WAL.DeleteRange(first, last)
+func (r *recentLog) forgetAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear()
 }

@@ -99,7 +99,7 @@ func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 
 // isBehind tells whether a follower that has entries up to an index lacks more than a batch.
 func (t *transport) isBehind(index uint64) bool {
-	last, err := t.g.wal.LastIndex()
+	last, err := t.g.logs.LastIndex()
 	return err == nil && last > index+maxBatch
 }
 
@@ -125,6 +125,7 @@ var errBehind = errors.New("the follower lacks more than the pipeline sends")
 
 // AppendEntries implements raft.AppendPipeline.
 func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	p.t.holdBack(req)
 	if p.t.isBehind(lastOf(req)) {
 		return nil, errBehind
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 )
 
 // transport is the raft.Transport of a group: it notes who answers the leader, and takes in what this replica says to itself.
@@ -64,6 +63,7 @@ func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 
 // AppendEntries implements raft.Transport. Heartbeats come here, and what is not pipelined.
 func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	t.holdBack(req)
 	round := t.g.acks.now()
 	err := t.Transport.AppendEntries(id, to, req, resp)
 	if err == nil && resp.Term == req.Term {
@@ -92,28 +92,5 @@ func (t *transport) Close() error {
 	if c, ok := t.Transport.(raft.WithClose); ok {
 		return c.Close()
 	}
-	return nil
-}
-
-// logStore is the log, which tells when there is more in it: a hint may wait for that.
-type logStore struct {
-	*wal.WAL
-	g *Group
-}
-
-// StoreLog implements raft.LogStore.
-func (l logStore) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
-
-// StoreLogs implements raft.LogStore.
-func (l logStore) StoreLogs(entries []*raft.Log) error {
-	if err := l.WAL.StoreLogs(entries); err != nil {
-		l.g.hints.look()
-		return err
-	}
-	if l.g.cfg.Peers != nil { // the only voter has in memory what it applies
-		l.g.recent.forget(l.g.applied.Load())
-		l.g.recent.stored(entries)
-	}
-	l.g.hints.look()
 	return nil
 }

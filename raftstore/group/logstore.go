@@ -1,0 +1,203 @@
+package group
+
+import (
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+)
+
+// logStore is the log and the stable store as Raft sees them. What a leader stores is written while the followers are sent it already (Ongaro's
+// thesis, 10.2.1), so that a commit takes the time of one fsync and not of two, one after the other.
+//
+// Raft takes the leader's entries for stored before they are, and so may count this replica to a quorum too early. Three things make up for that:
+//
+//   - Whatever is committed by such a count is neither applied here (awaitStored) nor told to the followers (holdBack) before it is stored.
+//     So what anybody is told of is on a quorum's disks.
+//   - A replica that leads no more may find entries of its own in what the next leader sends, and say that it has them. Whoever follows
+//     another leader takes up a term first, or has granted it its vote in one: no term is stored before the entries are (SetUint64).
+//   - The next change of the configuration may begin when the last is committed: configurations are stored first, and all before them.
+//
+// A second write waits for the first, so that what is proposed meanwhile shares an fsync.
+type logStore struct {
+	*wal.WAL
+	g     *Group
+	write func(entries []*raft.Log) error // WAL's; a test has it take its time
+
+	mu      sync.Mutex // held for an assignment
+	writing *logWrite  // nil: all is stored
+}
+
+// logWrite is a write of entries that Raft takes for stored.
+type logWrite struct {
+	entries []*raft.Log
+	done    chan struct{}
+	err     error // when it is done
+}
+
+func (w *logWrite) first() uint64 { return w.entries[0].Index }
+
+func (w *logWrite) last() uint64 { return w.entries[len(w.entries)-1].Index }
+
+// stored tells whether the write has ended well.
+func (w *logWrite) stored() bool {
+	select {
+	case <-w.done:
+		return w.err == nil
+	default:
+		return false
+	}
+}
+
+// StoreLog implements raft.LogStore.
+func (l *logStore) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs implements raft.LogStore.
+func (l *logStore) StoreLogs(entries []*raft.Log) error {
+	if err := l.settle(); err != nil {
+		return err
+	}
+	if !l.mayGoOn(entries) {
+		err := l.WAL.StoreLogs(entries)
+		if err == nil {
+			l.remember(entries)
+		}
+		l.g.hints.look()
+		return err
+	}
+	w := &logWrite{entries: entries, done: make(chan struct{})}
+	l.mu.Lock()
+	l.writing = w
+	l.mu.Unlock()
+	l.remember(entries)
+	go func() {
+		if w.err = l.write(entries); w.err != nil {
+			l.g.fail(w.err) // Raft counts on them
+		}
+		close(w.done)
+	}()
+	return nil
+}
+
+// mayGoOn tells whether Raft may go on before the entries are stored.
+func (l *logStore) mayGoOn(entries []*raft.Log) bool {
+	if l.g.cfg.Peers == nil || slices.ContainsFunc(entries, func(e *raft.Log) bool { return e.Type == raft.LogConfiguration }) {
+		return false
+	}
+	select {
+	case <-l.g.started:
+		return l.g.Leads() && !l.g.Sole()
+	default:
+		return false
+	}
+}
+
+// remember keeps entries in memory: a follower is sent them soon, or they are applied here. The only voter has in memory what it applies.
+func (l *logStore) remember(entries []*raft.Log) {
+	if l.g.cfg.Peers != nil {
+		l.g.recent.forget(l.g.applied.Load())
+		l.g.recent.stored(entries)
+	}
+}
+
+func (l *logStore) underWay() *logWrite {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.writing
+}
+
+// settle waits until all that Raft takes for stored is.
+func (l *logStore) settle() error {
+	w := l.underWay()
+	if w == nil {
+		return nil
+	}
+	<-w.done
+	if w.err == nil {
+		l.mu.Lock()
+		if l.writing == w {
+			l.writing = nil
+		}
+		l.mu.Unlock()
+	}
+	return w.err
+}
+
+// awaitStored waits until an entry that is committed is stored here.
+func (l *logStore) awaitStored(index uint64) error {
+	w := l.underWay()
+	if w == nil || index < w.first() {
+		return nil
+	}
+	<-w.done
+	return w.err
+}
+
+// holdBack keeps from followers that more is committed than is stored here.
+func (t *transport) holdBack(req *raft.AppendEntriesRequest) {
+	req.LeaderCommitIndex = min(req.LeaderCommitIndex, t.g.logs.storedUpTo())
+}
+
+// storedUpTo is an index up to which all that Raft takes for stored is.
+func (l *logStore) storedUpTo() uint64 {
+	if w := l.underWay(); w != nil && !w.stored() {
+		return w.first() - 1
+	}
+	return math.MaxUint64
+}
+
+// GetLog implements raft.LogStore.
+func (l *logStore) GetLog(index uint64, to *raft.Log) error {
+	if l.g.recent.get(index, to) {
+		return nil
+	}
+	if w := l.underWay(); w != nil && index >= w.first() && index <= w.last() {
+		*to = *w.entries[index-w.first()]
+		return nil
+	}
+	return l.WAL.GetLog(index, to)
+}
+
+// FirstIndex implements raft.LogStore.
+func (l *logStore) FirstIndex() (uint64, error) {
+	if err := l.settle(); err != nil {
+		return 0, err
+	}
+	return l.WAL.FirstIndex()
+}
+
+// LastIndex implements raft.LogStore.
+func (l *logStore) LastIndex() (uint64, error) {
+	if w := l.underWay(); w != nil {
+		return w.last(), nil
+	}
+	return l.WAL.LastIndex()
+}
+
+// DeleteRange implements raft.LogStore.
+func (l *logStore) DeleteRange(first, last uint64) error {
+	if err := l.settle(); err != nil {
+		return err
+	}
+	l.g.recent.forgetAll() // before: what is deleted must not be found
+	return l.WAL.DeleteRange(first, last)
+}
+
+// Set implements raft.StableStore.
+func (l *logStore) Set(key, value []byte) error {
+	return l.store(func() error { return l.WAL.Set(key, value) })
+}
+
+// SetUint64 implements raft.StableStore.
+func (l *logStore) SetUint64(key []byte, value uint64) error {
+	return l.store(func() error { return l.WAL.SetUint64(key, value) })
+}
+
+func (l *logStore) store(set func() error) error {
+	if l.settle() != nil { // so this replica is broken
+		select {} // as on a disk that hangs: told of an error, Raft would end the program
+	}
+	return set()
+}
