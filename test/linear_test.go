@@ -319,28 +319,30 @@ func (c *contender) enter() bool {
 		return true
 	}
 	for _, a := range c.accounts {
-		var pair [2]int
+		c.folders = append(c.folders, [2]int{-1, -1})
 		for i, name := range []string{"cur", "tmp"} {
 			fd, err := unix.Open(filepath.Join(homeOn(c.node, a.Address), name), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 			var st unix.Statfs_t
 			if err == nil {
+				c.folders[len(c.folders)-1][i] = fd
 				err = unix.Fstatfs(fd, &st)
 			}
 			if err != nil || st.Type != fuseMagic {
 				c.leave()
 				return false
 			}
-			pair[i] = fd
 		}
-		c.folders = append(c.folders, pair)
 	}
 	return true
 }
 
 func (c *contender) leave() {
 	for _, pair := range c.folders {
-		unix.Close(pair[0])
-		unix.Close(pair[1])
+		for _, fd := range pair {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
 	}
 	c.folders = nil
 }
