@@ -2,6 +2,7 @@ package group
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -187,17 +188,16 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 
 // Set implements raft.StableStore.
 func (l *logStore) Set(key, value []byte) error {
-	return l.store(func() error { return l.WAL.Set(key, value) })
+	if err := l.settle(); err != nil {
+		return err
+	}
+	return l.WAL.Set(key, value)
 }
 
 // SetUint64 implements raft.StableStore.
 func (l *logStore) SetUint64(key []byte, value uint64) error {
-	return l.store(func() error { return l.WAL.SetUint64(key, value) })
-}
-
-func (l *logStore) store(set func() error) error {
-	if l.settle() != nil { // so this replica is broken
-		select {} // as on a disk that hangs: told of an error, Raft would end the program
+	if l.settle() != nil { // so this replica is broken, and ends
+		runtime.Goexit() // Raft would end the program, not just its goroutine
 	}
-	return set()
+	return l.WAL.SetUint64(key, value)
 }
