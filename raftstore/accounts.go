@@ -51,8 +51,8 @@ type Directory struct {
 	group *group.Group
 	state *directory.Directory
 
-	shardCache sync.Map      // account number -> shard number; an account's shard does not change
-	nextShard  atomic.Uint32 // counts the accounts made, to spread them
+	shards    shardCache    // an account's shard does not change
+	nextShard atomic.Uint32 // counts the accounts made, to spread them
 }
 
 // ReadIndex returns nil once reading shows everything that any node acknowledged before the call.
@@ -155,15 +155,15 @@ func (d *Directory) Accounts(domain, after string, limit int) ([]*raftpb.Account
 }
 
 func (d *Directory) shardOf(n uint32) (uint32, error) {
-	if id, ok := d.shardCache.Load(n); ok {
-		return id.(uint32), nil
+	if id := d.shards.get(n); id != 0 {
+		return id, nil
 	}
 	a, err := d.state.Account(n)
 	if err != nil {
 		return 0, named(err, fmt.Sprint("account ", n), ErrNoSuchAccount)
 	}
 	if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
-		d.shardCache.Store(n, a.Shard)
+		d.shards.set(n, a.Shard)
 	}
 	return a.Shard, nil
 }
@@ -408,7 +408,7 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 		return err
 	}
 	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: &raftpb.DropAccount{Number: a.Number}}})
-	d.shardCache.Delete(a.Number)
+	d.shards.set(a.Number, 0)
 	if err == syscall.ENOENT { // somebody else did it meanwhile
 		err = nil
 	}
@@ -435,13 +435,7 @@ func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
 // leads the directory does it, when it begins to: an account that another is just making is not made then, and that one is told.
 // Nobody's mail waits for it, so what can't be finished is for the next leader.
 func (s *Store) finishAccounts(ctx context.Context) {
-	var unfinished []*raftpb.Account
-	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
-		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
-			unfinished = append(unfinished, a)
-		}
-		return true
-	})
+	unfinished, err := s.directory.state.UnfinishedAccounts()
 	for _, a := range unfinished {
 		s.log.Info("dropping an account that is not whole", "account", a.LocalPart+"@"+a.Domain)
 		// It may have been finished, or be gone, since it was read.

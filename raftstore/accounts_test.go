@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -271,5 +272,45 @@ func TestOnlyUnfinishedAccountsAreDropped(t *testing.T) {
 	}
 	if _, err := s.Directory().FindAccount("begun", "example.org"); err != nil {
 		t.Errorf("an account that is made: %v", err)
+	}
+}
+
+// The check sees an account that would not be finished after a crash.
+func TestCheckUnfinished(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer s.Close()
+	a := addAccount(t, s, "alice@example.org")
+	if problem, err := s.checkUnfinished(a); problem != "" || err != nil {
+		t.Errorf("an account that is whole: %q, %v", problem, err)
+	}
+	a.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING // as if its record said so
+	if problem, err := s.checkUnfinished(a); !strings.Contains(problem, "not noted") || err != nil {
+		t.Errorf("%q, %v", problem, err)
+	}
+	a.Version-- // a record that was read before it changed
+	if problem, err := s.checkUnfinished(a); problem != "" || err != nil {
+		t.Errorf("one that has changed: %q, %v", problem, err)
+	}
+}
+
+func TestShardCache(t *testing.T) {
+	var c shardCache
+	for _, n := range []uint32{1, 4095, 4096, uint32(tree.MaxAccount)} {
+		if c.get(n) != 0 {
+			t.Errorf("account %d is known", n)
+		}
+		c.set(n, n%7+1)
+	}
+	for _, n := range []uint32{1, 4095, 4096, uint32(tree.MaxAccount)} {
+		if c.get(n) != n%7+1 {
+			t.Errorf("account %d is on shard %d", n, c.get(n))
+		}
+	}
+	c.set(uint32(tree.MaxAccount)+1, 1)
+	if c.set(4096, 0); c.get(4096) != 0 || c.get(2) != 0 || c.get(uint32(tree.MaxAccount)+1) != 0 {
+		t.Error("what is not known has a shard")
+	}
+	if c.clear(); c.get(1) != 0 {
+		t.Error("known when all was forgotten")
 	}
 }

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/raftpb"
@@ -42,15 +43,21 @@ func (s *Store) checkGroup(g *group.Group, report func(Problem)) error {
 	return nil
 }
 
-// checkDirectory checks the directory against the shards, and answers the accounts' addresses.
-func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]*raftpb.Account, error) {
+// checked is what of an account the shards are checked against.
+type checked struct {
+	address string
+	shard   uint32
+}
+
+// checkDirectory checks the directory against the shards, and answers its accounts.
+func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]checked, error) {
 	found := func(a *raftpb.Account, format string, args ...any) {
 		report(Problem{Group: "directory", Account: a.LocalPart + "@" + a.Domain, What: fmt.Sprintf(format, args...)})
 	}
-	accounts := map[tree.Account]*raftpb.Account{}
+	accounts := map[tree.Account]checked{}
 	var failed error
 	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
-		accounts[tree.Account(a.Number)] = a
+		accounts[tree.Account(a.Number)] = checked{a.LocalPart + "@" + a.Domain, a.Shard}
 		named, err := s.directory.findAny(a.LocalPart, a.Domain)
 		switch {
 		case errors.Is(err, ErrNoSuchAccount), errors.Is(err, ErrNoSuchDomain):
@@ -60,6 +67,12 @@ func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]*raftpb.A
 			return false
 		case named.Number != a.Number:
 			found(a, "address leads to account %d, not to %d", named.Number, a.Number)
+		}
+		if problem, err := s.checkUnfinished(a); err != nil {
+			failed = err
+			return false
+		} else if problem != "" {
+			found(a, "%s", problem)
 		}
 		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
 			return true // being made or removed
@@ -93,11 +106,30 @@ func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]*raftpb.A
 	return accounts, errors.Join(err, derr)
 }
 
-func (sh *Shard) check(r *replica, accounts map[tree.Account]*raftpb.Account, sealed func([]byte) error, report func(Problem)) error {
+// checkUnfinished makes sure that an account which is being made or removed is noted as such, and no other: "" if so.
+func (s *Store) checkUnfinished(a *raftpb.Account) (problem string, err error) {
+	noted, err := s.directory.state.IsUnfinished(a.Number)
+	unfinished := a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+	if err != nil || noted == unfinished {
+		return "", err
+	}
+	now, err := s.directory.state.Account(a.Number)
+	switch {
+	case err == syscall.ENOENT, err == nil && now.Version != a.Version: // it has changed since it was read
+		return "", nil
+	case err != nil:
+		return "", err
+	case noted:
+		return "is noted as unfinished, and is not", nil
+	}
+	return "is being made or removed, and not noted: that would not be finished", nil
+}
+
+func (sh *Shard) check(r *replica, accounts map[tree.Account]checked, sealed func([]byte) error, report func(Problem)) error {
 	name := shardName(sh.id)
 	address := func(n tree.Account) string {
-		if a := accounts[n]; a != nil {
-			return a.LocalPart + "@" + a.Domain
+		if a, ok := accounts[n]; ok {
+			return a.address
 		}
 		if n == 0 {
 			return ""
@@ -115,7 +147,7 @@ func (sh *Shard) check(r *replica, accounts map[tree.Account]*raftpb.Account, se
 		report(Problem{Group: name, What: fmt.Sprintf("reading ended early: %v", err)})
 	}
 	return errors.Join(err, sh.View().Accounts(func(n tree.Account) bool {
-		if a := accounts[n]; a == nil || a.Shard != sh.id {
+		if a := accounts[n]; a.shard != sh.id {
 			report(Problem{Group: name, Account: address(n), What: "mail of an account that the directory does not have here"})
 		}
 		return true

@@ -362,7 +362,7 @@ func (s *Store) openDirectory(joined bool) error {
 	s.mu.Unlock()
 	m.Subscribe(func(ev directory.Event) {
 		if ev.Replaced {
-			s.directory.shardCache.Clear()
+			s.directory.shards.clear()
 		}
 		if ev.Replaced || ev.Cluster {
 			s.lookAtMembers()

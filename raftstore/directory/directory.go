@@ -13,7 +13,8 @@ import (
 )
 
 // Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
-// 'n' domain number (4) local part: account number (4). 'q': the numbers given last, account (4) and domain (4).
+// 'n' domain number (4) local part: account number (4). 'p' number (4): nothing, of an account that is being made or removed.
+// 'q': the numbers given last, account (4) and domain (4).
 // 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. 'w': RaiseVersion. Numbers are big endian.
 const (
 	keyAccount    = 'a'
@@ -21,6 +22,7 @@ const (
 	keyDomainName = 'i'
 	keyAlias      = 'l'
 	keyName       = 'n'
+	keyUnfinished = 'p'
 	keyNumbers    = 'q'
 	keyShard      = 's'
 	keyToken      = 't'
@@ -263,7 +265,7 @@ func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int
 	for i, a := range list {
 		last++
 		a.Number, a.State, a.Version, a.Created = last, raftpb.AccountState_ACCOUNT_STATE_CREATING, 1, now
-		if err := put(b, key(keyAccount, last, ""), a); err != nil {
+		if err := putAccount(b, a); err != nil {
 			return 0, err
 		}
 		b.Set(key(keyName, domains[i], a.LocalPart), appendNumber(nil, last), nil)
@@ -291,13 +293,25 @@ func (d *Directory) restoreAccount(b *pebble.Batch, a *raftpb.Account) error {
 		return err
 	}
 	a.State, a.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, 1
-	if err := put(b, key(keyAccount, a.Number, ""), a); err != nil {
+	if err := putAccount(b, a); err != nil {
 		return err
 	}
 	if err := b.Set(key(keyName, id, a.LocalPart), appendNumber(nil, a.Number), nil); err != nil {
 		return err
 	}
 	return putNumbers(b, max(last, a.Number), dom)
+}
+
+// putAccount stores an account's record, and notes whether it is being made or removed: who takes that up again after a crash does not
+// read all accounts.
+func putAccount(b *pebble.Batch, a *raftpb.Account) error {
+	unfinished := key(keyUnfinished, a.Number, "")
+	if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+		b.Delete(unfinished, nil)
+	} else {
+		b.Set(unfinished, nil, nil)
+	}
+	return put(b, key(keyAccount, a.Number, ""), a)
 }
 
 // updateAccounts replaces the records of all the accounts or of none.
@@ -329,7 +343,7 @@ func (d *Directory) updateAccounts(b *pebble.Batch, list []*raftpb.Account) erro
 	}
 	for _, a := range list {
 		a.Version++
-		if err := put(b, key(keyAccount, a.Number, ""), a); err != nil {
+		if err := putAccount(b, a); err != nil {
 			return err
 		}
 	}
@@ -347,6 +361,7 @@ func (d *Directory) dropAccount(b *pebble.Batch, n uint32) error {
 		return err
 	}
 	b.Delete(key(keyAccount, n, ""), nil)
+	b.Delete(key(keyUnfinished, n, ""), nil)
 	b.Delete(key(keyName, id, a.LocalPart), nil)
 	d.events = append(d.events, Event{Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: n, Removed: true})
 	return nil

@@ -312,12 +312,18 @@ func compareState(t *rapid.T, d *Directory, m *model, shown map[string]bool) {
 	var accounts []*raftpb.Account
 	err := d.AllAccounts(func(a *raftpb.Account) bool { accounts = append(accounts, a); return true })
 	same(t, "accounts", sorted(m.accounts), value(accounts, err))
-	for _, a := range m.accounts {
-		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+	var unfinished []*raftpb.Account
+	for _, a := range sorted(m.accounts) {
+		active := a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+		if active {
 			want[a.LocalPart+"@"+a.Domain] = true
+		} else {
+			unfinished = append(unfinished, a)
 		}
 		same(t, "account", a, value(d.Account(a.Number)))
+		same(t, "unfinished", !active, value(d.IsUnfinished(a.Number)))
 	}
+	same(t, "unfinished accounts", unfinished, value(d.UnfinishedAccounts()))
 	same(t, "what events tell", want, shown)
 	same(t, "shards", sorted(m.shards), value(d.Shards()))
 	same(t, "nodes", sorted(m.nodes), value(d.Nodes()))

@@ -99,6 +99,36 @@ func (d *Directory) AllAccounts(fn func(*raftpb.Account) bool) error {
 	})
 }
 
+// UnfinishedAccounts lists the accounts that are being made or removed, by number.
+func (d *Directory) UnfinishedAccounts() (all []*raftpb.Account, err error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	err = scan(h, []byte{keyUnfinished}, []byte{keyUnfinished + 1}, func(k, _ []byte) (bool, error) {
+		n, err := decodeNumber(k[1:])
+		if err != nil {
+			return false, err
+		}
+		a, err := account(h, n)
+		if err == syscall.ENOENT { // it has been dropped since
+			return true, nil
+		}
+		all = append(all, a)
+		return true, err
+	})
+	return all, err
+}
+
+// IsUnfinished tells whether the account is noted as one that is being made or removed.
+func (d *Directory) IsUnfinished(n uint32) (bool, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	_, err := get(h, key(keyUnfinished, n, ""))
+	if err == syscall.ENOENT {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Alias finds an alias: ENOENT.
 func (d *Directory) Alias(localPart string, dom uint32) (*raftpb.AddAlias, error) {
 	h := d.store.Acquire()
