@@ -3,8 +3,8 @@ package raftstore
 import (
 	"context"
 	"errors"
-	"sync"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
