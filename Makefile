@@ -1,7 +1,7 @@
 # "make" lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-cluster test-cluster test check bench build generate packages clean
+.PHONY: help run demo demo-cluster test-cluster test check bench bench-cluster build generate packages clean
 
 GO ?= go
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null)
@@ -49,6 +49,9 @@ bin/govulncheck@%:
 
 bench: bin/mailraft packages ## measure, with bare ext4 and peers beside it: half an hour (BENCH=-quick for a first look)
 	$(GO) run ./test/bench -mailraft bin/mailraft $(BENCH)
+
+bench-cluster: bin/mailraft packages ## measure three nodes on this machine, with one node and GlusterFS beside them: ten minutes (BENCH=-quick)
+	$(GO) run ./test/bench -mailraft bin/mailraft -cluster $(BENCH)
 
 build: bin/mailraft ## build bin/mailraft: one static binary
 

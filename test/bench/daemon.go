@@ -24,6 +24,7 @@ const (
 type daemon struct {
 	b       *bench
 	program string
+	flags   []string // of serve, beside those that all have
 	dir     string
 	cmd     *exec.Cmd
 	done    chan error
@@ -37,18 +38,29 @@ func (b *bench) daemon() (*daemon, error) { return b.daemonOf(b.program) }
 
 // daemonOf is daemon, of another program than the one to measure.
 func (b *bench) daemonOf(program string) (*daemon, error) {
-	dir, err := os.MkdirTemp(b.dir, "node-")
+	d, err := b.folder(program)
 	if err != nil {
-		return nil, err
-	}
-	d := &daemon{b: b, program: program, dir: dir}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(d.mount(), 0o755)); err != nil {
 		return nil, err
 	}
 	if err := d.start(); err != nil {
 		return nil, errors.Join(err, d.stop())
 	}
 	return d, nil
+}
+
+// folder makes the folder of a daemon that is to be started.
+func (b *bench) folder(program string, flags ...string) (*daemon, error) {
+	dir, err := os.MkdirTemp(b.dir, "node-")
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{b: b, program: program, flags: flags, dir: dir}
+	return d, errors.Join(os.Chmod(dir, 0o755), os.Mkdir(d.mount(), 0o755))
+}
+
+// folders are the flags that say where the daemon's folders are.
+func (d *daemon) folders() []string {
+	return append([]string{"--data", d.data(), "--mount", d.mount(), "--run", d.run()}, d.flags...)
 }
 
 func (d *daemon) mount() string { return filepath.Join(d.dir, "mail") }
@@ -63,9 +75,9 @@ func (d *daemon) start() error {
 		return err
 	}
 	const any = "127.0.0.1:0"
-	d.cmd = exec.Command(d.program, "serve", "--data", d.data(), "--mount", d.mount(), "--run", d.run(), "--hostname", "localhost",
+	d.cmd = exec.Command(d.program, append(append([]string{"serve"}, d.folders()...), "--hostname", "localhost",
 		"--log-format", "json", "--smtp-listen", any, "--lmtp-listen", any, "--imap-listen", any, "--imap-listen-tls", any,
-		"--pop3-listen", any, "--pop3-listen-tls", any)
+		"--pop3-listen", any, "--pop3-listen-tls", any)...)
 	d.cmd.Dir = "/"
 	d.cmd.Stderr = d.log
 	// A group of its own: an interrupt from the terminal is for this program, which then stops the daemon.

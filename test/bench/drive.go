@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,7 +36,7 @@ type load struct {
 type result struct {
 	Done    int
 	Elapsed float64            // seconds
-	Times   map[string]float64 // seconds, of the steps of a session
+	Times   map[string]float64 // seconds, of the steps of a session; p50: of what was done
 	Items   map[string]float64 // and what they brought
 	Error   string
 }
@@ -120,6 +121,7 @@ func (l *load) each(do func(worker, i int) error) (result, error) {
 	if l.Seconds == 0 && count == 0 {
 		count = int64(len(l.Files))
 	}
+	took := make([][]float64, l.Workers)
 	start := time.Now()
 	deadline := start.Add(time.Duration(l.Seconds * float64(time.Second)))
 	var wg sync.WaitGroup
@@ -132,16 +134,19 @@ func (l *load) each(do func(worker, i int) error) (result, error) {
 				if count > 0 && i >= count || count == 0 && time.Now().After(deadline) {
 					return
 				}
+				begun := time.Now()
 				if err := do(w, int(i)); err != nil {
 					failure.CompareAndSwap(nil, &err)
 					return
 				}
+				took[w] = append(took[w], time.Since(begun).Seconds())
 				done.Add(1)
 			}
 		}()
 	}
 	wg.Wait()
 	r := result{Done: int(done.Load()), Elapsed: time.Since(start).Seconds()}
+	r.Times = map[string]float64{"p50": median(slices.Concat(took...))}
 	if err := failure.Load(); err != nil {
 		return r, *err
 	}

@@ -33,7 +33,7 @@ var peerPhases = []struct{ name, phase, what string }{
 // bricks, and on the mount, in turns.
 func (b *bench) peers() (err error) {
 	const what = "mailbench beside ext4, gocryptfs and GlusterFS"
-	script := filepath.Join(b.shared, "peers", "peer.sh")
+	script := b.peerScripts()
 	for _, path := range []string{script, filepath.Join(b.shared, "mailbench", "go.mod")} {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			b.table.add(row{what: what, note: "not measured: there is no " + path + "; -shared names the folder"})
@@ -108,6 +108,8 @@ func (b *bench) peers() (err error) {
 	}
 	return nil
 }
+
+func (b *bench) peerScripts() string { return filepath.Join(b.shared, "peers", "peer.sh") }
 
 // peerScript brings a peer up or takes it away, and answers the last line that it says.
 func peerScript(script, name, verb, base string) (string, error) {

@@ -27,6 +27,7 @@ func main() {
 	run := flag.String("run", ".", "measure what matches the `regexp`")
 	quick := flag.Bool("quick", false, "fewer and shorter rounds, smaller folders")
 	list := flag.Bool("list", false, "list what there is to measure")
+	ofCluster := flag.Bool("cluster", false, "measure three nodes instead of one")
 	flag.StringVar(&b.program, "mailraft", "bin/mailraft", "the `program` to measure")
 	flag.StringVar(&b.base, "dir", "/var/tmp", "a `folder` on the disk to measure on, that every user can reach")
 	flag.StringVar(&b.shared, "shared", shared(), "a `folder` with peers/peer.sh and mailbench/, for the part peers (MAILRAFT_SHARED)")
@@ -34,6 +35,10 @@ func main() {
 	flag.Parse()
 	if *quick {
 		b.quick, b.rounds, b.turn = true, 3, 700*time.Millisecond
+	}
+	measurements := ofOneNode
+	if *ofCluster {
+		measurements = ofThreeNodes
 	}
 	if *list {
 		for _, m := range measurements {
@@ -47,7 +52,7 @@ func main() {
 	defer stop()
 	selected, err := regexp.Compile(*run)
 	if err == nil {
-		err = b.run(selected)
+		err = b.run(measurements, selected)
 	}
 	end(err)
 }
@@ -66,7 +71,7 @@ type measurement struct {
 	fn         func(*bench) error
 }
 
-var measurements = []measurement{
+var ofOneNode = []measurement{
 	{"deliver", "deliveries on the mount, by link and by rename, 16 writers and 1", (*bench).deliveries},
 	{"smtp", "LMTP and SMTP, 16 connections, with the CPU that a message costs", (*bench).mail},
 	{"read", "open, read and close, cold and in the kernel's cache", (*bench).reads},
@@ -77,6 +82,12 @@ var measurements = []measurement{
 	{"idle", "what a daemon with nothing to do costs", (*bench).idle},
 	{"restart", "serving again after kill -9, with much stored", (*bench).restart},
 	{million, "memory with 1,000,000 messages stored", (*bench).memory},
+}
+
+var ofThreeNodes = []measurement{
+	{"deliver", "deliveries on the mount, 16 writers and 1, beside one node and GlusterFS, and the CPU that a message costs", (*bench).clusterDeliveries},
+	{"list", "ls -l of 10,000 messages on a node that does not lead, beside GlusterFS", (*bench).clusterLists},
+	{"idle", "what three nodes with nothing to do cost, with 4, 16 and 64 shards, and how soon a node has what another acknowledged", (*bench).clusterIdle},
 }
 
 const million = "million"
@@ -95,7 +106,7 @@ type bench struct {
 	table table
 }
 
-func (b *bench) run(selected *regexp.Regexp) (err error) {
+func (b *bench) run(measurements []measurement, selected *regexp.Regexp) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("it mounts file systems: run it as root")
 	}
