@@ -70,6 +70,22 @@ func (p *peers) ReadIndex(ctx context.Context, node string) (group.Hint, error) 
 	return hintFrom(h), nil
 }
 
+// Kept implements group.Peers.
+func (p *peers) Kept(ctx context.Context, node string) (map[string]group.Sum, error) {
+	c, err := p.store.peer(node)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.Kept(ctx, &peerpb.GroupRequest{Group: p.group})
+	kept := map[string]group.Sum{}
+	for _, f := range r.GetFiles() {
+		if len(f.Sum) == len(group.Sum{}) {
+			kept[f.Name] = group.Sum(f.Sum)
+		}
+	}
+	return kept, err
+}
+
 // leader asks a node who leads the group.
 func (p *peers) leader(ctx context.Context, node string) (string, error) {
 	r, err := p.replica(ctx, node)
@@ -200,6 +216,24 @@ func (s *peerServer) ReadIndex(ctx context.Context, req *peerpb.GroupRequest) (*
 		return nil, toCode(err)
 	}
 	return hintOf(req.Group, h), nil
+}
+
+// Kept implements peerpb.PeerServer.
+func (s *peerServer) Kept(_ context.Context, req *peerpb.GroupRequest) (*peerpb.KeptReply, error) {
+	g, release, err := s.store.replica(req.Group)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	kept, err := g.Kept()
+	if err != nil {
+		return nil, toCode(err)
+	}
+	reply := new(peerpb.KeptReply)
+	for name, sum := range kept {
+		reply.Files = append(reply.Files, &peerpb.KeptFile{Name: name, Sum: sum[:]})
+	}
+	return reply, nil
 }
 
 // Hints implements peerpb.PeerServer.

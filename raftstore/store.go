@@ -17,6 +17,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"mailraft/raftstore/directory"
@@ -49,6 +50,8 @@ type Config struct {
 	Advertise string // host:port where the others reach it; "": Listen's, with the machine's name if that has no host
 	// ContentCache is the octets of disk for sealed contents of shards that other nodes have. 0: 1 GiB.
 	ContentCache int64
+	// CatchUpBandwidth is how many octets of checkpoints are sent to other nodes in a second, of all groups together. 0: as many as can be.
+	CatchUpBandwidth int64
 	// ReplaceAfter is how long a node may not answer before others vote instead of it. 0: 10 minutes.
 	ReplaceAfter time.Duration
 	Logger       *slog.Logger // nil: slog.Default
@@ -79,8 +82,10 @@ type Store struct {
 	joinsRefused   atomic.Uint64
 
 	life context.Context
-	stop context.CancelFunc
-	done sync.WaitGroup
+
+	catchUp *rate.Limiter // of the octets of checkpoints that are sent
+	stop    context.CancelFunc
+	done    sync.WaitGroup
 }
 
 // Octets of a segment of the log.
@@ -117,7 +122,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger}
+	s := &Store{cfg: cfg, log: cfg.Logger, catchUp: newCatchUp(cfg.CatchUpBandwidth)}
 	var made int // shards; 0: the directory says which there are
 	if s.lock, made, s.fresh, err = openFolder(cfg.Dir, cfg.Shards, cfg.Existing); err != nil {
 		return nil, err
@@ -333,7 +338,7 @@ func (s *Store) group(name string, segment int, joined bool, newMachine func(*ma
 		if cfg.Transport, err = s.transport.Raft(name, group.Logger(s.log.With("group", name))); err != nil {
 			return nil, err
 		}
-		cfg.Peers = &peers{s, name}
+		cfg.Peers, cfg.Throttle = &peers{s, name}, s.throttle
 	}
 	g, err := group.Open(cfg)
 	if err != nil {

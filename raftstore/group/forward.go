@@ -21,6 +21,8 @@ type Peers interface {
 	Propose(ctx context.Context, node string, command []byte) (machine.Result, Hint, error)
 	// ReadIndex asks the node, if it leads, up to where one has to have applied to show all that was acknowledged before.
 	ReadIndex(ctx context.Context, node string) (Hint, error)
+	// Kept asks the node which files of a checkpoint it has, from when it was sent before.
+	Kept(ctx context.Context, node string) (map[string]Sum, error)
 	// Hint tells the node what is committed, without waiting; it may be dropped, and only the newest counts.
 	Hint(node string, h Hint)
 }

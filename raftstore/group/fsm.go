@@ -204,10 +204,9 @@ func (s flusher) Persist(to raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (flusher) Release() {}
 
-// Restore implements raft.FSM: the state becomes that of the received snapshot.
+// Restore implements raft.FSM: the state becomes that of the received snapshot, which lies in its folder.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	defer r.Close()
-	if err := f.g.replaceState(r); err != nil {
+	if err := errors.Join(r.Close(), f.g.replaceState()); err != nil {
 		return err
 	}
 	if err := f.load(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,8 @@ type Config struct {
 	// Election is the heartbeat and election timeout. A group of one voter waits once for it, at start.
 	Election time.Duration
 	Peers    Peers // the replicas on other nodes; nil: there are none
+	// Throttle slows down what is sent to a replica that is far behind; nil: it is sent as fast as it can be.
+	Throttle func(io.Reader) io.Reader
 	// Joining says that the replica may be empty: it waits to be added by the group's leader.
 	Joining bool
 	// LeastTerm is the term that an empty replica begins in: that of the one which this node had before.

@@ -79,7 +79,8 @@ type cluster struct {
 	links      links
 	heartbeat  time.Duration // Config.Election; 0: 300 ms
 	hold       sync.Mutex    // held: no replica applies anything
-	errors     atomic.Int64  // that were logged
+	throttle   func(io.Reader) io.Reader
+	errors     atomic.Int64 // that were logged
 }
 
 // logHandler counts the errors that are logged.
@@ -148,7 +149,7 @@ func (c *cluster) open(i int) (*Group, error) {
 	g, err := Open(Config{
 		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: bootstrap, Joining: c.joining,
 		NewMachine: func(s *machine.Store) machine.Machine { return &register{store: s, hold: &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
-		Election: cmp.Or(c.heartbeat, 300*time.Millisecond), Peers: peers{c, string(c.servers[i].ID)}, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
+		Election: cmp.Or(c.heartbeat, 300*time.Millisecond), Peers: peers{c, string(c.servers[i].ID)}, Throttle: c.throttle, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
 	})
 	if err == nil {
 		c.groups[i] = g
@@ -381,27 +382,27 @@ func TestADamagedStreamIsRefused(t *testing.T) {
 	c.start(0)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, bytes.Repeat([]byte("x"), 100_000)))
-	r, size, err := g.checkpointStream()
+	r, err := g.newCheckpoint()
 	if err != nil {
 		t.Fatal(err)
 	}
 	stream, err := io.ReadAll(r)
-	if err != nil || int64(len(stream)) != size {
-		t.Fatalf("%d octets of %d: %v", len(stream), size, err)
+	if err != nil || int64(len(stream)) != r.size() {
+		t.Fatalf("%d octets of %d: %v", len(stream), r.size(), err)
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := readStream(bytes.NewReader(stream), t.TempDir()); err != nil {
-		t.Fatal(err)
+	if files, err := receive(bytes.NewReader(stream), t.TempDir()); err != nil || len(files) != len(r.files) {
+		t.Fatal(files, err)
 	}
 	for at := 0; at < len(stream); at += 1 + len(stream)/97 {
 		bad := bytes.Clone(stream)
 		bad[at] ^= 0x40
-		if err := readStream(bytes.NewReader(bad), t.TempDir()); err == nil {
+		if _, err := receive(bytes.NewReader(bad), t.TempDir()); err == nil {
 			t.Errorf("octet %d of %d turned: not seen", at, len(stream))
 		}
-		if err := readStream(bytes.NewReader(stream[:at]), t.TempDir()); err == nil {
+		if _, err := receive(bytes.NewReader(stream[:at]), t.TempDir()); err == nil {
 			t.Errorf("cut at octet %d: not seen", at)
 		}
 	}
@@ -425,7 +426,8 @@ func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := io.ReadAll(r)
+	coming := t.TempDir()
+	files, err := receive(r, coming)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +438,7 @@ func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
 	}
 
 	snaps := filepath.Join(c.dir, string(c.servers[away].ID), "snapshots")
-	if err := os.WriteFile(filepath.Join(snaps, receivedFile), stream, 0o600); err != nil {
+	if err := linkKept(coming, filepath.Join(snaps, receivedFolder), files); err != nil {
 		t.Fatal(err)
 	}
 	if err := writeNote(filepath.Join(snaps, receivedNote), meta); err != nil {
@@ -451,8 +453,8 @@ func TestAReceivedSnapshotIsInstalledAtStart(t *testing.T) {
 	if _, known := g.fsm.requests.find(&raftpb.Request{Session: 1, Sequence: 2}); !known {
 		t.Errorf("the snapshot's requests are not known")
 	}
-	if _, err := os.Stat(filepath.Join(snaps, receivedFile)); !os.IsNotExist(err) {
-		t.Errorf("received file: %v", err)
+	if _, err := os.Stat(filepath.Join(snaps, receivedFolder)); !os.IsNotExist(err) {
+		t.Errorf("received files: %v", err)
 	}
 }
 

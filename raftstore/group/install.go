@@ -3,7 +3,6 @@ package group
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"mailraft/raftstore/durable"
 )
 
-// The state lies in a folder "state-..." whose name stands in the file "STATE". A snapshot from the leader is unpacked into a
+// The state lies in a folder "state-..." whose name stands in the file "STATE". The files of a snapshot from the leader are linked into a
 // folder of its own; writing its name into STATE is the moment at which it becomes the state.
 const (
 	stateFile   = "STATE"
@@ -22,14 +21,8 @@ const (
 // stateDir finds the folder of the state, and clears away what a crash has left of others. A snapshot that had come whole
 // before the crash is installed first: Raft counts on it.
 func (g *Group) stateDir() (string, error) {
-	received := filepath.Join(g.snapshots.dir, receivedFile)
 	if g.snapshots.got {
-		f, err := os.Open(received)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		if _, err := g.unpack(f); err != nil {
+		if _, err := g.install(); err != nil {
 			return "", fmt.Errorf("install received snapshot: %w", err)
 		}
 	}
@@ -62,9 +55,9 @@ func (g *Group) clear(keep string) error {
 }
 
 // replaceState has a received snapshot become the state. The one before goes when its last reader has ended.
-func (g *Group) replaceState(r io.Reader) error {
+func (g *Group) replaceState() error {
 	before := g.stateAt
-	dir, err := g.unpack(r)
+	dir, err := g.install()
 	if err != nil {
 		return err
 	}
@@ -84,13 +77,18 @@ func (g *Group) replaceState(r io.Reader) error {
 	return nil
 }
 
-// unpack makes the state of a snapshot's stream and answers its folder.
-func (g *Group) unpack(r io.Reader) (string, error) {
+// install makes the state of the snapshot that was received, and answers its folder.
+func (g *Group) install() (string, error) {
 	dir, err := os.MkdirTemp(g.cfg.Dir, statePrefix)
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(readStream(r, dir), durable.SyncDir(dir)); err != nil {
+	received := filepath.Join(g.snapshots.dir, receivedFolder)
+	files, err := os.ReadDir(received)
+	for _, f := range files {
+		err = errors.Join(err, os.Link(filepath.Join(received, f.Name()), filepath.Join(dir, f.Name())))
+	}
+	if err := errors.Join(err, durable.SyncDir(dir)); err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := durable.WriteFile(filepath.Join(g.cfg.Dir, stateFile), []byte(filepath.Base(dir)), 0o600); err != nil {

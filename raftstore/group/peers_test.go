@@ -74,6 +74,14 @@ func (p peers) ReadIndex(ctx context.Context, node string) (Hint, error) {
 	return h, err
 }
 
+func (p peers) Kept(_ context.Context, node string) (map[string]Sum, error) {
+	g := p.c.links.to(p.node, node)
+	if g == nil {
+		return nil, ErrNoLeader
+	}
+	return g.Kept()
+}
+
 func (p peers) Hint(node string, h Hint) {
 	p.c.links.mu.Lock()
 	hook := p.c.links.hints

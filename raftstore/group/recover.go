@@ -18,6 +18,8 @@ import (
 	"mailraft/raftstore/durable"
 )
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // What raft-wal v0.4 writes into a segment (its segment/format.go): a header, then frames of a head (type, length or checksum) and a
 // payload, padded. A commit frame ends a batch; its CRC-32C is of all octets since the commit before, in the first batch of the
 // header too.

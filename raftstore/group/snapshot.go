@@ -1,16 +1,13 @@
 package group
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"sync"
 
@@ -23,20 +20,22 @@ import (
 
 // snapshotStore is the raft.SnapshotStore of a state that is durable itself. A snapshot taken here is a note, "the state on
 // disk has index N at least": no octets are copied. Only when a follower needs one is a Pebble checkpoint made (hard links)
-// and streamed. A snapshot received from the leader is stored in a file whole, and then becomes the state.
+// and streamed (checkpoint.go). A snapshot received from the leader is stored whole, and then becomes the state.
 type snapshotStore struct {
 	g   *Group
 	dir string
 
-	mu   sync.Mutex
-	last *raft.SnapshotMeta
-	got  bool // last came from the leader and lies in receivedFile until it is installed
+	mu        sync.Mutex
+	last      *raft.SnapshotMeta
+	got       bool // last came from the leader and lies in the received folder until it is installed
+	receiving bool // one is coming
 }
 
 const (
-	noteFile     = "snapshot.json" // of a state that has the index
-	receivedFile = "received"      // a whole snapshot that came from the leader
-	receivedNote = "received.json" // there once the file is whole and on disk
+	noteFile        = "snapshot.json" // of a state that has the index
+	receivingFolder = "receiving"     // files of a snapshot that comes from the leader, or came in part
+	receivedFolder  = "received"      // a whole one
+	receivedNote    = "received.json" // there once it is whole and on disk
 )
 
 // open reads the note of the last snapshot; one that was received and not installed yet is the last.
@@ -85,12 +84,18 @@ func (s *snapshotStore) installed() error {
 		return err
 	}
 	s.got = false
-	// The note goes first: while it is there, the file must be.
-	err := errors.Join(os.Remove(filepath.Join(s.dir, receivedNote)), durable.SyncDir(s.dir))
-	if err == nil {
-		err = os.Remove(filepath.Join(s.dir, receivedFile))
+	return s.dropReceived()
+}
+
+// dropReceived removes a snapshot that was received. Its note goes first: while that is there, the files must be.
+func (s *snapshotStore) dropReceived() error {
+	if err := os.Remove(filepath.Join(s.dir, receivedNote)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	return err
+	if err := durable.SyncDir(s.dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(s.dir, receivedFolder))
 }
 
 // noted is the index of the last snapshot of this replica's own state; 0: there is none, or it is not installed yet.
@@ -121,8 +126,9 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	return []*raft.SnapshotMeta{&m}, nil
 }
 
-// Open implements raft.SnapshotStore: for a snapshot that was received, its file; else a checkpoint of the state as it is now,
-// which has the snapshot's index and perhaps more. Applying entries that it has already does nothing, so that is as good.
+// Open implements raft.SnapshotStore: for a snapshot that was received nothing but its note, as it is to be installed; else a checkpoint of
+// the state as it is now, which has the snapshot's index and perhaps more. Applying entries that it has already does nothing, so that is
+// as good.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,73 +137,105 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	}
 	m := *s.last
 	if s.got {
-		f, err := os.Open(filepath.Join(s.dir, receivedFile))
-		if err != nil {
-			return nil, nil, err
-		}
-		fi, err := f.Stat()
-		if err != nil {
-			f.Close()
-			return nil, nil, err
-		}
-		m.Size = fi.Size()
-		return &m, f, nil
+		return &m, io.NopCloser(strings.NewReader("")), nil
 	}
-	r, size, err := s.g.checkpointStream()
-	m.Size = size
-	return &m, r, err
+	c, err := s.g.newCheckpoint()
+	if err != nil {
+		return nil, nil, err
+	}
+	m.Size = c.size()
+	return &m, c, nil
 }
 
-// sink is the raft.SnapshotSink. What is taken here writes nothing to it; what comes from the leader goes to a file.
+// sink is the raft.SnapshotSink. What is taken here writes nothing to it; what comes from the leader goes to files.
 type sink struct {
-	s    *snapshotStore
-	meta *raft.SnapshotMeta
-	f    *os.File
-	w    *bufio.Writer
+	s     *snapshotStore
+	meta  *raft.SnapshotMeta
+	in    *io.PipeWriter // nil: nothing came
+	files []keptFile     // when done has told that they came
+	done  chan error
 }
 
 func (k *sink) ID() string { return k.meta.ID }
 
 func (k *sink) Write(p []byte) (int, error) {
-	if k.f == nil {
-		f, err := os.OpenFile(filepath.Join(k.s.dir, receivedFile+".new"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-		if err != nil {
+	if k.in == nil {
+		dir := filepath.Join(k.s.dir, receivingFolder)
+		if err := durable.MkdirAll(dir); err != nil {
 			return 0, err
 		}
-		k.f, k.w = f, bufio.NewWriterSize(f, 1<<20)
+		k.s.setReceiving(true)
+		var r *io.PipeReader
+		r, k.in = io.Pipe()
+		k.done = make(chan error, 1)
+		go func() {
+			var err error
+			k.files, err = receive(r, dir)
+			r.CloseWithError(err)
+			k.done <- err
+		}()
 	}
-	return k.w.Write(p)
+	return k.in.Write(p)
+}
+
+func (s *snapshotStore) setReceiving(is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receiving = is
 }
 
 func (k *sink) Close() error {
+	if k.in == nil {
+		return k.closeOwn()
+	}
+	defer k.s.setReceiving(false)
+	k.in.Close()
+	if err := <-k.done; err != nil {
+		return err
+	}
 	s := k.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name := noteFile
-	if k.f == nil {
-		if err := s.overtaken(k.meta); err != nil {
-			return err
-		}
-	} else {
-		if err := errors.Join(k.w.Flush(), k.f.Sync(), k.f.Close()); err != nil {
-			return err
-		}
-		// One that came before and was not installed is given up, its note first.
-		name = receivedNote
-		if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if err := durable.SyncDir(s.dir); err != nil {
-			return err
-		}
-		if err := durable.Rename(filepath.Join(s.dir, receivedFile+".new"), filepath.Join(s.dir, receivedFile)); err != nil {
-			return err
-		}
-	}
-	if err := writeNote(filepath.Join(s.dir, name), k.meta); err != nil {
+	if err := s.dropReceived(); err != nil { // one that came before and was not installed
 		return err
 	}
-	s.last, s.got = k.meta, k.f != nil
+	receiving, received := filepath.Join(s.dir, receivingFolder), filepath.Join(s.dir, receivedFolder)
+	if err := errors.Join(linkKept(receiving, received, k.files), durable.SyncDir(s.dir)); err != nil {
+		return err
+	}
+	if err := writeNote(filepath.Join(s.dir, receivedNote), k.meta); err != nil {
+		return err
+	}
+	s.last, s.got = k.meta, true
+	return os.RemoveAll(receiving)
+}
+
+// closeOwn notes a snapshot of this replica's own state. What came in part from a leader is not needed any more.
+func (k *sink) closeOwn() error {
+	s := k.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.overtaken(k.meta); err != nil {
+		return err
+	}
+	if err := writeNote(filepath.Join(s.dir, noteFile), k.meta); err != nil {
+		return err
+	}
+	s.last, s.got = k.meta, false
+	if s.receiving {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(s.dir, receivingFolder))
+}
+
+// Cancel keeps the files that came whole: the next try goes on there.
+func (k *sink) Cancel() error {
+	if k.in == nil {
+		return nil
+	}
+	k.in.CloseWithError(errors.New("the transfer was given up"))
+	<-k.done
+	k.s.setReceiving(false)
 	return nil
 }
 
@@ -222,154 +260,4 @@ func (s *snapshotStore) mark(own *raft.SnapshotMeta) (*machine.Handle, error) {
 		return nil, errors.Join(err, h.Release())
 	}
 	return h, nil
-}
-
-func (k *sink) Cancel() error {
-	if k.f == nil {
-		return nil
-	}
-	return errors.Join(k.f.Close(), os.Remove(filepath.Join(k.s.dir, receivedFile+".new")))
-}
-
-// A stream is: "mailraft checkpoint 1\n"; for each file the length of its name (2 octets), its name, its size (8), its octets,
-// the CRC-32C of all these (4); a name length of 0 ends it. Numbers are big endian.
-const streamMagic = "mailraft checkpoint 1\n"
-
-const checkpointPrefix = "checkpoint-"
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// checkpointStream makes a checkpoint of the state and streams it; closing the stream removes it.
-func (g *Group) checkpointStream() (io.ReadCloser, int64, error) {
-	dir, err := os.MkdirTemp(g.cfg.Dir, checkpointPrefix)
-	if err != nil {
-		return nil, 0, err
-	}
-	at := filepath.Join(dir, "state")
-	h := g.store.Acquire()
-	err = g.flush(h) // a checkpoint without a write-ahead log has what is flushed
-	if err == nil {
-		err = h.Checkpoint(at)
-	}
-	err = errors.Join(err, h.Release())
-	var names []string
-	size := int64(len(streamMagic) + 2)
-	if err == nil {
-		var entries []os.DirEntry
-		entries, err = os.ReadDir(at)
-		for _, e := range entries {
-			fi, ferr := e.Info()
-			err = errors.Join(err, ferr)
-			if ferr == nil && fi.Mode().IsRegular() {
-				names = append(names, e.Name())
-				size += 2 + int64(len(e.Name())) + 8 + fi.Size() + 4
-			}
-		}
-	}
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, 0, fmt.Errorf("checkpoint: %w", err)
-	}
-	sort.Strings(names)
-	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(writeStream(pw, at, names)) }()
-	return &checkpointReader{pr, dir}, size, nil
-}
-
-type checkpointReader struct {
-	*io.PipeReader
-	dir string
-}
-
-func (r *checkpointReader) Close() error {
-	return errors.Join(r.PipeReader.Close(), os.RemoveAll(r.dir))
-}
-
-func writeStream(w io.Writer, dir string, names []string) error {
-	b := bufio.NewWriterSize(w, 256<<10)
-	b.WriteString(streamMagic)
-	for _, name := range names {
-		if err := writeFile(b, dir, name); err != nil {
-			return err
-		}
-	}
-	b.Write([]byte{0, 0})
-	return b.Flush()
-}
-
-func writeFile(b *bufio.Writer, dir, name string) error {
-	f, err := os.Open(filepath.Join(dir, name))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	head := binary.BigEndian.AppendUint16(nil, uint16(len(name)))
-	head = append(head, name...)
-	head = binary.BigEndian.AppendUint64(head, uint64(fi.Size()))
-	b.Write(head)
-	sum := crc32.New(castagnoli)
-	sum.Write(head)
-	if _, err := io.CopyN(io.MultiWriter(b, sum), f, fi.Size()); err != nil {
-		return err
-	}
-	_, err = b.Write(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
-	return err
-}
-
-func readStream(r io.Reader, dir string) error {
-	b := bufio.NewReaderSize(r, 256<<10)
-	magic := make([]byte, len(streamMagic))
-	if _, err := io.ReadFull(b, magic); err != nil {
-		return err
-	}
-	if string(magic) != streamMagic {
-		return errors.New("not a checkpoint")
-	}
-	for {
-		head := make([]byte, 2)
-		if _, err := io.ReadFull(b, head); err != nil {
-			return err
-		}
-		length := int(binary.BigEndian.Uint16(head))
-		if length == 0 {
-			return nil
-		}
-		head = append(head, make([]byte, length+8)...)
-		if _, err := io.ReadFull(b, head[2:]); err != nil {
-			return err
-		}
-		name := string(head[2 : 2+length])
-		if strings.ContainsAny(name, "/\x00") || name[0] == '.' {
-			return fmt.Errorf("checkpoint names a file %q", name)
-		}
-		if err := readFile(b, head, filepath.Join(dir, name), int64(binary.BigEndian.Uint64(head[2+length:]))); err != nil {
-			return err
-		}
-	}
-}
-
-// readFile writes the file whose head has been read.
-func readFile(r io.Reader, head []byte, path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	sum := crc32.New(castagnoli)
-	sum.Write(head)
-	_, err = io.CopyN(io.MultiWriter(f, sum), r, size)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	var want [4]byte
-	if _, err := io.ReadFull(r, want[:]); err != nil {
-		return err
-	}
-	if binary.BigEndian.Uint32(want[:]) != sum.Sum32() {
-		return fmt.Errorf("checkpoint: %s came damaged", filepath.Base(path))
-	}
-	return nil
 }

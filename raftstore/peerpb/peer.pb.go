@@ -779,6 +779,102 @@ func (x *HashReply) GetSha256() []byte {
 	return nil
 }
 
+type KeptReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         []*KeptFile            `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeptReply) Reset() {
+	*x = KeptReply{}
+	mi := &file_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeptReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeptReply) ProtoMessage() {}
+
+func (x *KeptReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeptReply.ProtoReflect.Descriptor instead.
+func (*KeptReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *KeptReply) GetFiles() []*KeptFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+type KeptFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sum           []byte                 `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"` // raftstore/group's Sum
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeptFile) Reset() {
+	*x = KeptFile{}
+	mi := &file_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeptFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeptFile) ProtoMessage() {}
+
+func (x *KeptFile) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeptFile.ProtoReflect.Descriptor instead.
+func (*KeptFile) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *KeptFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KeptFile) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -835,7 +931,12 @@ const file_peer_proto_rawDesc = "" +
 	"\x04mark\x18\x02 \x01(\x04R\x04mark\"9\n" +
 	"\tHashReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06sha256\x18\x02 \x01(\fR\x06sha2562\xb0\x04\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"=\n" +
+	"\tKeptReply\x120\n" +
+	"\x05files\x18\x01 \x03(\v2\x1a.mailraft.peer.v1.KeptFileR\x05files\"0\n" +
+	"\bKeptFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum2\xf5\x04\n" +
 	"\x04Peer\x12K\n" +
 	"\aPropose\x12 .mailraft.peer.v1.ProposeRequest\x1a\x1e.mailraft.peer.v1.ProposeReply\x12C\n" +
 	"\tReadIndex\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x16.mailraft.peer.v1.Hint\x12:\n" +
@@ -844,7 +945,8 @@ const file_peer_proto_rawDesc = "" +
 	"\aMembers\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.MembersReply\x12@\n" +
 	"\fSplitLeaders\x12\x17.mailraft.peer.v1.Empty\x1a\x17.mailraft.peer.v1.Empty\x12<\n" +
 	"\x04Disk\x12\x17.mailraft.peer.v1.Empty\x1a\x1b.mailraft.peer.v1.DiskReply\x12D\n" +
-	"\x04Hash\x12\x1d.mailraft.peer.v1.HashRequest\x1a\x1b.mailraft.peer.v1.HashReply0\x012J\n" +
+	"\x04Hash\x12\x1d.mailraft.peer.v1.HashRequest\x1a\x1b.mailraft.peer.v1.HashReply0\x01\x12C\n" +
+	"\x04Kept\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1b.mailraft.peer.v1.KeptReply2J\n" +
 	"\x04Join\x12B\n" +
 	"\x04Join\x12\x1d.mailraft.peer.v1.JoinRequest\x1a\x1b.mailraft.peer.v1.JoinReplyB\x1bZ\x19mailraft/raftstore/peerpbb\x06proto3"
 
@@ -860,7 +962,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_peer_proto_goTypes = []any{
 	(*Empty)(nil),          // 0: mailraft.peer.v1.Empty
 	(*GroupRequest)(nil),   // 1: mailraft.peer.v1.GroupRequest
@@ -875,33 +977,38 @@ var file_peer_proto_goTypes = []any{
 	(*JoinReply)(nil),      // 10: mailraft.peer.v1.JoinReply
 	(*HashRequest)(nil),    // 11: mailraft.peer.v1.HashRequest
 	(*HashReply)(nil),      // 12: mailraft.peer.v1.HashReply
+	(*KeptReply)(nil),      // 13: mailraft.peer.v1.KeptReply
+	(*KeptFile)(nil),       // 14: mailraft.peer.v1.KeptFile
 }
 var file_peer_proto_depIdxs = []int32{
 	4,  // 0: mailraft.peer.v1.ProposeReply.hint:type_name -> mailraft.peer.v1.Hint
 	6,  // 1: mailraft.peer.v1.ReplicaReply.members:type_name -> mailraft.peer.v1.Member
-	2,  // 2: mailraft.peer.v1.Peer.Propose:input_type -> mailraft.peer.v1.ProposeRequest
-	1,  // 3: mailraft.peer.v1.Peer.ReadIndex:input_type -> mailraft.peer.v1.GroupRequest
-	4,  // 4: mailraft.peer.v1.Peer.Hints:input_type -> mailraft.peer.v1.Hint
-	1,  // 5: mailraft.peer.v1.Peer.Replica:input_type -> mailraft.peer.v1.GroupRequest
-	1,  // 6: mailraft.peer.v1.Peer.Members:input_type -> mailraft.peer.v1.GroupRequest
-	0,  // 7: mailraft.peer.v1.Peer.SplitLeaders:input_type -> mailraft.peer.v1.Empty
-	0,  // 8: mailraft.peer.v1.Peer.Disk:input_type -> mailraft.peer.v1.Empty
-	11, // 9: mailraft.peer.v1.Peer.Hash:input_type -> mailraft.peer.v1.HashRequest
-	9,  // 10: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
-	3,  // 11: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
-	4,  // 12: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
-	0,  // 13: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
-	5,  // 14: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
-	8,  // 15: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
-	0,  // 16: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
-	7,  // 17: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
-	12, // 18: mailraft.peer.v1.Peer.Hash:output_type -> mailraft.peer.v1.HashReply
-	10, // 19: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
-	11, // [11:20] is the sub-list for method output_type
-	2,  // [2:11] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	14, // 2: mailraft.peer.v1.KeptReply.files:type_name -> mailraft.peer.v1.KeptFile
+	2,  // 3: mailraft.peer.v1.Peer.Propose:input_type -> mailraft.peer.v1.ProposeRequest
+	1,  // 4: mailraft.peer.v1.Peer.ReadIndex:input_type -> mailraft.peer.v1.GroupRequest
+	4,  // 5: mailraft.peer.v1.Peer.Hints:input_type -> mailraft.peer.v1.Hint
+	1,  // 6: mailraft.peer.v1.Peer.Replica:input_type -> mailraft.peer.v1.GroupRequest
+	1,  // 7: mailraft.peer.v1.Peer.Members:input_type -> mailraft.peer.v1.GroupRequest
+	0,  // 8: mailraft.peer.v1.Peer.SplitLeaders:input_type -> mailraft.peer.v1.Empty
+	0,  // 9: mailraft.peer.v1.Peer.Disk:input_type -> mailraft.peer.v1.Empty
+	11, // 10: mailraft.peer.v1.Peer.Hash:input_type -> mailraft.peer.v1.HashRequest
+	1,  // 11: mailraft.peer.v1.Peer.Kept:input_type -> mailraft.peer.v1.GroupRequest
+	9,  // 12: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
+	3,  // 13: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
+	4,  // 14: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
+	0,  // 15: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
+	5,  // 16: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
+	8,  // 17: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
+	0,  // 18: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
+	7,  // 19: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
+	12, // 20: mailraft.peer.v1.Peer.Hash:output_type -> mailraft.peer.v1.HashReply
+	13, // 21: mailraft.peer.v1.Peer.Kept:output_type -> mailraft.peer.v1.KeptReply
+	10, // 22: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
+	13, // [13:23] is the sub-list for method output_type
+	3,  // [3:13] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -915,7 +1022,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

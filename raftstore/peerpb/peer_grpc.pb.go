@@ -29,6 +29,7 @@ const (
 	Peer_SplitLeaders_FullMethodName = "/mailraft.peer.v1.Peer/SplitLeaders"
 	Peer_Disk_FullMethodName         = "/mailraft.peer.v1.Peer/Disk"
 	Peer_Hash_FullMethodName         = "/mailraft.peer.v1.Peer/Hash"
+	Peer_Kept_FullMethodName         = "/mailraft.peer.v1.Peer/Kept"
 )
 
 // PeerClient is the client API for Peer service.
@@ -55,6 +56,8 @@ type PeerClient interface {
 	// Hash answers twice: at once, without anything, when the replica waits for a mark, which is to be proposed then; and with its state's hash
 	// when it has applied that.
 	Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HashReply], error)
+	// Kept tells which files of a checkpoint a replica has, from when it was sent before.
+	Kept(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*KeptReply, error)
 }
 
 type peerClient struct {
@@ -157,6 +160,16 @@ func (c *peerClient) Hash(ctx context.Context, in *HashRequest, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_HashClient = grpc.ServerStreamingClient[HashReply]
 
+func (c *peerClient) Kept(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*KeptReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeptReply)
+	err := c.cc.Invoke(ctx, Peer_Kept_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -181,6 +194,8 @@ type PeerServer interface {
 	// Hash answers twice: at once, without anything, when the replica waits for a mark, which is to be proposed then; and with its state's hash
 	// when it has applied that.
 	Hash(*HashRequest, grpc.ServerStreamingServer[HashReply]) error
+	// Kept tells which files of a checkpoint a replica has, from when it was sent before.
+	Kept(context.Context, *GroupRequest) (*KeptReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -214,6 +229,9 @@ func (UnimplementedPeerServer) Disk(context.Context, *Empty) (*DiskReply, error)
 }
 func (UnimplementedPeerServer) Hash(*HashRequest, grpc.ServerStreamingServer[HashReply]) error {
 	return status.Error(codes.Unimplemented, "method Hash not implemented")
+}
+func (UnimplementedPeerServer) Kept(context.Context, *GroupRequest) (*KeptReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Kept not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -362,6 +380,24 @@ func _Peer_Hash_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_HashServer = grpc.ServerStreamingServer[HashReply]
 
+func _Peer_Kept_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Kept(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Kept_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Kept(ctx, req.(*GroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -392,6 +428,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Disk",
 			Handler:    _Peer_Disk_Handler,
+		},
+		{
+			MethodName: "Kept",
+			Handler:    _Peer_Kept_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -25,6 +25,7 @@ type Config struct {
 	ClusterAdvertise string
 	ReplaceAfter     time.Duration
 	ContentCache     Size
+	CatchUpBandwidth Size
 
 	LogLevel    string
 	LogFormat   string
@@ -61,6 +62,8 @@ func Default() *Config {
 		ClusterListen: ":7420",
 		ReplaceAfter:  10 * time.Minute,
 		ContentCache:  1 << 30,
+
+		CatchUpBandwidth: 64 << 20,
 
 		LogLevel:    "info",
 		LogFormat:   "auto",
@@ -131,6 +134,9 @@ func (c *Config) Check() error {
 	}
 	if c.MaxMessage < 64<<10 {
 		return fmt.Errorf("max_message: %s is too small: at least 64K (RFC 5321, 4.5.3.1.7)", c.MaxMessage.String())
+	}
+	if c.CatchUpBandwidth > 0 && c.CatchUpBandwidth < 1<<20 {
+		return fmt.Errorf("cluster.catchup_bandwidth: %s is too little, at least 1M, or 0", c.CatchUpBandwidth.String())
 	}
 	for _, l := range c.Listeners() {
 		if _, _, err := l.Network(); err != nil {

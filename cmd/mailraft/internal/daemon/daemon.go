@@ -164,7 +164,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.store, err = raftstore.Open(ctx, raftstore.Config{
 		Dir: StoreFolder(d.cfg.Data), NodeID: d.cfg.Node, Existing: ours, Shards: d.cfg.Shards, UID: uid, GID: gid,
 		MinFree: uint64(d.cfg.MinFree), Listen: d.cfg.ClusterListen, Advertise: d.cfg.ClusterAdvertise, ReplaceAfter: d.cfg.ReplaceAfter,
-		ContentCache: int64(d.cfg.ContentCache), Logger: d.log,
+		ContentCache: int64(d.cfg.ContentCache), CatchUpBandwidth: int64(d.cfg.CatchUpBandwidth), Logger: d.log,
 	})
 	if err != nil {
 		return err
