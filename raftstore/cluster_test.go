@@ -495,6 +495,14 @@ func TestALeadersDiskIsFull(t *testing.T) {
 	}
 }
 
+// What a leader was handed may be committed though it broke then: the others may have it.
+func TestALeaderThatBrokeIsUncertain(t *testing.T) {
+	err := fromCode(toCode(fmt.Errorf("%w: its disk", group.ErrBroken)), group.ErrNoLeader)
+	if !errors.Is(err, group.ErrUncertain) || errors.Is(err, group.ErrNoLeader) {
+		t.Error(err)
+	}
+}
+
 // TestNodesAreNotForgotten: the file of the nodes, by which they find each other when the directory's state has not all of them, loses none to
 // such a state.
 func TestNodesAreNotForgotten(t *testing.T) {

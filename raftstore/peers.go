@@ -138,10 +138,10 @@ func fromCode(err, lost error) error {
 	return fmt.Errorf("%w: %w", lost, err)
 }
 
-// toCode gives an error of a group its code. For who asks, a broken replica is no leader; its own node says what is wrong with it.
+// toCode gives an error of a group its code. Of what was proposed, a replica that broke then may have sent the others something.
 func toCode(err error) error {
 	code := codes.Aborted
-	if errors.Is(err, group.ErrNoLeader) || errors.Is(err, group.ErrBroken) {
+	if errors.Is(err, group.ErrNoLeader) {
 		code = codes.FailedPrecondition
 	}
 	return status.Error(code, err.Error())

@@ -135,11 +135,11 @@ func (g *Group) explainPeer(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrUncertain, err)
 }
 
-// ProposeHere proposes a marshalled command for another replica. Errors: ErrNoLeader when this one does not lead, and it is certain
-// that it is not committed; ErrUncertain, ErrClosed, ErrBroken, ETIMEDOUT and the log's disk's when it may be.
+// ProposeHere proposes a marshalled command for another replica. Errors: ErrNoLeader when this one does not lead, or cannot, and it is
+// certain that it is not committed; ErrUncertain, ErrClosed, ErrBroken, ETIMEDOUT and the log's disk's when it may be.
 func (g *Group) ProposeHere(ctx context.Context, command []byte) (machine.Result, Hint, error) {
 	if err := g.leadsHere(ctx); err != nil {
-		return machine.Result{}, Hint{}, err
+		return machine.Result{}, Hint{}, fmt.Errorf("%w: %w", ErrNoLeader, err)
 	}
 	r, err := g.proposeOnce(ctx, command)
 	if err != nil {

@@ -151,7 +151,7 @@ func Open(cfg Config) (_ *Group, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open Raft log %s: %w", logDir, err)
 	}
-	g.logs = &logStore{WAL: g.wal, g: g, write: g.wal.StoreLogs}
+	g.logs = &logStore{WAL: g.wal, g: g, leads: g.Leads, write: g.wal.StoreLogs}
 	if err := g.startRaft(hlog); err != nil {
 		g.wal.Close()
 		g.logFS.wait()

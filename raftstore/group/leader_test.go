@@ -97,6 +97,9 @@ func TestABrokenLeader(t *testing.T) {
 	if _, err := g.Propose(t.Context(), put(1, 3, 1, 1, nil)); !errors.Is(err, damage) {
 		t.Errorf("proposal: %v", err)
 	}
+	if _, _, err := g.ProposeHere(t.Context(), nil); !errors.Is(err, ErrNoLeader) {
+		t.Errorf("proposal of another's: %v", err)
+	}
 	if err := g.ReadIndex(t.Context()); !errors.Is(err, damage) {
 		t.Errorf("listing: %v", err)
 	}

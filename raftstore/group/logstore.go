@@ -19,15 +19,18 @@ import (
 //     So what anybody is told of is on a quorum's disks.
 //   - A replica that leads no more may find entries of its own in what the next leader sends, and say that it has them. Whoever follows
 //     another leader takes up a term first, or has granted it its vote in one: no term is stored before the entries are (SetUint64).
-//   - The next change of the configuration may begin when the last is committed: configurations are stored first, and all before them.
+//   - All else that a leader stores, it stores first, and all before it. What the terms before have left is committed with the entry that
+//     begins a term, whoever has stored what was left: without that on a quorum's disks another leader may put something else there. And the
+//     next change of the configuration may begin when the last is committed.
 //
 // A second write waits for the first, so that what is proposed meanwhile shares an fsync.
 type logStore struct {
 	*wal.WAL
 	g     *Group
+	leads func() bool                     // Group's; a test looks at what goes on meanwhile
 	write func(entries []*raft.Log) error // WAL's; a test has it take its time
 
-	mu      sync.Mutex // held for an assignment
+	mu      sync.Mutex // held for an assignment, and to see who leads
 	writing *logWrite  // nil: all is stored
 }
 
@@ -42,16 +45,6 @@ func (w *logWrite) first() uint64 { return w.entries[0].Index }
 
 func (w *logWrite) last() uint64 { return w.entries[len(w.entries)-1].Index }
 
-// stored tells whether the write has ended well.
-func (w *logWrite) stored() bool {
-	select {
-	case <-w.done:
-		return w.err == nil
-	default:
-		return false
-	}
-}
-
 // StoreLog implements raft.LogStore.
 func (l *logStore) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
@@ -60,7 +53,8 @@ func (l *logStore) StoreLogs(entries []*raft.Log) error {
 	if err := l.settle(); err != nil {
 		return err
 	}
-	if !l.mayGoOn(entries) {
+	w := l.begin(entries)
+	if w == nil {
 		err := l.WAL.StoreLogs(entries)
 		if err == nil {
 			l.remember(entries)
@@ -68,28 +62,40 @@ func (l *logStore) StoreLogs(entries []*raft.Log) error {
 		l.g.hints.look()
 		return err
 	}
-	w := &logWrite{entries: entries, done: make(chan struct{})}
-	l.mu.Lock()
-	l.writing = w
-	l.mu.Unlock()
 	l.remember(entries)
 	go func() {
+		defer close(w.done)
 		if w.err = l.write(entries); w.err != nil {
 			l.g.fail(w.err) // Raft counts on them
+			return
 		}
-		close(w.done)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.writing = nil
 	}()
 	return nil
 }
 
+// begin notes a write that Raft does not wait for; nil: it has to. Raft may learn of another leader in a goroutine of its own, which makes it
+// a follower and then stores the term: that one waits for this write, or this replica leads no more here.
+func (l *logStore) begin(entries []*raft.Log) *logWrite {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.mayGoOn(entries) {
+		return nil
+	}
+	l.writing = &logWrite{entries: entries, done: make(chan struct{})}
+	return l.writing
+}
+
 // mayGoOn tells whether Raft may go on before the entries are stored.
 func (l *logStore) mayGoOn(entries []*raft.Log) bool {
-	if l.g.cfg.Peers == nil || slices.ContainsFunc(entries, func(e *raft.Log) bool { return e.Type == raft.LogConfiguration }) {
+	if l.g.cfg.Peers == nil || slices.ContainsFunc(entries, func(e *raft.Log) bool { return e.Type != raft.LogCommand }) {
 		return false
 	}
 	select {
 	case <-l.g.started:
-		return l.g.Leads() && !l.g.Sole()
+		return l.leads() && !l.g.Sole()
 	default:
 		return false
 	}
@@ -116,13 +122,6 @@ func (l *logStore) settle() error {
 		return nil
 	}
 	<-w.done
-	if w.err == nil {
-		l.mu.Lock()
-		if l.writing == w {
-			l.writing = nil
-		}
-		l.mu.Unlock()
-	}
 	return w.err
 }
 
@@ -143,7 +142,7 @@ func (t *transport) holdBack(req *raft.AppendEntriesRequest) {
 
 // storedUpTo is an index up to which all that Raft takes for stored is.
 func (l *logStore) storedUpTo() uint64 {
-	if w := l.underWay(); w != nil && !w.stored() {
+	if w := l.underWay(); w != nil {
 		return w.first() - 1
 	}
 	return math.MaxUint64

@@ -106,6 +106,9 @@ func TestALeaderStoresWhatItSends(t *testing.T) {
 	if err := <-stored; err != nil {
 		t.Error(err)
 	}
+	if w := g.logs.underWay(); w != nil {
+		t.Errorf("entries %d to %d are kept in memory though they are stored", w.first(), w.last())
+	}
 	for _, f := range c.followers(g) {
 		awaitThat(t, "the others apply it", func() bool { return f.passed.now() >= index })
 	}
@@ -133,5 +136,74 @@ func TestALeaderThatCannotStore(t *testing.T) {
 	again := mustPropose(t, next, put(1, 2, 1, 7, []byte("slow"))) // the others have it: it is committed, once
 	if again.Value != 1 {
 		t.Errorf("%+v", again)
+	}
+}
+
+// A leader has its term's first entry on its disk before it counts it: what the terms before have left is committed with that. So with a barrier.
+func TestATermBeginsOnTheLeadersDisk(t *testing.T) {
+	c := startCluster(t, 3)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	next := c.followers(g)[0]
+	slowDisk(t, next)
+	before, err := g.logs.LastIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := c.servers[c.index(next)]
+	if err := g.raft.LeadershipTransferToServer(server.ID, server.Address).Error(); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string) {
+		t.Helper()
+		counted := next.raft.CommitIndex()
+		if last, err := next.wal.LastIndex(); err != nil || last < counted {
+			t.Fatalf("%s: the leader counts entry %d as committed, and has stored %d: %v", what, counted, last, err)
+		}
+	}
+	awaitThat(t, "the next leader's term to begin", func() bool { return next.raft.CommitIndex() > before })
+	check("its term's first")
+	if err := next.raft.Barrier(time.Second).Error(); err != nil {
+		t.Fatal(err)
+	}
+	check("a barrier")
+}
+
+// Raft takes heartbeats in a goroutine of its own. One of another term, that comes just as the leader begins to write, does not overtake it.
+func TestATermDoesNotOvertakeAWrite(t *testing.T) {
+	c := startCluster(t, 3)
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	end := slowDisk(t, g)
+	stored := make(chan error, 1)
+	var once sync.Once
+	g.logs.leads = func() bool {
+		leads := g.Leads()
+		once.Do(func() {
+			ended := make(chan struct{})
+			go func() {
+				stored <- g.logs.SetUint64([]byte("a term"), 1)
+				close(ended)
+			}()
+			select {
+			case <-ended:
+			case <-time.After(100 * time.Millisecond): // longer than it takes where nothing holds it up
+			}
+		})
+		return leads
+	}
+	_, done := proposeSlowly(t, c, g, 2)
+	select {
+	case err := <-stored:
+		t.Errorf("a term was stored before what the term before brought: %v", err)
+		stored <- err
+	default:
+	}
+	end(nil)
+	if p := <-done; p.err != nil {
+		t.Error(p.err)
+	}
+	if err := <-stored; err != nil {
+		t.Error(err)
 	}
 }
