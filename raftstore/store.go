@@ -76,6 +76,7 @@ type Store struct {
 	known          atomic.Pointer[map[string]transport.Member] // the nodes as they were last known
 	servers        []*grpc.Server
 	hinters        hinters
+	heartbeats     heartbeats
 	subscribers    atomic.Pointer[[]*subscriber]
 	clusterChanged chan struct{} // has an element when there is something for keepMembers
 	splitNow       atomic.Bool   // leaders are to be spread now
@@ -136,6 +137,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.Background())
+	s.heartbeats.store = s
 	s.life, s.stop, s.clusterChanged = background, stop, make(chan struct{}, 1)
 	defer func() {
 		if err != nil {
@@ -338,7 +340,7 @@ func (s *Store) group(name string, segment int, joined bool, newMachine func(*ma
 		if cfg.Transport, err = s.transport.Raft(name, group.Logger(s.log.With("group", name))); err != nil {
 			return nil, err
 		}
-		cfg.Peers, cfg.Throttle = &peers{s, name}, s.throttle
+		cfg.Peers, cfg.Heartbeats, cfg.Throttle = &peers{s, name}, &s.heartbeats, s.throttle
 	}
 	g, err := group.Open(cfg)
 	if err != nil {

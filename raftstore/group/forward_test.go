@@ -157,7 +157,8 @@ func TestOldAnswersAreNoQuorum(t *testing.T) {
 	self := conf.Servers[c.index(g)].ID
 	a := new(acks)
 	old := a.now()
-	round := a.begin()
+	round, end := a.begin()
+	defer end()
 	for _, s := range conf.Servers {
 		a.note(s.ID, term, old)
 	}

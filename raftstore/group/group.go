@@ -39,6 +39,8 @@ type Config struct {
 	// Election is the heartbeat and election timeout. A group of one voter waits once for it, at start.
 	Election time.Duration
 	Peers    Peers // the replicas on other nodes; nil: there are none
+	// Heartbeats has this replica's heartbeats go together with other groups'; nil: each goes alone.
+	Heartbeats Heartbeats
 	// Throttle slows down what is sent to a replica that is far behind; nil: it is sent as fast as it can be.
 	Throttle func(io.Reader) io.Reader
 	// Joining says that the replica may be empty: it waits to be added by the group's leader.
@@ -191,7 +193,7 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	c.LocalID = raft.ServerID(g.cfg.NodeID)
 	c.Logger = hlog
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.cfg.Election, g.cfg.Election, g.cfg.Election
-	c.CommitTimeout = 500 * time.Millisecond
+	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries = maxBatch
 	c.BatchApplyCh = true
 	c.SnapshotInterval = 24 * time.Hour // runCheckpoints counts octets instead of entries
@@ -272,6 +274,9 @@ func (g *Group) checkMember() error {
 	}
 	return fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), g.cfg.NodeID, ErrNotMember)
 }
+
+// commitTimeout is how often a leader tells followers what is committed when there is nothing else to send: they have been told by a hint.
+const commitTimeout = 2 * time.Second
 
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32

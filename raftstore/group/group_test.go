@@ -80,6 +80,7 @@ type cluster struct {
 	heartbeat  time.Duration // Config.Election; 0: 300 ms
 	hold       sync.Mutex    // held: no replica applies anything
 	throttle   func(io.Reader) io.Reader
+	heartbeats func(node string) Heartbeats
 	errors     atomic.Int64 // that were logged
 }
 
@@ -146,8 +147,12 @@ func (c *cluster) open(i int) (*Group, error) {
 	if c.joining {
 		bootstrap = nil
 	}
+	var beats Heartbeats
+	if c.heartbeats != nil {
+		beats = c.heartbeats(string(c.servers[i].ID))
+	}
 	g, err := Open(Config{
-		Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: bootstrap, Joining: c.joining,
+		Heartbeats: beats, Name: "test", Dir: filepath.Join(c.dir, string(c.servers[i].ID)), NodeID: string(c.servers[i].ID), Transport: tr, Bootstrap: bootstrap, Joining: c.joining,
 		NewMachine: func(s *machine.Store) machine.Machine { return &register{store: s, hold: &c.hold} }, SegmentSize: 1 << 20, CheckpointBytes: c.checkpoint,
 		Election: cmp.Or(c.heartbeat, 300*time.Millisecond), Peers: peers{c, string(c.servers[i].ID)}, Throttle: c.throttle, Logger: slog.New(logHandler{slog.NewTextHandler(c.t.Output(), nil), &c.errors}),
 	})

@@ -6,7 +6,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Hint says what is committed. Raft's leader tells its followers with the next entries, or up to CommitTimeout later; a hint at once.
+// Hint says what is committed. Raft's leader tells its followers with the next entries, or when commitTimeout is over; a hint at once.
 type Hint struct {
 	Term      uint64 // the sender's, who led in it
 	Index     uint64 // of an entry that is committed

@@ -78,7 +78,7 @@ func TestALeaderStoresWhatItSends(t *testing.T) {
 	go func() { stored <- g.logs.SetUint64([]byte("a term"), 1) }()
 	awaitThat(t, "the leader to have told the others what is committed", func() bool {
 		for _, f := range c.followers(g) {
-			if f.raft.LastContact().Before(counted.Add(600 * time.Millisecond)) { // longer than CommitTimeout
+			if f.raft.LastContact().Before(counted.Add(2 * commitTimeout)) {
 				return false
 			}
 		}

@@ -14,6 +14,9 @@ type acks struct {
 	round uint64     // counts the questions
 	by    map[raft.ServerID]ack
 	moved chan struct{} // closed at the next answer; nil: nobody waits
+
+	readers int           // who wait for answers to a question
+	want    chan struct{} // closed while there are
 }
 
 // ack is that a server was in a term after the round had begun: it had voted in no later one.
@@ -26,11 +29,35 @@ func (a *acks) now() uint64 {
 	return a.round
 }
 
-func (a *acks) begin() uint64 {
+// begin has a question asked; end is to be called when it is answered.
+func (a *acks) begin() (round uint64, end func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.round++
-	return a.round
+	if a.readers++; a.readers == 1 {
+		close(a.wants())
+	}
+	return a.round, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.readers--; a.readers == 0 {
+			a.want = nil
+		}
+	}
+}
+
+// wanted is closed while somebody waits for an answer.
+func (a *acks) wanted() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.wants()
+}
+
+func (a *acks) wants() chan struct{} {
+	if a.want == nil {
+		a.want = make(chan struct{})
+	}
+	return a.want
 }
 
 func (a *acks) note(id raft.ServerID, term, round uint64) {
@@ -71,7 +98,8 @@ func (a *acks) quorum(c raft.Configuration, self raft.ServerID, term, round uint
 
 // verifyQuorum returns nil once most voters, asked after it was called, have said that they know no later term.
 func (g *Group) verifyQuorum(ctx context.Context, term uint64) error {
-	round := g.acks.begin()
+	round, end := g.acks.begin()
+	defer end()
 	if err := g.await(ctx, func() error { return g.raft.VerifyLeader().Error() }); err != nil { // has each follower sent a heartbeat that begins now
 		return err
 	}

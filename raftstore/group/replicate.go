@@ -10,8 +10,8 @@ import (
 
 // Two habits of raft's leader would keep a follower that was away behind for long. While a follower does not answer, the leader's pause
 // between two tries grows up to ten seconds, however soon it is back: so a try that failed is answered when the follower is. And its pipeline
-// sends one batch each time that it is woken, by a new entry or by CommitTimeout, whatever the follower lacks beside: so one that lacks more
-// is sent that without the pipeline, batch after batch.
+// sends one batch each time that it is woken, by a new entry or by CommitTimeout, whatever the follower lacks beside: so that goes along with
+// the batch, and one that lacks more than two is sent it without the pipeline, batch after batch.
 
 // replication is what this replica, when it leads, knows of the others.
 type replication struct {
@@ -129,5 +129,22 @@ func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.Appe
 	if p.t.isBehind(lastOf(req)) {
 		return nil, errBehind
 	}
+	if len(req.Entries) == maxBatch {
+		if err := p.t.addRest(req); err != nil {
+			return nil, err
+		}
+	}
 	return p.AppendPipeline.AppendEntries(req, resp)
+}
+
+// addRest adds what else Raft has to what it sends.
+func (t *transport) addRest(req *raft.AppendEntriesRequest) error {
+	for index, last := lastOf(req)+1, t.g.raft.LastIndex(); index <= last; index++ {
+		e := new(raft.Log)
+		if err := t.g.logs.GetLog(index, e); err != nil {
+			return err
+		}
+		req.Entries = append(req.Entries, e)
+	}
+	return nil
 }

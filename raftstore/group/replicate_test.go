@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // TestAFollowerCatchesUp: one that was away for some seconds, in which much was committed, has it all soon after it is back, also when
@@ -33,4 +35,40 @@ func TestAFollowerCatchesUp(t *testing.T) {
 	} else {
 		t.Log("it took", took)
 	}
+}
+
+// What the pipeline sends has all that the follower lacks, or the pipeline ends: nothing waits for commitTimeout.
+func TestThePipelineSendsAll(t *testing.T) {
+	c := startCluster(t, 3)
+	g := c.leader()
+	for seq := uint64(1); seq <= 2*maxBatch+10; seq++ {
+		mustPropose(t, g, put(1, seq, seq, 1, nil))
+	}
+	last := g.raft.LastIndex()
+	send := func(first uint64) (*raft.AppendEntriesRequest, error) {
+		t.Helper()
+		req := &raft.AppendEntriesRequest{PrevLogEntry: first - 1}
+		for index := first; index < first+maxBatch; index++ {
+			e := new(raft.Log)
+			if err := g.logs.GetLog(index, e); err != nil {
+				t.Fatal(err)
+			}
+			req.Entries = append(req.Entries, e)
+		}
+		_, err := (&pipeline{noPipeline{}, g.transport}).AppendEntries(req, nil)
+		return req, err
+	}
+	if req, err := send(last - maxBatch - 10); err != nil || lastOf(req) != last || req.Entries[len(req.Entries)-1].Index != last {
+		t.Errorf("%d entries up to %d, of %d: %v", len(req.Entries), lastOf(req), last, err)
+	}
+	if _, err := send(last - 2*maxBatch - 5); err != errBehind {
+		t.Errorf("a follower that lacks more: %v", err)
+	}
+}
+
+// noPipeline sends nothing.
+type noPipeline struct{ raft.AppendPipeline }
+
+func (noPipeline) AppendEntries(*raft.AppendEntriesRequest, *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	return nil, nil
 }

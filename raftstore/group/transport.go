@@ -2,6 +2,7 @@ package group
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -11,10 +12,12 @@ type transport struct {
 	raft.Transport
 	g    *Group
 	rpcs chan raft.RPC
+
+	heartbeat atomic.Pointer[func(raft.RPC)] // takes a heartbeat, beside what else Raft does
 }
 
 func newTransport(g *Group, to raft.Transport) *transport {
-	t := &transport{to, g, make(chan raft.RPC)}
+	t := &transport{Transport: to, g: g, rpcs: make(chan raft.RPC)}
 	g.handing.Go(func() {
 		for {
 			select {
@@ -63,6 +66,9 @@ func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 
 // AppendEntries implements raft.Transport. Heartbeats come here, and what is not pipelined.
 func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := t.beat(id, req, resp); !errors.Is(err, ErrAlone) {
+		return err
+	}
 	t.holdBack(req)
 	round := t.g.acks.now()
 	err := t.Transport.AppendEntries(id, to, req, resp)

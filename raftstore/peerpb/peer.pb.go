@@ -875,6 +875,206 @@ func (x *KeptFile) GetSum() []byte {
 	return nil
 }
 
+type HeartbeatRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Beats         []*Beat                `protobuf:"bytes,1,rep,name=beats,proto3" json:"beats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatRequest) Reset() {
+	*x = HeartbeatRequest{}
+	mi := &file_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatRequest) ProtoMessage() {}
+
+func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
+func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HeartbeatRequest) GetBeats() []*Beat {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
+type Beat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Beat) Reset() {
+	*x = Beat{}
+	mi := &file_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Beat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Beat) ProtoMessage() {}
+
+func (x *Beat) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Beat.ProtoReflect.Descriptor instead.
+func (*Beat) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Beat) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Beat) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type HeartbeatReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replies       []*BeatReply           `protobuf:"bytes,1,rep,name=replies,proto3" json:"replies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatReply) Reset() {
+	*x = HeartbeatReply{}
+	mi := &file_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatReply) ProtoMessage() {}
+
+func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
+func (*HeartbeatReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HeartbeatReply) GetReplies() []*BeatReply {
+	if x != nil {
+		return x.Replies
+	}
+	return nil
+}
+
+type BeatReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`       // the replica's
+	Success       bool                   `protobuf:"varint,2,opt,name=success,proto3" json:"success,omitempty"` // it follows
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`      // why it did neither; "": it did
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeatReply) Reset() {
+	*x = BeatReply{}
+	mi := &file_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeatReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeatReply) ProtoMessage() {}
+
+func (x *BeatReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeatReply.ProtoReflect.Descriptor instead.
+func (*BeatReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BeatReply) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *BeatReply) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
+func (x *BeatReply) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -936,7 +1136,18 @@ const file_peer_proto_rawDesc = "" +
 	"\x05files\x18\x01 \x03(\v2\x1a.mailraft.peer.v1.KeptFileR\x05files\"0\n" +
 	"\bKeptFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03sum\x18\x02 \x01(\fR\x03sum2\xf5\x04\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum\"@\n" +
+	"\x10HeartbeatRequest\x12,\n" +
+	"\x05beats\x18\x01 \x03(\v2\x16.mailraft.peer.v1.BeatR\x05beats\"0\n" +
+	"\x04Beat\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"G\n" +
+	"\x0eHeartbeatReply\x125\n" +
+	"\areplies\x18\x01 \x03(\v2\x1b.mailraft.peer.v1.BeatReplyR\areplies\"O\n" +
+	"\tBeatReply\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
+	"\asuccess\x18\x02 \x01(\bR\asuccess\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error2\xc8\x05\n" +
 	"\x04Peer\x12K\n" +
 	"\aPropose\x12 .mailraft.peer.v1.ProposeRequest\x1a\x1e.mailraft.peer.v1.ProposeReply\x12C\n" +
 	"\tReadIndex\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x16.mailraft.peer.v1.Hint\x12:\n" +
@@ -945,7 +1156,8 @@ const file_peer_proto_rawDesc = "" +
 	"\aMembers\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1e.mailraft.peer.v1.MembersReply\x12@\n" +
 	"\fSplitLeaders\x12\x17.mailraft.peer.v1.Empty\x1a\x17.mailraft.peer.v1.Empty\x12<\n" +
 	"\x04Disk\x12\x17.mailraft.peer.v1.Empty\x1a\x1b.mailraft.peer.v1.DiskReply\x12D\n" +
-	"\x04Hash\x12\x1d.mailraft.peer.v1.HashRequest\x1a\x1b.mailraft.peer.v1.HashReply0\x01\x12C\n" +
+	"\x04Hash\x12\x1d.mailraft.peer.v1.HashRequest\x1a\x1b.mailraft.peer.v1.HashReply0\x01\x12Q\n" +
+	"\tHeartbeat\x12\".mailraft.peer.v1.HeartbeatRequest\x1a .mailraft.peer.v1.HeartbeatReply\x12C\n" +
 	"\x04Kept\x12\x1e.mailraft.peer.v1.GroupRequest\x1a\x1b.mailraft.peer.v1.KeptReply2J\n" +
 	"\x04Join\x12B\n" +
 	"\x04Join\x12\x1d.mailraft.peer.v1.JoinRequest\x1a\x1b.mailraft.peer.v1.JoinReplyB\x1bZ\x19mailraft/raftstore/peerpbb\x06proto3"
@@ -962,53 +1174,61 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_peer_proto_goTypes = []any{
-	(*Empty)(nil),          // 0: mailraft.peer.v1.Empty
-	(*GroupRequest)(nil),   // 1: mailraft.peer.v1.GroupRequest
-	(*ProposeRequest)(nil), // 2: mailraft.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),   // 3: mailraft.peer.v1.ProposeReply
-	(*Hint)(nil),           // 4: mailraft.peer.v1.Hint
-	(*ReplicaReply)(nil),   // 5: mailraft.peer.v1.ReplicaReply
-	(*Member)(nil),         // 6: mailraft.peer.v1.Member
-	(*DiskReply)(nil),      // 7: mailraft.peer.v1.DiskReply
-	(*MembersReply)(nil),   // 8: mailraft.peer.v1.MembersReply
-	(*JoinRequest)(nil),    // 9: mailraft.peer.v1.JoinRequest
-	(*JoinReply)(nil),      // 10: mailraft.peer.v1.JoinReply
-	(*HashRequest)(nil),    // 11: mailraft.peer.v1.HashRequest
-	(*HashReply)(nil),      // 12: mailraft.peer.v1.HashReply
-	(*KeptReply)(nil),      // 13: mailraft.peer.v1.KeptReply
-	(*KeptFile)(nil),       // 14: mailraft.peer.v1.KeptFile
+	(*Empty)(nil),            // 0: mailraft.peer.v1.Empty
+	(*GroupRequest)(nil),     // 1: mailraft.peer.v1.GroupRequest
+	(*ProposeRequest)(nil),   // 2: mailraft.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),     // 3: mailraft.peer.v1.ProposeReply
+	(*Hint)(nil),             // 4: mailraft.peer.v1.Hint
+	(*ReplicaReply)(nil),     // 5: mailraft.peer.v1.ReplicaReply
+	(*Member)(nil),           // 6: mailraft.peer.v1.Member
+	(*DiskReply)(nil),        // 7: mailraft.peer.v1.DiskReply
+	(*MembersReply)(nil),     // 8: mailraft.peer.v1.MembersReply
+	(*JoinRequest)(nil),      // 9: mailraft.peer.v1.JoinRequest
+	(*JoinReply)(nil),        // 10: mailraft.peer.v1.JoinReply
+	(*HashRequest)(nil),      // 11: mailraft.peer.v1.HashRequest
+	(*HashReply)(nil),        // 12: mailraft.peer.v1.HashReply
+	(*KeptReply)(nil),        // 13: mailraft.peer.v1.KeptReply
+	(*KeptFile)(nil),         // 14: mailraft.peer.v1.KeptFile
+	(*HeartbeatRequest)(nil), // 15: mailraft.peer.v1.HeartbeatRequest
+	(*Beat)(nil),             // 16: mailraft.peer.v1.Beat
+	(*HeartbeatReply)(nil),   // 17: mailraft.peer.v1.HeartbeatReply
+	(*BeatReply)(nil),        // 18: mailraft.peer.v1.BeatReply
 }
 var file_peer_proto_depIdxs = []int32{
 	4,  // 0: mailraft.peer.v1.ProposeReply.hint:type_name -> mailraft.peer.v1.Hint
 	6,  // 1: mailraft.peer.v1.ReplicaReply.members:type_name -> mailraft.peer.v1.Member
 	14, // 2: mailraft.peer.v1.KeptReply.files:type_name -> mailraft.peer.v1.KeptFile
-	2,  // 3: mailraft.peer.v1.Peer.Propose:input_type -> mailraft.peer.v1.ProposeRequest
-	1,  // 4: mailraft.peer.v1.Peer.ReadIndex:input_type -> mailraft.peer.v1.GroupRequest
-	4,  // 5: mailraft.peer.v1.Peer.Hints:input_type -> mailraft.peer.v1.Hint
-	1,  // 6: mailraft.peer.v1.Peer.Replica:input_type -> mailraft.peer.v1.GroupRequest
-	1,  // 7: mailraft.peer.v1.Peer.Members:input_type -> mailraft.peer.v1.GroupRequest
-	0,  // 8: mailraft.peer.v1.Peer.SplitLeaders:input_type -> mailraft.peer.v1.Empty
-	0,  // 9: mailraft.peer.v1.Peer.Disk:input_type -> mailraft.peer.v1.Empty
-	11, // 10: mailraft.peer.v1.Peer.Hash:input_type -> mailraft.peer.v1.HashRequest
-	1,  // 11: mailraft.peer.v1.Peer.Kept:input_type -> mailraft.peer.v1.GroupRequest
-	9,  // 12: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
-	3,  // 13: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
-	4,  // 14: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
-	0,  // 15: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
-	5,  // 16: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
-	8,  // 17: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
-	0,  // 18: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
-	7,  // 19: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
-	12, // 20: mailraft.peer.v1.Peer.Hash:output_type -> mailraft.peer.v1.HashReply
-	13, // 21: mailraft.peer.v1.Peer.Kept:output_type -> mailraft.peer.v1.KeptReply
-	10, // 22: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
-	13, // [13:23] is the sub-list for method output_type
-	3,  // [3:13] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	16, // 3: mailraft.peer.v1.HeartbeatRequest.beats:type_name -> mailraft.peer.v1.Beat
+	18, // 4: mailraft.peer.v1.HeartbeatReply.replies:type_name -> mailraft.peer.v1.BeatReply
+	2,  // 5: mailraft.peer.v1.Peer.Propose:input_type -> mailraft.peer.v1.ProposeRequest
+	1,  // 6: mailraft.peer.v1.Peer.ReadIndex:input_type -> mailraft.peer.v1.GroupRequest
+	4,  // 7: mailraft.peer.v1.Peer.Hints:input_type -> mailraft.peer.v1.Hint
+	1,  // 8: mailraft.peer.v1.Peer.Replica:input_type -> mailraft.peer.v1.GroupRequest
+	1,  // 9: mailraft.peer.v1.Peer.Members:input_type -> mailraft.peer.v1.GroupRequest
+	0,  // 10: mailraft.peer.v1.Peer.SplitLeaders:input_type -> mailraft.peer.v1.Empty
+	0,  // 11: mailraft.peer.v1.Peer.Disk:input_type -> mailraft.peer.v1.Empty
+	11, // 12: mailraft.peer.v1.Peer.Hash:input_type -> mailraft.peer.v1.HashRequest
+	15, // 13: mailraft.peer.v1.Peer.Heartbeat:input_type -> mailraft.peer.v1.HeartbeatRequest
+	1,  // 14: mailraft.peer.v1.Peer.Kept:input_type -> mailraft.peer.v1.GroupRequest
+	9,  // 15: mailraft.peer.v1.Join.Join:input_type -> mailraft.peer.v1.JoinRequest
+	3,  // 16: mailraft.peer.v1.Peer.Propose:output_type -> mailraft.peer.v1.ProposeReply
+	4,  // 17: mailraft.peer.v1.Peer.ReadIndex:output_type -> mailraft.peer.v1.Hint
+	0,  // 18: mailraft.peer.v1.Peer.Hints:output_type -> mailraft.peer.v1.Empty
+	5,  // 19: mailraft.peer.v1.Peer.Replica:output_type -> mailraft.peer.v1.ReplicaReply
+	8,  // 20: mailraft.peer.v1.Peer.Members:output_type -> mailraft.peer.v1.MembersReply
+	0,  // 21: mailraft.peer.v1.Peer.SplitLeaders:output_type -> mailraft.peer.v1.Empty
+	7,  // 22: mailraft.peer.v1.Peer.Disk:output_type -> mailraft.peer.v1.DiskReply
+	12, // 23: mailraft.peer.v1.Peer.Hash:output_type -> mailraft.peer.v1.HashReply
+	17, // 24: mailraft.peer.v1.Peer.Heartbeat:output_type -> mailraft.peer.v1.HeartbeatReply
+	13, // 25: mailraft.peer.v1.Peer.Kept:output_type -> mailraft.peer.v1.KeptReply
+	10, // 26: mailraft.peer.v1.Join.Join:output_type -> mailraft.peer.v1.JoinReply
+	16, // [16:27] is the sub-list for method output_type
+	5,  // [5:16] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1022,7 +1242,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

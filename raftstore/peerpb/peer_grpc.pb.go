@@ -29,6 +29,7 @@ const (
 	Peer_SplitLeaders_FullMethodName = "/mailraft.peer.v1.Peer/SplitLeaders"
 	Peer_Disk_FullMethodName         = "/mailraft.peer.v1.Peer/Disk"
 	Peer_Hash_FullMethodName         = "/mailraft.peer.v1.Peer/Hash"
+	Peer_Heartbeat_FullMethodName    = "/mailraft.peer.v1.Peer/Heartbeat"
 	Peer_Kept_FullMethodName         = "/mailraft.peer.v1.Peer/Kept"
 )
 
@@ -56,6 +57,8 @@ type PeerClient interface {
 	// Hash answers twice: at once, without anything, when the replica waits for a mark, which is to be proposed then; and with its state's hash
 	// when it has applied that.
 	Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HashReply], error)
+	// Heartbeat is from the leader of each of the groups, and answered in their order.
+	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
 	// Kept tells which files of a checkpoint a replica has, from when it was sent before.
 	Kept(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*KeptReply, error)
 }
@@ -160,6 +163,16 @@ func (c *peerClient) Hash(ctx context.Context, in *HashRequest, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_HashClient = grpc.ServerStreamingClient[HashReply]
 
+func (c *peerClient) Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HeartbeatReply)
+	err := c.cc.Invoke(ctx, Peer_Heartbeat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerClient) Kept(ctx context.Context, in *GroupRequest, opts ...grpc.CallOption) (*KeptReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KeptReply)
@@ -194,6 +207,8 @@ type PeerServer interface {
 	// Hash answers twice: at once, without anything, when the replica waits for a mark, which is to be proposed then; and with its state's hash
 	// when it has applied that.
 	Hash(*HashRequest, grpc.ServerStreamingServer[HashReply]) error
+	// Heartbeat is from the leader of each of the groups, and answered in their order.
+	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
 	// Kept tells which files of a checkpoint a replica has, from when it was sent before.
 	Kept(context.Context, *GroupRequest) (*KeptReply, error)
 	mustEmbedUnimplementedPeerServer()
@@ -229,6 +244,9 @@ func (UnimplementedPeerServer) Disk(context.Context, *Empty) (*DiskReply, error)
 }
 func (UnimplementedPeerServer) Hash(*HashRequest, grpc.ServerStreamingServer[HashReply]) error {
 	return status.Error(codes.Unimplemented, "method Hash not implemented")
+}
+func (UnimplementedPeerServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
 }
 func (UnimplementedPeerServer) Kept(context.Context, *GroupRequest) (*KeptReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kept not implemented")
@@ -380,6 +398,24 @@ func _Peer_Hash_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_HashServer = grpc.ServerStreamingServer[HashReply]
 
+func _Peer_Heartbeat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HeartbeatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Heartbeat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Heartbeat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Heartbeat(ctx, req.(*HeartbeatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Peer_Kept_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GroupRequest)
 	if err := dec(in); err != nil {
@@ -428,6 +464,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Disk",
 			Handler:    _Peer_Disk_Handler,
+		},
+		{
+			MethodName: "Heartbeat",
+			Handler:    _Peer_Heartbeat_Handler,
 		},
 		{
 			MethodName: "Kept",

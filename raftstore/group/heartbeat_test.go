@@ -1,0 +1,66 @@
+package group
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// together are the Heartbeats of a test's replica.
+type together struct {
+	c     *cluster
+	node  string
+	sent  *atomic.Int64
+	waits time.Duration
+}
+
+func (h together) Send(now <-chan struct{}, node, _ string, term uint64) (uint64, bool, error) {
+	select {
+	case <-time.After(h.waits):
+	case <-now:
+		return 0, false, ErrAlone
+	}
+	g := h.c.links.to(h.node, node)
+	if g == nil {
+		return 0, false, ErrNoLeader
+	}
+	h.sent.Add(1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return g.Heartbeat(ctx, h.node, term)
+}
+
+// A group whose heartbeats go together with others' keeps its leader, and a reader does not wait for them.
+func TestHeartbeatsGoTogether(t *testing.T) {
+	c := newCluster(t, 3)
+	var sent atomic.Int64
+	c.heartbeats = func(node string) Heartbeats { return together{c, node, &sent, 100 * time.Millisecond} }
+	c.heartbeat = time.Second
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	mustPropose(t, g, put(1, 1, 1, 1, nil))
+	term, begun := g.raft.CurrentTerm(), time.Now()
+	for range 50 {
+		if err := g.ReadIndex(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(begun); took > 2500*time.Millisecond {
+		t.Errorf("50 readers took %v: each waited for heartbeats that wait for others", took)
+	}
+	reads := sent.Load()
+	awaitThat(t, "heartbeats for longer than an election takes", func() bool { return sent.Load() > reads+30 })
+	if now := g.raft.CurrentTerm(); now != term || !g.Leads() {
+		t.Errorf("term %d, then %d", term, now)
+	}
+	// A follower in a later term deposes a leader by its answer.
+	f := c.followers(g)[0]
+	if err := f.standForElection(); err != nil {
+		t.Fatal(err)
+	}
+	awaitThat(t, "a later term", func() bool { return g.raft.CurrentTerm() > term })
+	mustPropose(t, c.leader(), put(1, 2, 2, 1, nil))
+}
