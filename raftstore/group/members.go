@@ -135,7 +135,8 @@ func (g *Group) change(begin func() raft.Future) error {
 }
 
 // PeerDown is told that a node is dead. When it leads this group, one voter that is up stands for election at once and the others a
-// little later, if nobody leads by then: safe whatever the detector thinks, for it is an election like any other.
+// little later, if nobody leads by then, and so a few times: one that lacks entries is elected by nobody. It is safe whatever the detector
+// thinks, for each is an election like any other.
 func (g *Group) PeerDown(node string, up func(node string) bool) {
 	g.replication.down(raft.ServerID(node), up)
 	if g.Leader() != node {
@@ -151,20 +152,23 @@ func (g *Group) PeerDown(node string, up func(node string) bool) {
 			turn++
 		}
 	}
-	term := g.raft.CurrentTerm()
 	g.done.Go(func() {
-		timer := time.NewTimer(time.Duration(turn) * stagger)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-g.stop:
-			return
-		}
-		if g.raft.CurrentTerm() != term {
-			return // another stood meanwhile
-		}
-		if err := g.standForElection(); err != nil && !errors.Is(err, ErrClosed) {
-			g.log.Warn("standing for election", "error", err)
+		wait := time.Duration(turn) * stagger
+		for range elections {
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-g.stop:
+				timer.Stop()
+				return
+			}
+			if leader := g.Leader(); leader != "" && leader != node || up(node) {
+				return // another was elected, or the node is back
+			}
+			if err := g.standForElection(); err != nil && !errors.Is(err, ErrClosed) {
+				g.log.Warn("standing for election", "error", err)
+			}
+			wait = time.Duration(len(members)) * stagger // the others' turns are before that
 		}
 	})
 }
@@ -177,8 +181,12 @@ func (g *Group) standForElection() error {
 	return g.transport.say(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
 }
 
-// stagger is between the elections of the voters that see a leader dead at once.
-const stagger = 200 * time.Millisecond
+// stagger is between the elections of the voters that see a leader dead at once, and elections is how often each stands: after that Raft's own
+// timeout is over.
+const (
+	stagger   = 200 * time.Millisecond
+	elections = 3
+)
 
 // WaitMember waits until this replica has been added to its group, and has applied what was committed then.
 func (g *Group) WaitMember(ctx context.Context) error {
