@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -38,7 +40,7 @@ func BenchmarkReplicatedDelivery(b *testing.B) {
 				b.Run(fmt.Sprintf("nodes=%d/at=%s/writers=%d", nodes, where, writers), func(b *testing.B) {
 					p := at.NewProposer()
 					took := make([]time.Duration, b.N)
-					start, used := time.Now(), processorTime(b)
+					start, used, wrote := time.Now(), processorTime(b), written(b)
 					var wg sync.WaitGroup
 					for w := range writers {
 						wg.Go(func() {
@@ -54,6 +56,7 @@ func BenchmarkReplicatedDelivery(b *testing.B) {
 					wg.Wait()
 					b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "deliveries/s")
 					b.ReportMetric(float64((processorTime(b)-used).Microseconds())/float64(b.N), "cpu-us/op")
+					b.ReportMetric((written(b)-wrote)/float64(b.N), "written-B/op")
 					slices.Sort(took)
 					b.ReportMetric(float64(took[len(took)/10].Microseconds()), "p10-us")
 					b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
@@ -70,4 +73,16 @@ func processorTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// written is the octets that this process has had written to disk (proc_pid_io(5)).
+func written(b *testing.B) (octets float64) {
+	io, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(io)) {
+		fmt.Sscanf(line, "write_bytes: %g", &octets)
+	}
+	return octets
 }
