@@ -36,6 +36,7 @@ func (g *Group) openState(dir string) (*pebble.DB, error) {
 		FS:                          stateFS{vfs.Default, retry},
 		EventListener:               g.stateEvents(retry),
 	}
+	o.Experimental.CompactionScheduler = newCompactions()
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].BlockSize = 8 << 10
