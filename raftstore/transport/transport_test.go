@@ -366,3 +366,45 @@ func TestRenewal(t *testing.T) {
 		t.Error("a certificate for another key is taken")
 	}
 }
+
+// A snapshot whose sender is silent comes to an end: Raft takes it in where it votes.
+func TestASilentNodesSnapshotEnds(t *testing.T) {
+	c := newCluster(t)
+	a, _ := c.start(c.identity("a", time.Now()))
+	b, _ := c.start(c.identity("b", time.Now()))
+	from, err := a.Raft("shard-1", hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.(raft.WithClose).Close()
+	to, err := b.Raft("shard-1", hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.(raft.WithClose).Close()
+	data, hangs := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		sent <- from.InstallSnapshot("b", "b", &raft.InstallSnapshotRequest{Size: 100}, new(raft.InstallSnapshotResponse), data)
+	}()
+	rpc := <-to.Consumer()
+	came := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(io.Discard, rpc.Reader)
+		came <- n
+	}()
+	b.pinger.set(t.Context(), "a", false, true)
+	select {
+	case n := <-came:
+		if n != 0 {
+			t.Errorf("%d octets came", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it is waited for")
+	}
+	rpc.Respond(new(raft.InstallSnapshotResponse), io.ErrUnexpectedEOF)
+	hangs.Close()
+	if err := <-sent; err == nil {
+		t.Error("the sender was told that it came")
+	}
+}
