@@ -167,8 +167,6 @@ func (p *pinger) set(ctx context.Context, node string, up, first bool) {
 	p.mu.Unlock()
 	if up {
 		p.t.redial(node)
-	} else {
-		p.t.hangUp(node)
 	}
 	for _, fn := range watchers {
 		fn(node, up)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -151,27 +150,6 @@ func (t *Transport) routeRaft(p *peerConn) {
 	}
 	if made, ok := s.add(p); ok {
 		s.put(made)
-	}
-}
-
-// hangUp ends the Raft connections that a node made which is silent now. Raft takes in a snapshot in the goroutine that votes: were its sender
-// to hang, this node would elect nobody.
-func (t *Transport) hangUp(node string) {
-	t.mu.Lock()
-	groups := slices.Collect(maps.Values(t.groups))
-	t.mu.Unlock()
-	for _, s := range groups {
-		s.mu.Lock()
-		var made []*stream
-		for c := range s.open {
-			if p, ok := c.Conn.(*peerConn); ok && p.node == node {
-				made = append(made, c)
-			}
-		}
-		s.mu.Unlock()
-		for _, c := range made { // each takes the lock
-			c.Close()
-		}
 	}
 }
 
