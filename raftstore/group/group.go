@@ -275,8 +275,9 @@ func (g *Group) checkMember() error {
 	return fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), g.cfg.NodeID, ErrNotMember)
 }
 
-// commitTimeout is how often a leader tells followers what is committed when there is nothing else to send: they have been told by a hint.
-const commitTimeout = 2 * time.Second
+// commitTimeout is how often a leader tells followers what is committed when there is nothing else to send. They have been told by a hint, if it
+// was not lost: a node that just joined looks addresses up in its own copy of the directory.
+const commitTimeout = 500 * time.Millisecond
 
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32
