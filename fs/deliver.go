@@ -64,10 +64,11 @@ func (m *mount) linkCommitted(f *file, parent tree.Ino, name string, replace boo
 
 // settleDoubt finds out whether a delivery that got no answer was committed after all. Called with io.
 func (m *mount) settleDoubt(f *file) error {
-	if err := f.acct.shard.Barrier(m.time.context()); err != nil {
+	view, err := f.acct.home.Barrier(m.time.context())
+	if err != nil {
 		return err
 	}
-	in, err := f.acct.view.Inode(f.ino)
+	in, err := view.Inode(f.ino)
 	switch err {
 	case nil:
 		f.mu.Lock()

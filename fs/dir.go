@@ -60,10 +60,11 @@ func (m *mount) openDir(d *openDir) (err error) {
 	if d.acct, err = m.gate.of(d.ino); err != nil {
 		return err
 	}
-	if err := d.acct.shard.ReadIndex(m.time.context()); err != nil {
+	view, err := d.acct.home.ReadIndex(m.time.context())
+	if err != nil {
 		return err
 	}
-	in, err := d.acct.view.Inode(d.ino)
+	in, err := view.Inode(d.ino)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (m *mount) openDir(d *openDir) (err error) {
 		d.names = m.staged.list(d.ino)
 	}
 	d.mark = m.inval.changes(d.ino)
-	d.reader, err = d.acct.view.OpenDir(d.ino)
+	d.reader, err = view.OpenDir(d.ino)
 	return err
 }
 

@@ -38,8 +38,8 @@ func domainOf(i tree.Ino) (id uint32, ok bool) {
 // account is what handlers need to know of the account that an inode belongs to.
 type account struct {
 	number tree.Account
-	shard  *raftstore.Shard
-	view   tree.Reader // good as long as the store, wherever the shard is read
+	home   raftstore.Home
+	view   tree.Reader // home's
 	record *raftpb.Account
 
 	once      sync.Once
@@ -100,7 +100,7 @@ func (a *account) sealBytes(dst, message []byte, key *seal.Recipient, owner seal
 	return p.SealBytes(dst, message)
 }
 
-// gate is what every request on an inode of an account passes: it knows whose it is, on which shard, and whether it is locked.
+// gate is what every request on an inode of an account passes: it knows whose it is, and whether that is locked.
 type gate struct {
 	store *raftstore.Store
 	keys  Keys
@@ -145,11 +145,8 @@ func (g *gate) account(n tree.Account) (*account, error) {
 	if record.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
 		return nil, syscall.ENOENT
 	}
-	shard, err := g.store.Shard(n)
-	if err != nil {
-		return nil, err
-	}
-	a = &account{number: n, shard: shard, view: shard.View(), record: record, headers: make(chan *seal.Prepared, 1)}
+	home := g.store.Home(n)
+	a = &account{number: n, home: home, view: home.View(), record: record, headers: make(chan *seal.Prepared, 1)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.changes != changes { // what was read may be older than what forget was called for
@@ -240,7 +237,7 @@ func (m *mount) propose(a *account, cmd *raftpb.Command) error {
 }
 
 func (m *mount) proposeIn(ctx context.Context, a *account, cmd *raftpb.Command) error {
-	r, err := m.proposer.Propose(ctx, a.shard, cmd)
+	r, err := m.proposer.Propose(ctx, cmd)
 	if err != nil {
 		m.inval.doubt() // it may be committed yet
 		return err
@@ -250,5 +247,5 @@ func (m *mount) proposeIn(ctx context.Context, a *account, cmd *raftpb.Command) 
 
 // reserve gives a number for a new inode or content of the account.
 func (m *mount) reserve(a *account) (tree.Ino, error) {
-	return m.proposer.ReserveIno(m.time.context(), a.shard, a.number)
+	return m.proposer.ReserveIno(m.time.context(), a.number)
 }

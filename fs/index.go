@@ -169,10 +169,11 @@ func (m *mount) indexText(file indexFile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.shard.ReadIndex(m.time.context()); err != nil {
+	view, err := a.home.ReadIndex(m.time.context())
+	if err != nil {
 		return nil, err
 	}
-	x, err := a.view.FolderIndex(file.folder, file.since)
+	x, err := view.FolderIndex(file.folder, file.since)
 	if err != nil {
 		return nil, err
 	}

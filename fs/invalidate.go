@@ -168,24 +168,9 @@ func (v *invalidator) listed(ev raftstore.DirectoryEvent) {
 	if name == "" {
 		parent, name = rootIno, ev.Domain
 	}
-	a := tree.Account(ev.Account)
-	switch {
-	case ev.Removed:
-		v.queue(a).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(parent), name) })
-	case v.mount.cfg.Shard != 0 && a != 0 && v.mount.dirs.has(a):
-		v.queue(a).add(func(v *invalidator) { v.moved(a, parent, name) })
+	if ev.Removed {
+		v.queue(tree.Account(ev.Account)).add(func(v *invalidator) { v.kernel.EntryNotify(uint64(parent), name) })
 	}
-}
-
-// moved has the kernel forget an account that is another shard's now.
-func (v *invalidator) moved(a tree.Account, domain tree.Ino, name string) {
-	m := v.mount
-	record, err := m.store.Directory().Account(a)
-	if err != nil || m.shows(record) {
-		return
-	}
-	m.forgetAccount(a)
-	v.kernel.EntryNotify(uint64(domain), name)
 }
 
 // attributes has the kernel ask for an inode's attributes again.

@@ -54,10 +54,11 @@ func (m *mount) lookup(parent tree.Ino, name string, out *fuse.EntryOut) error {
 		if role == tree.RoleTmp {
 			return err
 		}
-		if rerr := a.shard.ReadIndex(m.time.context()); rerr != nil {
+		view, rerr := a.home.ReadIndex(m.time.context())
+		if rerr != nil {
 			return rerr
 		}
-		de, err = a.view.Lookup(parent, name)
+		de, err = view.Lookup(parent, name)
 	}
 	if err != nil {
 		return err
@@ -138,9 +139,6 @@ func (m *mount) findTop(parent tree.Ino, name string) (tree.Ino, tree.Stat, erro
 	record, err := d.FindAccount(name, dom.Name)
 	if err != nil {
 		return 0, tree.Stat{}, err
-	}
-	if !m.shows(record) {
-		return 0, tree.Stat{}, syscall.ENOENT
 	}
 	a, err := m.gate.account(tree.Account(record.Number))
 	if err != nil {

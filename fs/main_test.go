@@ -509,7 +509,7 @@ func (p *serverProcess) orphans(ctx context.Context) (string, error) {
 	total := uint64(0)
 	prop := p.store.NewProposer()
 	for _, sh := range p.store.Shards() {
-		r, err := prop.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
+		r, err := prop.ProposeIn(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
 			Before: time.Now().Add(time.Hour).UnixNano(), Limit: 1000,
 		}}})
 		if err != nil {

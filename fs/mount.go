@@ -32,7 +32,7 @@ type Config struct {
 	Staging    *staging.Area
 	UID, GID   uint32 // the mail user, whose everything is that root makes in an account's tree
 
-	// Shard is the number of the shard whose accounts alone the mount shows; 0: it shows all.
+	// Shard is the number of the shard whose accounts alone the mount lists; 0: it lists all.
 	Shard uint32
 	// Beside is another mount of the same store and keys, which this one shares what it knows of accounts and opened files with, so that
 	// the bounds of those tables hold for all mounts together; nil: it has tables of its own.

@@ -7,7 +7,7 @@ import (
 	"mailraft/raftstore/tree"
 )
 
-// replaced takes note that a shard's state, or one account's in it, is another one, and that nobody told what changed. It is called by
+// replaced takes note that a shard's state, or all shards', or one account's, is another one, and that nobody told what changed. It is called by
 // the goroutine that applies.
 func (v *invalidator) replaced(ev *tree.Event) {
 	m := v.mount
@@ -25,7 +25,7 @@ func (v *invalidator) replaced(ev *tree.Event) {
 	m.tmps.clear(func(tree.Account) bool { return true })
 	v.queue(0).add(func(v *invalidator) {
 		for _, a := range m.cachedAccounts() {
-			if sh, err := m.store.Shard(a); err != nil || sh.ID() == ev.Shard {
+			if sh, err := m.store.Shard(a); ev.Shard == 0 || err != nil || sh.ID() == ev.Shard {
 				v.queue(a).add(func(*invalidator) { m.forgetAccount(a) })
 			}
 		}

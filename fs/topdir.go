@@ -11,15 +11,16 @@ import (
 // topReader lists the accounts of a domain by local part, some at a time.
 type topReader struct {
 	dir    *raftstore.Directory
-	shows  func(*raftpb.Account) bool
+	lists  func(*raftpb.Account) bool
 	domain string
 	lot    []*raftpb.Account
 	after  string
 	done   bool
 }
 
-// shows tells whether the account is one that this mount has: a mount of a shard has those that are pinned to it.
-func (m *mount) shows(a *raftpb.Account) bool { return m.cfg.Shard == 0 || a.Shard == m.cfg.Shard }
+// lists tells whether the account is one that this mount lists: a mount of a shard lists those of that. It finds all of them, so that a
+// session whose account moves to another shard keeps its paths.
+func (m *mount) lists(a *raftpb.Account) bool { return m.cfg.Shard == 0 || a.Shard == m.cfg.Shard }
 
 // topLot is how many accounts are read at once.
 const topLot = 1000
@@ -40,7 +41,7 @@ func (r *topReader) next() (de tree.DirEntry, ok bool, err error) {
 		}
 		a := r.lot[0]
 		r.lot, r.after = r.lot[1:], a.LocalPart
-		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || !r.shows(a) {
+		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || !r.lists(a) {
 			continue
 		}
 		return tree.DirEntry{Name: a.LocalPart, Ino: tree.RootIno(tree.Account(a.Number)), Stat: tree.Stat{Mode: syscall.S_IFDIR}}, true, nil
@@ -55,7 +56,7 @@ func (m *mount) openTop(d *openDir) error {
 	}
 	if id, ok := domainOf(d.ino); ok {
 		dom, err := dir.DomainByID(id)
-		d.top = &topReader{dir: dir, shows: m.shows, domain: dom.Name}
+		d.top = &topReader{dir: dir, lists: m.lists, domain: dom.Name}
 		return err
 	}
 	domains, err := dir.Domains()

@@ -51,8 +51,10 @@ type Directory struct {
 	group *group.Group
 	state *directory.Directory
 
-	shards    shardCache    // an account's shard does not change
-	nextShard atomic.Uint32 // counts the accounts made, to spread them
+	shards     shardCache // of accounts that were asked for
+	shardsLock sync.Mutex // held to change it by what was read
+	moves      atomic.Uint64
+	nextShard  atomic.Uint32 // counts the accounts made, to spread them
 }
 
 // ReadIndex returns nil once reading shows everything that any node acknowledged before the call.
@@ -158,14 +160,31 @@ func (d *Directory) shardOf(n uint32) (uint32, error) {
 	if id := d.shards.get(n); id != 0 {
 		return id, nil
 	}
+	moves := d.moves.Load()
 	a, err := d.state.Account(n)
 	if err != nil {
 		return 0, named(err, fmt.Sprint("account ", n), ErrNoSuchAccount)
 	}
 	if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
-		d.shards.set(n, a.Shard)
+		d.shardsLock.Lock()
+		defer d.shardsLock.Unlock()
+		if d.moves.Load() == moves { // else what was read may be older than what moved forgot
+			d.shards.set(n, a.Shard)
+		}
 	}
 	return a.Shard, nil
+}
+
+// moved takes note that an account is another shard's now; 0: any may be.
+func (d *Directory) moved(n uint32) {
+	d.shardsLock.Lock()
+	defer d.shardsLock.Unlock()
+	d.moves.Add(1)
+	if n == 0 {
+		d.shards.clear()
+	} else {
+		d.shards.set(n, 0)
+	}
 }
 
 // NewAccount is an account to be made.
@@ -305,7 +324,7 @@ func (d *Directory) makeTree(ctx context.Context, a *raftpb.Account) error {
 	if err != nil {
 		return err
 	}
-	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{
+	r, err := d.store.admin.ProposeIn(ctx, sh, &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{
 		Account: a.Number, Uid: d.store.cfg.UID, Gid: d.store.cfg.GID, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles,
 	}}})
 	if err == nil {
@@ -394,17 +413,19 @@ var errState = fmt.Errorf("account has changed: %w", syscall.EAGAIN)
 // drop ends an account in three steps, each of which finishAccounts takes up after a crash: errState when it is not in the state of a
 // any more.
 func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
+	var removing *raftpb.Account
 	err := d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
 		if now.State != a.State {
 			return errState
 		}
 		now.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
+		removing = now
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if err := d.dropTree(ctx, a); err != nil {
+	if err := d.dropTree(ctx, removing); err != nil {
 		return err
 	}
 	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: &raftpb.DropAccount{Number: a.Number}}})
@@ -415,17 +436,29 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 	return err
 }
 
-// dropTree has the account's shard forget its mail.
+// dropTree has the account's shard forget its mail; of one that moves, both shards.
 func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
-	if a.Shard == 0 {
-		return nil
+	for _, id := range []uint32{a.Shard, a.MovingTo, a.MovedFrom} {
+		if id == 0 {
+			continue
+		}
+		if err := d.dropFrom(ctx, a.Number, id, 0); err != nil {
+			return err
+		}
 	}
-	sh, err := d.store.shard(a)
+	return nil
+}
+
+// dropFrom has a shard forget the account's mail; with a move, only what that has left frozen there.
+func (d *Directory) dropFrom(ctx context.Context, account, shard uint32, move uint64) error {
+	sh, err := d.store.shardNumber(shard)
 	if err != nil {
 		return err
 	}
-	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: a.Number}}})
-	if err == nil && r.Errno != syscall.ENOENT {
+	r, err := d.store.admin.ProposeIn(ctx, sh, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{
+		Account: account, Move: move,
+	}}})
+	if err == nil && r.Errno != syscall.ENOENT && (move == 0 || r.Errno != syscall.ESTALE) {
 		err = r.Err()
 	}
 	return err
@@ -437,6 +470,9 @@ func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
 func (s *Store) finishAccounts(ctx context.Context) {
 	unfinished, err := s.directory.state.UnfinishedAccounts()
 	for _, a := range unfinished {
+		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
+			continue // it moves
+		}
 		s.log.Info("dropping an account that is not whole", "account", a.LocalPart+"@"+a.Domain)
 		// It may have been finished, or be gone, since it was read.
 		if derr := s.directory.drop(ctx, a); !errors.Is(derr, errState) && !errors.Is(derr, ErrNoSuchAccount) {
@@ -462,11 +498,7 @@ func (s *Store) finishAccountsAgain(ctx context.Context, term uint64) {
 
 // SetQuota sets an account's limits; 0 is none: ErrNoSuchAccount.
 func (d *Directory) SetQuota(ctx context.Context, n tree.Account, bytes, files uint64) error {
-	sh, err := d.store.Shard(n)
-	if err != nil {
-		return err
-	}
-	r, err := d.store.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_SetQuota{SetQuota: &raftpb.SetQuota{Account: uint32(n), Bytes: bytes, Files: files}}})
+	r, err := d.store.admin.Propose(ctx, &raftpb.Command{Op: &raftpb.Command_SetQuota{SetQuota: &raftpb.SetQuota{Account: uint32(n), Bytes: bytes, Files: files}}})
 	if err == nil {
 		err = r.Err()
 	}
@@ -481,11 +513,7 @@ func (d *Directory) SetQuota(ctx context.Context, n tree.Account, bytes, files u
 
 // Usage reads the account's counters and limits: ErrNoSuchAccount.
 func (d *Directory) Usage(n tree.Account) (*tree.AccountRecord, error) {
-	sh, err := d.store.Shard(n)
-	if err != nil {
-		return nil, err
-	}
-	return sh.View().Account(n)
+	return d.store.Home(n).View().Account(n)
 }
 
 // AddAlias makes address stand for the targets, which are addresses here: ErrExists, ErrNoSuchDomain, ErrNoSuchAccount for a
@@ -701,7 +729,7 @@ func (s *Store) reapOrphans(ctx context.Context) {
 			if !sh.leads() {
 				continue // the node that leads it does
 			}
-			r, err := s.admin.Propose(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
+			r, err := s.admin.ProposeIn(ctx, sh, &raftpb.Command{Op: &raftpb.Command_ReapOrphans{ReapOrphans: &raftpb.ReapOrphans{
 				Before: time.Now().Add(-age).UnixNano(), Limit: limit,
 			}}})
 			switch {

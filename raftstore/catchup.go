@@ -21,6 +21,16 @@ func newCatchUp(bandwidth int64) *rate.Limiter {
 // throttle has what is sent to replicas that are far behind share this node's bandwidth for that.
 func (s *Store) throttle(r io.Reader) io.Reader { return &throttled{r, s.catchUp, s.life} }
 
+// spend waits until so many octets may be sent of that bandwidth.
+func (s *Store) spend(ctx context.Context, octets int) error {
+	for ; octets > 0; octets -= catchUpPiece {
+		if err := s.catchUp.WaitN(ctx, min(octets, catchUpPiece)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 type throttled struct {
 	r     io.Reader
 	limit *rate.Limiter

@@ -3,8 +3,10 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
+	"mailraft/raftstore/directory"
 	"mailraft/raftstore/group"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
@@ -46,7 +48,7 @@ func (s *Store) checkGroup(g *group.Group, report func(Problem)) error {
 // checked is what of an account the shards are checked against.
 type checked struct {
 	address string
-	shard   uint32
+	shards  [3]uint32 // that may have its tree: its own, and of one that moves the other
 }
 
 // checkDirectory checks the directory against the shards, and answers its accounts.
@@ -57,7 +59,7 @@ func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]checked, 
 	accounts := map[tree.Account]checked{}
 	var failed error
 	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
-		accounts[tree.Account(a.Number)] = checked{a.LocalPart + "@" + a.Domain, a.Shard}
+		accounts[tree.Account(a.Number)] = checked{a.LocalPart + "@" + a.Domain, [3]uint32{a.Shard, a.MovingTo, a.MovedFrom}}
 		named, err := s.directory.findAny(a.LocalPart, a.Domain)
 		switch {
 		case errors.Is(err, ErrNoSuchAccount), errors.Is(err, ErrNoSuchDomain):
@@ -85,7 +87,7 @@ func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]checked, 
 		if sh.local() == nil {
 			return true
 		}
-		if _, err := sh.View().Account(tree.Account(a.Number)); err != nil {
+		if _, err := sh.View().Account(tree.Account(a.Number)); err != nil && !s.hasMoved(a) {
 			found(a, "shard %d does not have its mail: %v", a.Shard, err)
 		}
 		return true
@@ -106,10 +108,16 @@ func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]checked, 
 	return accounts, errors.Join(err, derr)
 }
 
-// checkUnfinished makes sure that an account which is being made or removed is noted as such, and no other: "" if so.
+// hasMoved tells whether the account is another shard's since its record was read, or is no more.
+func (s *Store) hasMoved(a *raftpb.Account) bool {
+	now, err := s.directory.state.Account(a.Number)
+	return err == syscall.ENOENT || err == nil && now.Shard != a.Shard
+}
+
+// checkUnfinished makes sure that an account which is being made, removed or moved is noted as such, and no other: "" if so.
 func (s *Store) checkUnfinished(a *raftpb.Account) (problem string, err error) {
-	noted, err := s.directory.state.IsUnfinished(a.Number)
-	unfinished := a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+	noted, err := s.directory.state.NotedUnfinished(a.Number)
+	unfinished := directory.IsUnfinished(a)
 	if err != nil || noted == unfinished {
 		return "", err
 	}
@@ -122,7 +130,7 @@ func (s *Store) checkUnfinished(a *raftpb.Account) (problem string, err error) {
 	case noted:
 		return "is noted as unfinished, and is not", nil
 	}
-	return "is being made or removed, and not noted: that would not be finished", nil
+	return "is being made, removed or moved, and not noted: that would not be finished", nil
 }
 
 func (sh *Shard) check(r *replica, accounts map[tree.Account]checked, sealed func([]byte) error, report func(Problem)) error {
@@ -147,9 +155,15 @@ func (sh *Shard) check(r *replica, accounts map[tree.Account]checked, sealed fun
 		report(Problem{Group: name, What: fmt.Sprintf("reading ended early: %v", err)})
 	}
 	return errors.Join(err, sh.View().Accounts(func(n tree.Account) bool {
-		if a := accounts[n]; a.shard != sh.id {
+		if a := accounts[n]; !slices.Contains(a.shards[:], sh.id) && !sh.isOf(n) {
 			report(Problem{Group: name, Account: address(n), What: "mail of an account that the directory does not have here"})
 		}
 		return true
 	}))
+}
+
+// isOf tells whether the directory has the account here by now: it may have moved since its record was read.
+func (sh *Shard) isOf(n tree.Account) bool {
+	now, err := sh.store.directory.state.Account(uint32(n))
+	return err == nil && slices.Contains([]uint32{now.Shard, now.MovingTo, now.MovedFrom}, sh.id)
 }

@@ -158,18 +158,15 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // listed are the names in the account's new/, as a listing on the node shows them.
 func (m *member) listed(ctx context.Context, a tree.Account) (map[string]bool, error) {
-	sh, err := m.Shard(a)
+	view, err := m.Home(a).ReadIndex(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := sh.ReadIndex(ctx); err != nil {
-		return nil, err
-	}
-	dir, err := sh.View().Lookup(tree.RootIno(a), "new")
+	dir, err := view.Lookup(tree.RootIno(a), "new")
 	if err != nil {
 		return nil, err
 	}
-	r, err := sh.View().OpenDir(dir.Ino)
+	r, err := view.OpenDir(dir.Ino)
 	if err != nil {
 		return nil, err
 	}
@@ -477,7 +474,7 @@ func TestALeadersDiskIsFull(t *testing.T) {
 		return sh.local().group.Leader() == "n1"
 	})
 	cmd := &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{}}}
-	if r, err := nodes[1].NewProposer().Propose(t.Context(), sh, cmd); !errors.Is(err, syscall.ENOSPC) {
+	if r, err := nodes[1].NewProposer().ProposeIn(t.Context(), sh, cmd); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	command, err := proto.Marshal(cmd)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"google.golang.org/protobuf/proto"
 
@@ -23,25 +22,39 @@ type Snapshot struct {
 }
 
 // Snapshot takes the shards' states first and the directory after them: what the directory says of an account then is as new as its
-// mail, or newer. An account that was made in between is not in it, one that was removed neither.
-func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
-	sn := &Snapshot{shards: map[uint32]ShardSnapshot{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, sn.Close())
+// mail, or newer. An account that was made in between is not in it, one that was removed neither. One that has moved in between could be in
+// none: then all are taken again.
+func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
+	for {
+		sn := &Snapshot{shards: map[uint32]ShardSnapshot{}}
+		moved, err := s.snapshot(ctx, sn)
+		if err == nil && !moved {
+			return sn, nil
 		}
-	}()
-	for _, sh := range s.Shards() {
-		if err := sh.ReadIndex(ctx); err != nil {
-			return nil, err
-		}
-		if sn.shards[sh.id], err = sh.snapshot(ctx); err != nil {
-			delete(sn.shards, sh.id)
+		if err = errors.Join(err, sn.Close()); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// snapshot fills sn, and tells whether an account has moved meanwhile.
+func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (moved bool, err error) {
 	if err := s.directory.ReadIndex(ctx); err != nil {
-		return nil, err
+		return false, err
+	}
+	moves := s.directory.moves.Load()
+	for _, sh := range s.Shards() {
+		if err := sh.ReadIndex(ctx); err != nil {
+			return false, err
+		}
+		state, err := sh.snapshot(ctx)
+		if err != nil {
+			return false, err
+		}
+		sn.shards[sh.id] = state
+	}
+	if err := s.directory.ReadIndex(ctx); err != nil {
+		return false, err
 	}
 	err = s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
 		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
@@ -50,25 +63,26 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 		return true
 	})
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	if sn.Domains, err = s.directory.Domains(); err != nil {
-		return nil, err
+		return false, err
 	}
 	for _, dom := range sn.Domains {
 		aliases, err := s.directory.Aliases(dom.Name)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		sn.Aliases = append(sn.Aliases, aliases...)
 	}
-	return sn, nil
+	return s.directory.moves.Load() != moves, nil
 }
 
 // ShardSnapshot is the state of a shard, on this node or another: a *tree.Snapshot, whose methods it has.
 type ShardSnapshot interface {
 	Records(a tree.Account, fn func(key, value []byte) error) error
 	Content(a tree.Account, content, sealed uint64, fn func(piece []byte) error) error
+	Orphans(a tree.Account, fn func(key, value []byte) error) error
 	Close() error
 }
 
@@ -93,15 +107,13 @@ func (sn *Snapshot) Close() error {
 	return errors.Join(errs...)
 }
 
-// importBatch is the octets of records that go in one command.
-const importBatch = 512 << 10
-
 // RestoreAccount adds an account as it was: under its number, to which its key slots are bound, with the records of its tree, which
 // records hands to put (the value may be kept). Its domain must be there. It takes mail when RestoreAccount returns, and is not there
 // after an error. Errors: ErrExists for its address, or its number (then the account belongs to another cluster); ErrNoSuchDomain.
 func (d *Directory) RestoreAccount(ctx context.Context, was *raftpb.Account, records func(put func(key, value []byte) error) error) error {
 	address := was.LocalPart + "@" + was.Domain
 	a := proto.CloneOf(was)
+	a.MovingTo, a.MovedFrom, a.Move = 0, 0, 0
 	a.Shard = (was.Shard+uint32(len(d.store.shards))-1)%uint32(len(d.store.shards)) + 1
 	if err := d.free(a.LocalPart, a.Domain); err != nil {
 		return err
@@ -137,43 +149,12 @@ func (d *Directory) importTree(ctx context.Context, a *raftpb.Account, records f
 	if err != nil {
 		return err
 	}
-	propose := func(cmd *raftpb.Command) error {
-		r, err := d.store.admin.Propose(ctx, sh, cmd)
-		if err == nil {
-			err = r.Err()
-		}
-		if err == syscall.EINVAL {
-			err = fmt.Errorf("what is brought is no mail tree of this version: %w", err)
-		}
+	in := d.store.newImporter(sh, a.Number)
+	if err := in.begin(ctx); err != nil {
 		return err
 	}
-	if err := propose(&raftpb.Command{Op: &raftpb.Command_BeginImport{BeginImport: &raftpb.BeginImport{Account: a.Number}}}); err != nil {
+	if err := records(func(key, value []byte) error { return in.put(ctx, key, value) }); err != nil {
 		return err
 	}
-	batch, octets := &raftpb.ImportRecords{Account: a.Number}, 0
-	flush := func() error {
-		if len(batch.Records) == 0 {
-			return nil
-		}
-		err := propose(&raftpb.Command{Op: &raftpb.Command_ImportRecords{ImportRecords: batch}})
-		batch, octets = &raftpb.ImportRecords{Account: a.Number}, 0
-		return err
-	}
-	err = records(func(key, value []byte) error {
-		if octets > 0 && octets+len(key)+len(value) > importBatch {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-		batch.Records = append(batch.Records, &raftpb.Record{Key: key, Value: value})
-		octets += len(key) + len(value) + 16
-		return nil
-	})
-	if err == nil {
-		err = flush()
-	}
-	if err != nil {
-		return err
-	}
-	return propose(&raftpb.Command{Op: &raftpb.Command_EndImport{EndImport: &raftpb.EndImport{Account: a.Number}}})
+	return in.end(ctx)
 }

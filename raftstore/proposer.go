@@ -45,10 +45,37 @@ func (s *Store) NewProposer() *Proposer {
 // Session is the number under which this proposer's changes appear in events.
 func (p *Proposer) Session() uint64 { return p.session }
 
-// Propose commits the command in the shard and answers what applying it gave: Result.Errno is the state machine's answer. An
-// error is the transport's, and holds a syscall.Errno: EIO when the shard has no leader or its disk fails, ETIMEDOUT, ENOSPC
-// when the disk is full. After nil, the shard's View shows the change.
-func (p *Proposer) Propose(ctx context.Context, sh *Shard, cmd *raftpb.Command) (tree.Result, error) {
+// Propose commits a command in the shard of the account that it changes, wherever that moves meanwhile, and answers what applying it gave:
+// Result.Errno is the state machine's answer. An error is the transport's, and holds a syscall.Errno: EIO when the shard has no leader or
+// its disk fails, ETIMEDOUT, ENOSPC when the disk is full. After nil, the View of the account's Home shows the change.
+func (p *Proposer) Propose(ctx context.Context, cmd *raftpb.Command) (tree.Result, error) {
+	home := p.store.Home(tree.AccountOf(cmd))
+	sh, err := home.shard()
+	for err == nil {
+		r, failed := p.ProposeIn(ctx, sh, cmd)
+		if failed != nil {
+			return r, failed
+		}
+		now := sh
+		switch r.Errno {
+		case syscall.EREMCHG:
+			now, err = home.awaitMove(ctx, sh)
+		case syscall.ENOENT:
+			now, err = home.follow(ctx, sh)
+		}
+		if err == nil && now == sh {
+			return r, nil
+		}
+		sh = now
+	}
+	if errors.Is(err, syscall.ENOENT) { // the account is no more
+		return machine.Result{Errno: syscall.ENOENT}, nil
+	}
+	return machine.Result{}, withErrno(err)
+}
+
+// ProposeIn is Propose in that very shard, also of what is about no account, or about one that is not there yet.
+func (p *Proposer) ProposeIn(ctx context.Context, sh *Shard, cmd *raftpb.Command) (tree.Result, error) {
 	if sh.local() != nil { // else those who have it look at their disks
 		if err := p.admit(cmd); err != nil {
 			return machine.Result{}, err
@@ -150,7 +177,7 @@ type inodeRange struct {
 
 // ReserveIno gives a number for a new inode, or a new content, of the account: from a range that was reserved before, else by
 // reserving one. Errors as Propose's, and ENOENT when the account has no tree.
-func (p *Proposer) ReserveIno(ctx context.Context, sh *Shard, a tree.Account) (tree.Ino, error) {
+func (p *Proposer) ReserveIno(ctx context.Context, a tree.Account) (tree.Ino, error) {
 	p.mu.Lock()
 	r := p.ranges[a]
 	if r == nil {
@@ -171,7 +198,7 @@ func (p *Proposer) ReserveIno(ctx context.Context, sh *Shard, a tree.Account) (t
 		count := min(uint32(64)<<min(r.reservings, 6), tree.MaxReserve)
 		r.reservings++
 		cmd := &raftpb.Command{Op: &raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: uint32(a), Count: count}}}
-		result, err := p.Propose(ctx, sh, cmd)
+		result, err := p.Propose(ctx, cmd)
 		if err == nil {
 			err = result.Err()
 		}

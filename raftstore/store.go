@@ -232,6 +232,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	s.done.Add(2)
 	go s.finishAccountsAgain(background, term)
 	go s.reapOrphans(background)
+	s.done.Go(func() { s.moveAccounts(background) })
 	return s, nil
 }
 
@@ -368,8 +369,9 @@ func (s *Store) openDirectory(joined bool) error {
 	s.directory = &Directory{store: s, group: g, state: m}
 	s.mu.Unlock()
 	m.Subscribe(func(ev directory.Event) {
-		if ev.Replaced {
-			s.directory.shards.clear()
+		if ev.Replaced || ev.Moved { // what was read of the account elsewhere changes there no more
+			s.directory.moved(ev.Account)
+			s.tell(&tree.Event{Replaced: true, Account: tree.Account(ev.Account)})
 		}
 		if ev.Replaced || ev.Cluster {
 			s.lookAtMembers()
@@ -432,7 +434,7 @@ func (s *Store) Shards() []*Shard {
 	return s.shards
 }
 
-// Shard finds the home shard of an account: ErrNoSuchAccount.
+// Shard finds the shard that an account is in, as far as the directory here says; it may move (Home): ErrNoSuchAccount.
 func (s *Store) Shard(a tree.Account) (*Shard, error) {
 	id, err := s.directory.shardOf(uint32(a))
 	if err != nil {

@@ -74,8 +74,8 @@ func moved(a node.Account, m *node.Node) node.Account {
 func TestBackupAndRestore(t *testing.T) {
 	n := node.Start(t)
 	alice, bob := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.net", "--key", "x25519", "--quota", "1G")
-	n.Admin("alias", "add", "team@example.org", "alice@example.org", "bob@example.net")
-	n.Admin("alias", "add", "all@example.net", "team@example.org")
+	n.Admin("alias", "add", "board@example.org", "alice@example.org", "bob@example.net")
+	n.Admin("alias", "add", "all@example.net", "board@example.org")
 	fillMailbox(t, alice, append(message.Generated(5), message.Message{Raw: message.Text(9, 3<<20)}))
 	for i := range 20 {
 		send(t, n, bob, i, message.Text(uint64(i), 2000))
@@ -132,7 +132,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	bobs := indexOf(t, bob, "")
 	n.Admin("backup", dir, "--verify", "--identity-file", key, "--quiet")
-	for _, word := range []string{"alice", "Entw", "team"} {
+	for _, word := range []string{"alice", "Entw", "board"} {
 		out, _ := exec.Command("grep", "-rla", word, dir).Output()
 		if len(out) > 0 {
 			t.Errorf("%q stands in the backup: %s", word, out)
@@ -165,7 +165,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if x, err := maildir.ReadIndexSince(alice.Home, before[0].HighestModSeq); err != nil || len(x.Messages) != 1 || x.Since == 0 {
 		t.Errorf("what came since the backup: %+v, %v", x, err)
 	}
-	if out := m.Admin("alias", "list"); !strings.Contains(out, "team@example.org") || !strings.Contains(out, "all@example.net") {
+	if out := m.Admin("alias", "list"); !strings.Contains(out, "board@example.org") || !strings.Contains(out, "all@example.net") {
 		t.Errorf("aliases: %s", out)
 	}
 	carol := m.AddAccount("carol@example.org")
@@ -179,7 +179,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	m.Admin("backup", dir, "--account", alice.Address)
 	m.Admin("alias", "remove", "all@example.net")
-	m.Admin("alias", "remove", "team@example.org")
+	m.Admin("alias", "remove", "board@example.org")
 	m.Admin("account", "remove", alice.Address, "--yes")
 	m.Stop()
 	restore := []string{"restore", dir, "--identity-file", key, "--data", m.Data}

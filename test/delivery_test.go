@@ -24,7 +24,7 @@ var anyCertificate = &tls.Config{InsecureSkipVerify: true}
 
 // TestReadYourDelivery delivers on one node, by the mount, SMTP, LMTP or IMAP, and looks on another at once, by the mount, IMAP or POP3.
 // Nothing that was acknowledged may be missing, nor anything be there that was acknowledged to be removed, but for a hit by name: how long
-// one is possible is measured.
+// one is possible is measured. The accounts move from shard to shard meanwhile.
 func TestReadYourDelivery(t *testing.T) {
 	t.Parallel()
 	readYourDelivery(t, 3, numberOf(t, "MAILRAFT_TEST_TRIALS", 1500))
@@ -58,7 +58,13 @@ func readYourDelivery(t *testing.T, count, number int) {
 			}
 		})
 	}
+	over := make(chan struct{})
+	var moves int
+	var moving sync.WaitGroup
+	moving.Go(func() { moves = moveAround(t, nodes, readers, over) })
 	all.Wait()
+	close(over)
+	moving.Wait()
 	var accounts []node.Account
 	var hit []time.Duration
 	counts := map[string]int{}
@@ -68,9 +74,29 @@ func readYourDelivery(t *testing.T, count, number int) {
 			counts[what] += n
 		}
 	}
-	t.Log("trials:", counts)
+	t.Log("trials:", counts, "while the accounts moved to another shard", moves, "times")
 	t.Log("for so long after its removal was acknowledged, a name was found on another node by a stat:", spread(hit))
 	sameEverywhere(t, nodes, accounts)
+}
+
+// moveAround has the readers' accounts move from shard to shard, each by a node's command, until over is closed, and answers how often.
+func moveAround(t *testing.T, nodes []*node.Node, readers []*reader, over <-chan struct{}) (moves int) {
+	for n := 0; ; n++ {
+		select {
+		case <-over:
+			return moves
+		case <-time.After(100 * time.Millisecond): // else most of what is measured would be the commands' starting
+		}
+		shard, address := n/len(readers)%4+1, readers[n%len(readers)].account.Address
+		answer := nodes[n%len(nodes)].Try("", "account", "move", address, fmt.Sprint(shard))
+		switch {
+		case answer.Code == 0:
+			moves++
+		case !strings.Contains(answer.Stderr, "is in that shard"):
+			t.Errorf("moving %s to shard %d: exit code %d, %s", address, shard, answer.Code, answer.Stderr)
+			return moves
+		}
+	}
 }
 
 // spread is how durations are spread.

@@ -13,7 +13,7 @@ import (
 )
 
 // Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
-// 'n' domain number (4) local part: account number (4). 'p' number (4): nothing, of an account that is being made or removed.
+// 'n' domain number (4) local part: account number (4). 'p' number (4): nothing, of an account that is being made, removed or moved.
 // 'q': the numbers given last, account (4) and domain (4).
 // 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. 'w': RaiseVersion. Numbers are big endian.
 const (
@@ -40,6 +40,8 @@ type Event struct {
 	Account   uint32
 	Added     bool
 	Removed   bool // neither: the account's record changed, its keys perhaps
+	Moving    bool // it is on its way to another shard
+	Moved     bool // it is another shard's now
 	Cluster   bool // the nodes' or the shards' records changed, and the rest here is empty
 	Replaced  bool // the whole directory was replaced by the leader's: anything may have changed, and the rest here is empty
 }
@@ -302,14 +304,19 @@ func (d *Directory) restoreAccount(b *pebble.Batch, a *raftpb.Account) error {
 	return putNumbers(b, max(last, a.Number), dom)
 }
 
-// putAccount stores an account's record, and notes whether it is being made or removed: who takes that up again after a crash does not
-// read all accounts.
+// IsUnfinished tells whether an account is being made, removed or moved.
+func IsUnfinished(a *raftpb.Account) bool {
+	return a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || a.MovingTo != 0 || a.MovedFrom != 0
+}
+
+// putAccount stores an account's record, and notes whether it is unfinished: who takes that up again after a crash does not read all
+// accounts.
 func putAccount(b *pebble.Batch, a *raftpb.Account) error {
 	unfinished := key(keyUnfinished, a.Number, "")
-	if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
-		b.Delete(unfinished, nil)
-	} else {
+	if IsUnfinished(a) {
 		b.Set(unfinished, nil, nil)
+	} else {
+		b.Delete(unfinished, nil)
 	}
 	return put(b, key(keyAccount, a.Number, ""), a)
 }
@@ -339,6 +346,8 @@ func (d *Directory) updateAccounts(b *pebble.Batch, list []*raftpb.Account) erro
 			Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number,
 			Added:   old.State != active && a.State == active,
 			Removed: old.State == active && a.State != active,
+			Moving:  a.MovingTo != 0 || a.MovedFrom != 0,
+			Moved:   old.Shard != a.Shard,
 		}
 	}
 	for _, a := range list {

@@ -321,7 +321,7 @@ func compareState(t *rapid.T, d *Directory, m *model, shown map[string]bool) {
 			unfinished = append(unfinished, a)
 		}
 		same(t, "account", a, value(d.Account(a.Number)))
-		same(t, "unfinished", !active, value(d.IsUnfinished(a.Number)))
+		same(t, "unfinished", !active, value(d.NotedUnfinished(a.Number)))
 	}
 	same(t, "unfinished accounts", unfinished, value(d.UnfinishedAccounts()))
 	same(t, "what events tell", want, shown)

@@ -99,7 +99,7 @@ func (d *Directory) AllAccounts(fn func(*raftpb.Account) bool) error {
 	})
 }
 
-// UnfinishedAccounts lists the accounts that are being made or removed, by number.
+// UnfinishedAccounts lists the accounts that are being made, removed or moved, by number.
 func (d *Directory) UnfinishedAccounts() (all []*raftpb.Account, err error) {
 	h := d.store.Acquire()
 	defer h.Release()
@@ -118,8 +118,8 @@ func (d *Directory) UnfinishedAccounts() (all []*raftpb.Account, err error) {
 	return all, err
 }
 
-// IsUnfinished tells whether the account is noted as one that is being made or removed.
-func (d *Directory) IsUnfinished(n uint32) (bool, error) {
+// NotedUnfinished tells whether the account is noted as one that IsUnfinished.
+func (d *Directory) NotedUnfinished(n uint32) (bool, error) {
 	h := d.store.Acquire()
 	defer h.Release()
 	_, err := get(h, key(keyUnfinished, n, ""))

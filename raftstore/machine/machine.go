@@ -13,15 +13,24 @@ import (
 // Version is the newest meaning of commands that this program knows (Command.version). Whoever adds a command, a field that changes what one does,
 // or another effect, raises it, and has Needs name it: an older program would apply such a command as another one, and its replica would
 // differ.
-const Version = 1
+const Version = 2
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
 // not named.
 func Needs(cmd *raftpb.Command) uint32 {
-	switch cmd.Op.(type) {
-	default:
-		return 1
+	switch op := cmd.Op.(type) {
+	case *raftpb.Command_FreezeAccount: // 2: accounts move between shards
+		return 2
+	case *raftpb.Command_BeginImport:
+		if op.BeginImport.Move != 0 {
+			return 2
+		}
+	case *raftpb.Command_UpdateAccount:
+		if op.UpdateAccount.Account.GetMove() != 0 {
+			return 2
+		}
 	}
+	return 1
 }
 
 // Result is what applying a command answers. It is stored under the request's id until the proposer says that it has it.

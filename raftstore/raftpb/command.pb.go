@@ -216,6 +216,7 @@ type Command struct {
 	//	*Command_BeginImport
 	//	*Command_ImportRecords
 	//	*Command_EndImport
+	//	*Command_FreezeAccount
 	//	*Command_AddDomain
 	//	*Command_RemoveDomain
 	//	*Command_AddAccounts
@@ -456,6 +457,15 @@ func (x *Command) GetEndImport() *EndImport {
 	return nil
 }
 
+func (x *Command) GetFreezeAccount() *FreezeAccount {
+	if x != nil {
+		if x, ok := x.Op.(*Command_FreezeAccount); ok {
+			return x.FreezeAccount
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetAddDomain() *AddDomain {
 	if x != nil {
 		if x, ok := x.Op.(*Command_AddDomain); ok {
@@ -668,6 +678,10 @@ type Command_EndImport struct {
 	EndImport *EndImport `protobuf:"bytes,27,opt,name=end_import,json=endImport,proto3,oneof"`
 }
 
+type Command_FreezeAccount struct {
+	FreezeAccount *FreezeAccount `protobuf:"bytes,28,opt,name=freeze_account,json=freezeAccount,proto3,oneof"`
+}
+
 type Command_AddDomain struct {
 	// directory
 	AddDomain *AddDomain `protobuf:"bytes,40,opt,name=add_domain,json=addDomain,proto3,oneof"`
@@ -764,6 +778,8 @@ func (*Command_BeginImport) isCommand_Op() {}
 func (*Command_ImportRecords) isCommand_Op() {}
 
 func (*Command_EndImport) isCommand_Op() {}
+
+func (*Command_FreezeAccount) isCommand_Op() {}
 
 func (*Command_AddDomain) isCommand_Op() {}
 
@@ -876,6 +892,7 @@ func (x *CreateAccount) GetQuotaFiles() uint64 {
 type RemoveAccount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	Move          uint64                 `protobuf:"varint,2,opt,name=move,proto3" json:"move,omitempty"` // not 0: only if it is frozen for that move, or being brought by it; else ESTALE
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -917,6 +934,75 @@ func (x *RemoveAccount) GetAccount() uint32 {
 	return 0
 }
 
+func (x *RemoveAccount) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
+// FreezeAccount has no command change the account here any more, as its tree goes to another shard: EREMCHG. ESTALE when the account came
+// here by that move, or a later one.
+type FreezeAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"` // to which it goes
+	Move          uint64                 `protobuf:"varint,3,opt,name=move,proto3" json:"move,omitempty"`   // Account.move
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeAccount) Reset() {
+	*x = FreezeAccount{}
+	mi := &file_command_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeAccount) ProtoMessage() {}
+
+func (x *FreezeAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeAccount.ProtoReflect.Descriptor instead.
+func (*FreezeAccount) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FreezeAccount) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
+func (x *FreezeAccount) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *FreezeAccount) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
 type SetQuota struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -928,7 +1014,7 @@ type SetQuota struct {
 
 func (x *SetQuota) Reset() {
 	*x = SetQuota{}
-	mi := &file_command_proto_msgTypes[4]
+	mi := &file_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1026,7 @@ func (x *SetQuota) String() string {
 func (*SetQuota) ProtoMessage() {}
 
 func (x *SetQuota) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[4]
+	mi := &file_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1039,7 @@ func (x *SetQuota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuota.ProtoReflect.Descriptor instead.
 func (*SetQuota) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{4}
+	return file_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SetQuota) GetAccount() uint32 {
@@ -989,7 +1075,7 @@ type ReserveInodes struct {
 
 func (x *ReserveInodes) Reset() {
 	*x = ReserveInodes{}
-	mi := &file_command_proto_msgTypes[5]
+	mi := &file_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1087,7 @@ func (x *ReserveInodes) String() string {
 func (*ReserveInodes) ProtoMessage() {}
 
 func (x *ReserveInodes) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[5]
+	mi := &file_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1100,7 @@ func (x *ReserveInodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveInodes.ProtoReflect.Descriptor instead.
 func (*ReserveInodes) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{5}
+	return file_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReserveInodes) GetAccount() uint32 {
@@ -1044,7 +1130,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_command_proto_msgTypes[6]
+	mi := &file_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1142,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[6]
+	mi := &file_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1155,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{6}
+	return file_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Content) GetId() uint64 {
@@ -1120,7 +1206,7 @@ type Create struct {
 
 func (x *Create) Reset() {
 	*x = Create{}
-	mi := &file_command_proto_msgTypes[7]
+	mi := &file_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1218,7 @@ func (x *Create) String() string {
 func (*Create) ProtoMessage() {}
 
 func (x *Create) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[7]
+	mi := &file_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1231,7 @@ func (x *Create) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Create.ProtoReflect.Descriptor instead.
 func (*Create) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{7}
+	return file_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Create) GetParent() uint64 {
@@ -1236,7 +1322,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_command_proto_msgTypes[8]
+	mi := &file_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1334,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[8]
+	mi := &file_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1347,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{8}
+	return file_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Link) GetInode() uint64 {
@@ -1296,7 +1382,7 @@ type Unlink struct {
 
 func (x *Unlink) Reset() {
 	*x = Unlink{}
-	mi := &file_command_proto_msgTypes[9]
+	mi := &file_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1394,7 @@ func (x *Unlink) String() string {
 func (*Unlink) ProtoMessage() {}
 
 func (x *Unlink) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[9]
+	mi := &file_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1407,7 @@ func (x *Unlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlink.ProtoReflect.Descriptor instead.
 func (*Unlink) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{9}
+	return file_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Unlink) GetParent() uint64 {
@@ -1359,7 +1445,7 @@ type Rename struct {
 
 func (x *Rename) Reset() {
 	*x = Rename{}
-	mi := &file_command_proto_msgTypes[10]
+	mi := &file_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1457,7 @@ func (x *Rename) String() string {
 func (*Rename) ProtoMessage() {}
 
 func (x *Rename) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[10]
+	mi := &file_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1470,7 @@ func (x *Rename) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rename.ProtoReflect.Descriptor instead.
 func (*Rename) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{10}
+	return file_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rename) GetOldParent() uint64 {
@@ -1443,7 +1529,7 @@ type SetAttr struct {
 
 func (x *SetAttr) Reset() {
 	*x = SetAttr{}
-	mi := &file_command_proto_msgTypes[11]
+	mi := &file_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1541,7 @@ func (x *SetAttr) String() string {
 func (*SetAttr) ProtoMessage() {}
 
 func (x *SetAttr) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[11]
+	mi := &file_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1554,7 @@ func (x *SetAttr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttr.ProtoReflect.Descriptor instead.
 func (*SetAttr) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{11}
+	return file_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SetAttr) GetInode() uint64 {
@@ -1524,7 +1610,7 @@ type SetContent struct {
 
 func (x *SetContent) Reset() {
 	*x = SetContent{}
-	mi := &file_command_proto_msgTypes[12]
+	mi := &file_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1622,7 @@ func (x *SetContent) String() string {
 func (*SetContent) ProtoMessage() {}
 
 func (x *SetContent) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[12]
+	mi := &file_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1635,7 @@ func (x *SetContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContent.ProtoReflect.Descriptor instead.
 func (*SetContent) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{12}
+	return file_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetContent) GetInode() uint64 {
@@ -1585,7 +1671,7 @@ type PutPiece struct {
 
 func (x *PutPiece) Reset() {
 	*x = PutPiece{}
-	mi := &file_command_proto_msgTypes[13]
+	mi := &file_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1683,7 @@ func (x *PutPiece) String() string {
 func (*PutPiece) ProtoMessage() {}
 
 func (x *PutPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[13]
+	mi := &file_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1696,7 @@ func (x *PutPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPiece.ProtoReflect.Descriptor instead.
 func (*PutPiece) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{13}
+	return file_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PutPiece) GetAccount() uint32 {
@@ -1652,7 +1738,7 @@ type DropContent struct {
 
 func (x *DropContent) Reset() {
 	*x = DropContent{}
-	mi := &file_command_proto_msgTypes[14]
+	mi := &file_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1750,7 @@ func (x *DropContent) String() string {
 func (*DropContent) ProtoMessage() {}
 
 func (x *DropContent) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[14]
+	mi := &file_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1763,7 @@ func (x *DropContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropContent.ProtoReflect.Descriptor instead.
 func (*DropContent) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{14}
+	return file_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DropContent) GetAccount() uint32 {
@@ -1707,7 +1793,7 @@ type SetXattr struct {
 
 func (x *SetXattr) Reset() {
 	*x = SetXattr{}
-	mi := &file_command_proto_msgTypes[15]
+	mi := &file_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1805,7 @@ func (x *SetXattr) String() string {
 func (*SetXattr) ProtoMessage() {}
 
 func (x *SetXattr) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[15]
+	mi := &file_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1818,7 @@ func (x *SetXattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetXattr.ProtoReflect.Descriptor instead.
 func (*SetXattr) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{15}
+	return file_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetXattr) GetInode() uint64 {
@@ -1780,7 +1866,7 @@ type RemoveXattr struct {
 
 func (x *RemoveXattr) Reset() {
 	*x = RemoveXattr{}
-	mi := &file_command_proto_msgTypes[16]
+	mi := &file_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1878,7 @@ func (x *RemoveXattr) String() string {
 func (*RemoveXattr) ProtoMessage() {}
 
 func (x *RemoveXattr) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[16]
+	mi := &file_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1891,7 @@ func (x *RemoveXattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveXattr.ProtoReflect.Descriptor instead.
 func (*RemoveXattr) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{16}
+	return file_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveXattr) GetInode() uint64 {
@@ -1833,7 +1919,7 @@ type ReapOrphans struct {
 
 func (x *ReapOrphans) Reset() {
 	*x = ReapOrphans{}
-	mi := &file_command_proto_msgTypes[17]
+	mi := &file_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1931,7 @@ func (x *ReapOrphans) String() string {
 func (*ReapOrphans) ProtoMessage() {}
 
 func (x *ReapOrphans) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[17]
+	mi := &file_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1944,7 @@ func (x *ReapOrphans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReapOrphans.ProtoReflect.Descriptor instead.
 func (*ReapOrphans) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{17}
+	return file_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReapOrphans) GetBefore() int64 {
@@ -1880,13 +1966,15 @@ func (x *ReapOrphans) GetLimit() uint32 {
 type BeginImport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	Attempt       uint64                 `protobuf:"fixed64,2,opt,name=attempt,proto3" json:"attempt,omitempty"` // what is brought has to name it (ESTALE): who began before somebody else did is refused
+	Move          uint64                 `protobuf:"varint,3,opt,name=move,proto3" json:"move,omitempty"`        // Account.move; 0: it does not come from another shard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BeginImport) Reset() {
 	*x = BeginImport{}
-	mi := &file_command_proto_msgTypes[18]
+	mi := &file_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1986,7 @@ func (x *BeginImport) String() string {
 func (*BeginImport) ProtoMessage() {}
 
 func (x *BeginImport) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[18]
+	mi := &file_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +1999,7 @@ func (x *BeginImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginImport.ProtoReflect.Descriptor instead.
 func (*BeginImport) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{18}
+	return file_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BeginImport) GetAccount() uint32 {
@@ -1921,18 +2009,34 @@ func (x *BeginImport) GetAccount() uint32 {
 	return 0
 }
 
+func (x *BeginImport) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *BeginImport) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
 // ImportRecords brings some of the tree's records, in any order; one that is there already is replaced.
 type ImportRecords struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
 	Records       []*Record              `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
+	Attempt       uint64                 `protobuf:"fixed64,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Removed       [][]byte               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"` // keys of records that are there no more; of a content, without the piece's number, all of its pieces
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImportRecords) Reset() {
 	*x = ImportRecords{}
-	mi := &file_command_proto_msgTypes[19]
+	mi := &file_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2048,7 @@ func (x *ImportRecords) String() string {
 func (*ImportRecords) ProtoMessage() {}
 
 func (x *ImportRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[19]
+	mi := &file_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2061,7 @@ func (x *ImportRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRecords.ProtoReflect.Descriptor instead.
 func (*ImportRecords) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{19}
+	return file_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImportRecords) GetAccount() uint32 {
@@ -1974,6 +2078,20 @@ func (x *ImportRecords) GetRecords() []*Record {
 	return nil
 }
 
+func (x *ImportRecords) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *ImportRecords) GetRemoved() [][]byte {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
 // Record is one of an account's, as it is stored (docs/format.md).
 type Record struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1985,7 +2103,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_command_proto_msgTypes[20]
+	mi := &file_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2115,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[20]
+	mi := &file_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2128,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{20}
+	return file_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Record) GetKey() []byte {
@@ -2031,13 +2149,14 @@ func (x *Record) GetValue() []byte {
 type EndImport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	Attempt       uint64                 `protobuf:"fixed64,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EndImport) Reset() {
 	*x = EndImport{}
-	mi := &file_command_proto_msgTypes[21]
+	mi := &file_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2049,7 +2168,7 @@ func (x *EndImport) String() string {
 func (*EndImport) ProtoMessage() {}
 
 func (x *EndImport) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[21]
+	mi := &file_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,12 +2181,19 @@ func (x *EndImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndImport.ProtoReflect.Descriptor instead.
 func (*EndImport) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{21}
+	return file_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EndImport) GetAccount() uint32 {
 	if x != nil {
 		return x.Account
+	}
+	return 0
+}
+
+func (x *EndImport) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
 	}
 	return 0
 }
@@ -2081,7 +2207,7 @@ type AddDomain struct {
 
 func (x *AddDomain) Reset() {
 	*x = AddDomain{}
-	mi := &file_command_proto_msgTypes[22]
+	mi := &file_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2219,7 @@ func (x *AddDomain) String() string {
 func (*AddDomain) ProtoMessage() {}
 
 func (x *AddDomain) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[22]
+	mi := &file_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2232,7 @@ func (x *AddDomain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDomain.ProtoReflect.Descriptor instead.
 func (*AddDomain) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{22}
+	return file_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AddDomain) GetName() string {
@@ -2125,7 +2251,7 @@ type RemoveDomain struct {
 
 func (x *RemoveDomain) Reset() {
 	*x = RemoveDomain{}
-	mi := &file_command_proto_msgTypes[23]
+	mi := &file_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2263,7 @@ func (x *RemoveDomain) String() string {
 func (*RemoveDomain) ProtoMessage() {}
 
 func (x *RemoveDomain) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[23]
+	mi := &file_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2276,7 @@ func (x *RemoveDomain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomain.ProtoReflect.Descriptor instead.
 func (*RemoveDomain) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{23}
+	return file_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveDomain) GetName() string {
@@ -2173,7 +2299,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2311,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2324,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{24}
+	return file_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Slot) GetId() uint32 {
@@ -2230,25 +2356,30 @@ func (x *Slot) GetRecord() []byte {
 }
 
 type Account struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`                       // given by the directory, never used again
-	LocalPart     string                 `protobuf:"bytes,2,opt,name=local_part,json=localPart,proto3" json:"local_part,omitempty"` // lower case
-	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`                        // lower case, A-labels
-	Shard         uint32                 `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
-	Recipient     string                 `protobuf:"bytes,5,opt,name=recipient,proto3" json:"recipient,omitempty"` // age public key
-	Slots         []*Slot                `protobuf:"bytes,6,rep,name=slots,proto3" json:"slots,omitempty"`
-	State         AccountState           `protobuf:"varint,7,opt,name=state,proto3,enum=mailraft.raft.v1.AccountState" json:"state,omitempty"`
-	Version       uint64                 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"` // counts this record's changes
-	Created       int64                  `protobuf:"fixed64,9,opt,name=created,proto3" json:"created,omitempty"`
-	QuotaBytes    uint64                 `protobuf:"varint,10,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`
-	QuotaFiles    uint64                 `protobuf:"varint,11,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Number     uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`                       // given by the directory, never used again
+	LocalPart  string                 `protobuf:"bytes,2,opt,name=local_part,json=localPart,proto3" json:"local_part,omitempty"` // lower case
+	Domain     string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`                        // lower case, A-labels
+	Shard      uint32                 `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
+	Recipient  string                 `protobuf:"bytes,5,opt,name=recipient,proto3" json:"recipient,omitempty"` // age public key
+	Slots      []*Slot                `protobuf:"bytes,6,rep,name=slots,proto3" json:"slots,omitempty"`
+	State      AccountState           `protobuf:"varint,7,opt,name=state,proto3,enum=mailraft.raft.v1.AccountState" json:"state,omitempty"`
+	Version    uint64                 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"` // counts this record's changes
+	Created    int64                  `protobuf:"fixed64,9,opt,name=created,proto3" json:"created,omitempty"`
+	QuotaBytes uint64                 `protobuf:"varint,10,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`
+	QuotaFiles uint64                 `protobuf:"varint,11,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
+	// A move to another shard has two steps: moving_to, until the account is there; then it is that shard's, and moved_from, until the one
+	// before has dropped it.
+	MovingTo      uint32 `protobuf:"varint,12,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"`    // a shard; 0: none
+	MovedFrom     uint32 `protobuf:"varint,13,opt,name=moved_from,json=movedFrom,proto3" json:"moved_from,omitempty"` // a shard; 0: none
+	Move          uint64 `protobuf:"varint,14,opt,name=move,proto3" json:"move,omitempty"`                            // the version that the record got when its last move began: none is as great
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2391,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2404,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{25}
+	return file_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Account) GetNumber() uint32 {
@@ -2353,6 +2484,27 @@ func (x *Account) GetQuotaFiles() uint64 {
 	return 0
 }
 
+func (x *Account) GetMovingTo() uint32 {
+	if x != nil {
+		return x.MovingTo
+	}
+	return 0
+}
+
+func (x *Account) GetMovedFrom() uint32 {
+	if x != nil {
+		return x.MovedFrom
+	}
+	return 0
+}
+
+func (x *Account) GetMove() uint64 {
+	if x != nil {
+		return x.Move
+	}
+	return 0
+}
+
 type AddAccounts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accounts      []*Account             `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
@@ -2362,7 +2514,7 @@ type AddAccounts struct {
 
 func (x *AddAccounts) Reset() {
 	*x = AddAccounts{}
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2526,7 @@ func (x *AddAccounts) String() string {
 func (*AddAccounts) ProtoMessage() {}
 
 func (x *AddAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2539,7 @@ func (x *AddAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccounts.ProtoReflect.Descriptor instead.
 func (*AddAccounts) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{26}
+	return file_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AddAccounts) GetAccounts() []*Account {
@@ -2407,7 +2559,7 @@ type UpdateAccount struct {
 
 func (x *UpdateAccount) Reset() {
 	*x = UpdateAccount{}
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2571,7 @@ func (x *UpdateAccount) String() string {
 func (*UpdateAccount) ProtoMessage() {}
 
 func (x *UpdateAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2584,7 @@ func (x *UpdateAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccount.ProtoReflect.Descriptor instead.
 func (*UpdateAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{27}
+	return file_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateAccount) GetAccount() *Account {
@@ -2452,7 +2604,7 @@ type UpdateAccounts struct {
 
 func (x *UpdateAccounts) Reset() {
 	*x = UpdateAccounts{}
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2616,7 @@ func (x *UpdateAccounts) String() string {
 func (*UpdateAccounts) ProtoMessage() {}
 
 func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2629,7 @@ func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccounts.ProtoReflect.Descriptor instead.
 func (*UpdateAccounts) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{28}
+	return file_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpdateAccounts) GetAccounts() []*Account {
@@ -2497,7 +2649,7 @@ type RestoreAccount struct {
 
 func (x *RestoreAccount) Reset() {
 	*x = RestoreAccount{}
-	mi := &file_command_proto_msgTypes[29]
+	mi := &file_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2661,7 @@ func (x *RestoreAccount) String() string {
 func (*RestoreAccount) ProtoMessage() {}
 
 func (x *RestoreAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[29]
+	mi := &file_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2674,7 @@ func (x *RestoreAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreAccount.ProtoReflect.Descriptor instead.
 func (*RestoreAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{29}
+	return file_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestoreAccount) GetAccount() *Account {
@@ -2541,7 +2693,7 @@ type DropAccount struct {
 
 func (x *DropAccount) Reset() {
 	*x = DropAccount{}
-	mi := &file_command_proto_msgTypes[30]
+	mi := &file_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2705,7 @@ func (x *DropAccount) String() string {
 func (*DropAccount) ProtoMessage() {}
 
 func (x *DropAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[30]
+	mi := &file_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2718,7 @@ func (x *DropAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAccount.ProtoReflect.Descriptor instead.
 func (*DropAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{30}
+	return file_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DropAccount) GetNumber() uint32 {
@@ -2587,7 +2739,7 @@ type AddAlias struct {
 
 func (x *AddAlias) Reset() {
 	*x = AddAlias{}
-	mi := &file_command_proto_msgTypes[31]
+	mi := &file_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2751,7 @@ func (x *AddAlias) String() string {
 func (*AddAlias) ProtoMessage() {}
 
 func (x *AddAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[31]
+	mi := &file_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2764,7 @@ func (x *AddAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAlias.ProtoReflect.Descriptor instead.
 func (*AddAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{31}
+	return file_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AddAlias) GetLocalPart() string {
@@ -2646,7 +2798,7 @@ type RemoveAlias struct {
 
 func (x *RemoveAlias) Reset() {
 	*x = RemoveAlias{}
-	mi := &file_command_proto_msgTypes[32]
+	mi := &file_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2810,7 @@ func (x *RemoveAlias) String() string {
 func (*RemoveAlias) ProtoMessage() {}
 
 func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[32]
+	mi := &file_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2823,7 @@ func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAlias.ProtoReflect.Descriptor instead.
 func (*RemoveAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{32}
+	return file_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveAlias) GetLocalPart() string {
@@ -2700,7 +2852,7 @@ type PutShard struct {
 
 func (x *PutShard) Reset() {
 	*x = PutShard{}
-	mi := &file_command_proto_msgTypes[33]
+	mi := &file_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2864,7 @@ func (x *PutShard) String() string {
 func (*PutShard) ProtoMessage() {}
 
 func (x *PutShard) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[33]
+	mi := &file_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2877,7 @@ func (x *PutShard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutShard.ProtoReflect.Descriptor instead.
 func (*PutShard) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{33}
+	return file_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutShard) GetId() uint32 {
@@ -2766,7 +2918,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_command_proto_msgTypes[34]
+	mi := &file_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2930,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[34]
+	mi := &file_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2943,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{34}
+	return file_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutNode) GetId() string {
@@ -2862,7 +3014,7 @@ type PutCluster struct {
 
 func (x *PutCluster) Reset() {
 	*x = PutCluster{}
-	mi := &file_command_proto_msgTypes[35]
+	mi := &file_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +3026,7 @@ func (x *PutCluster) String() string {
 func (*PutCluster) ProtoMessage() {}
 
 func (x *PutCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[35]
+	mi := &file_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +3039,7 @@ func (x *PutCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutCluster.ProtoReflect.Descriptor instead.
 func (*PutCluster) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{35}
+	return file_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PutCluster) GetName() string {
@@ -2922,7 +3074,7 @@ type RaiseVersion struct {
 
 func (x *RaiseVersion) Reset() {
 	*x = RaiseVersion{}
-	mi := &file_command_proto_msgTypes[36]
+	mi := &file_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3086,7 @@ func (x *RaiseVersion) String() string {
 func (*RaiseVersion) ProtoMessage() {}
 
 func (x *RaiseVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[36]
+	mi := &file_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3099,7 @@ func (x *RaiseVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseVersion.ProtoReflect.Descriptor instead.
 func (*RaiseVersion) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{36}
+	return file_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RaiseVersion) GetVersion() uint32 {
@@ -2969,7 +3121,7 @@ type AddToken struct {
 
 func (x *AddToken) Reset() {
 	*x = AddToken{}
-	mi := &file_command_proto_msgTypes[37]
+	mi := &file_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3133,7 @@ func (x *AddToken) String() string {
 func (*AddToken) ProtoMessage() {}
 
 func (x *AddToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[37]
+	mi := &file_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3146,7 @@ func (x *AddToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddToken.ProtoReflect.Descriptor instead.
 func (*AddToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{37}
+	return file_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AddToken) GetId() []byte {
@@ -3030,7 +3182,7 @@ type UseToken struct {
 
 func (x *UseToken) Reset() {
 	*x = UseToken{}
-	mi := &file_command_proto_msgTypes[38]
+	mi := &file_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3194,7 @@ func (x *UseToken) String() string {
 func (*UseToken) ProtoMessage() {}
 
 func (x *UseToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[38]
+	mi := &file_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3207,7 @@ func (x *UseToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseToken.ProtoReflect.Descriptor instead.
 func (*UseToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{38}
+	return file_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UseToken) GetId() []byte {
@@ -3080,7 +3232,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xbb\x11\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\x85\x12\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -3105,7 +3257,8 @@ const file_command_proto_rawDesc = "" +
 	"\fbegin_import\x18\x19 \x01(\v2\x1d.mailraft.raft.v1.BeginImportH\x00R\vbeginImport\x12H\n" +
 	"\x0eimport_records\x18\x1a \x01(\v2\x1f.mailraft.raft.v1.ImportRecordsH\x00R\rimportRecords\x12<\n" +
 	"\n" +
-	"end_import\x18\x1b \x01(\v2\x1b.mailraft.raft.v1.EndImportH\x00R\tendImport\x12<\n" +
+	"end_import\x18\x1b \x01(\v2\x1b.mailraft.raft.v1.EndImportH\x00R\tendImport\x12H\n" +
+	"\x0efreeze_account\x18\x1c \x01(\v2\x1f.mailraft.raft.v1.FreezeAccountH\x00R\rfreezeAccount\x12<\n" +
 	"\n" +
 	"add_domain\x18( \x01(\v2\x1b.mailraft.raft.v1.AddDomainH\x00R\taddDomain\x12E\n" +
 	"\rremove_domain\x18) \x01(\v2\x1e.mailraft.raft.v1.RemoveDomainH\x00R\fremoveDomain\x12B\n" +
@@ -3131,9 +3284,14 @@ const file_command_proto_rawDesc = "" +
 	"\vquota_bytes\x18\x04 \x01(\x04R\n" +
 	"quotaBytes\x12\x1f\n" +
 	"\vquota_files\x18\x05 \x01(\x04R\n" +
-	"quotaFiles\")\n" +
+	"quotaFiles\"=\n" +
 	"\rRemoveAccount\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\rR\aaccount\"P\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x12\n" +
+	"\x04move\x18\x02 \x01(\x04R\x04move\"S\n" +
+	"\rFreezeAccount\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04move\x18\x03 \x01(\x04R\x04move\"P\n" +
 	"\bSetQuota\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
@@ -3217,17 +3375,22 @@ const file_command_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\";\n" +
 	"\vReapOrphans\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x10R\x06before\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"'\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"U\n" +
 	"\vBeginImport\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\rR\aaccount\"]\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\x06R\aattempt\x12\x12\n" +
+	"\x04move\x18\x03 \x01(\x04R\x04move\"\x91\x01\n" +
 	"\rImportRecords\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x122\n" +
-	"\arecords\x18\x02 \x03(\v2\x18.mailraft.raft.v1.RecordR\arecords\"0\n" +
+	"\arecords\x18\x02 \x03(\v2\x18.mailraft.raft.v1.RecordR\arecords\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\x06R\aattempt\x12\x18\n" +
+	"\aremoved\x18\x04 \x03(\fR\aremoved\"0\n" +
 	"\x06Record\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"%\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"?\n" +
 	"\tEndImport\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\rR\aaccount\"\x1f\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\x06R\aattempt\"\x1f\n" +
 	"\tAddDomain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\"\n" +
 	"\fRemoveDomain\x12\x12\n" +
@@ -3236,7 +3399,7 @@ const file_command_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
-	"\x06record\x18\x04 \x01(\fR\x06record\"\xe6\x02\n" +
+	"\x06record\x18\x04 \x01(\fR\x06record\"\xb6\x03\n" +
 	"\aAccount\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x1d\n" +
 	"\n" +
@@ -3252,7 +3415,11 @@ const file_command_proto_rawDesc = "" +
 	" \x01(\x04R\n" +
 	"quotaBytes\x12\x1f\n" +
 	"\vquota_files\x18\v \x01(\x04R\n" +
-	"quotaFiles\"D\n" +
+	"quotaFiles\x12\x1b\n" +
+	"\tmoving_to\x18\f \x01(\rR\bmovingTo\x12\x1d\n" +
+	"\n" +
+	"moved_from\x18\r \x01(\rR\tmovedFrom\x12\x12\n" +
+	"\x04move\x18\x0e \x01(\x04R\x04move\"D\n" +
 	"\vAddAccounts\x125\n" +
 	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"D\n" +
 	"\rUpdateAccount\x123\n" +
@@ -3324,7 +3491,7 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
 	(NodeState)(0),         // 1: mailraft.raft.v1.NodeState
@@ -3332,95 +3499,97 @@ var file_command_proto_goTypes = []any{
 	(*Command)(nil),        // 3: mailraft.raft.v1.Command
 	(*CreateAccount)(nil),  // 4: mailraft.raft.v1.CreateAccount
 	(*RemoveAccount)(nil),  // 5: mailraft.raft.v1.RemoveAccount
-	(*SetQuota)(nil),       // 6: mailraft.raft.v1.SetQuota
-	(*ReserveInodes)(nil),  // 7: mailraft.raft.v1.ReserveInodes
-	(*Content)(nil),        // 8: mailraft.raft.v1.Content
-	(*Create)(nil),         // 9: mailraft.raft.v1.Create
-	(*Link)(nil),           // 10: mailraft.raft.v1.Link
-	(*Unlink)(nil),         // 11: mailraft.raft.v1.Unlink
-	(*Rename)(nil),         // 12: mailraft.raft.v1.Rename
-	(*SetAttr)(nil),        // 13: mailraft.raft.v1.SetAttr
-	(*SetContent)(nil),     // 14: mailraft.raft.v1.SetContent
-	(*PutPiece)(nil),       // 15: mailraft.raft.v1.PutPiece
-	(*DropContent)(nil),    // 16: mailraft.raft.v1.DropContent
-	(*SetXattr)(nil),       // 17: mailraft.raft.v1.SetXattr
-	(*RemoveXattr)(nil),    // 18: mailraft.raft.v1.RemoveXattr
-	(*ReapOrphans)(nil),    // 19: mailraft.raft.v1.ReapOrphans
-	(*BeginImport)(nil),    // 20: mailraft.raft.v1.BeginImport
-	(*ImportRecords)(nil),  // 21: mailraft.raft.v1.ImportRecords
-	(*Record)(nil),         // 22: mailraft.raft.v1.Record
-	(*EndImport)(nil),      // 23: mailraft.raft.v1.EndImport
-	(*AddDomain)(nil),      // 24: mailraft.raft.v1.AddDomain
-	(*RemoveDomain)(nil),   // 25: mailraft.raft.v1.RemoveDomain
-	(*Slot)(nil),           // 26: mailraft.raft.v1.Slot
-	(*Account)(nil),        // 27: mailraft.raft.v1.Account
-	(*AddAccounts)(nil),    // 28: mailraft.raft.v1.AddAccounts
-	(*UpdateAccount)(nil),  // 29: mailraft.raft.v1.UpdateAccount
-	(*UpdateAccounts)(nil), // 30: mailraft.raft.v1.UpdateAccounts
-	(*RestoreAccount)(nil), // 31: mailraft.raft.v1.RestoreAccount
-	(*DropAccount)(nil),    // 32: mailraft.raft.v1.DropAccount
-	(*AddAlias)(nil),       // 33: mailraft.raft.v1.AddAlias
-	(*RemoveAlias)(nil),    // 34: mailraft.raft.v1.RemoveAlias
-	(*PutShard)(nil),       // 35: mailraft.raft.v1.PutShard
-	(*PutNode)(nil),        // 36: mailraft.raft.v1.PutNode
-	(*PutCluster)(nil),     // 37: mailraft.raft.v1.PutCluster
-	(*RaiseVersion)(nil),   // 38: mailraft.raft.v1.RaiseVersion
-	(*AddToken)(nil),       // 39: mailraft.raft.v1.AddToken
-	(*UseToken)(nil),       // 40: mailraft.raft.v1.UseToken
-	nil,                    // 41: mailraft.raft.v1.Create.XattrsEntry
+	(*FreezeAccount)(nil),  // 6: mailraft.raft.v1.FreezeAccount
+	(*SetQuota)(nil),       // 7: mailraft.raft.v1.SetQuota
+	(*ReserveInodes)(nil),  // 8: mailraft.raft.v1.ReserveInodes
+	(*Content)(nil),        // 9: mailraft.raft.v1.Content
+	(*Create)(nil),         // 10: mailraft.raft.v1.Create
+	(*Link)(nil),           // 11: mailraft.raft.v1.Link
+	(*Unlink)(nil),         // 12: mailraft.raft.v1.Unlink
+	(*Rename)(nil),         // 13: mailraft.raft.v1.Rename
+	(*SetAttr)(nil),        // 14: mailraft.raft.v1.SetAttr
+	(*SetContent)(nil),     // 15: mailraft.raft.v1.SetContent
+	(*PutPiece)(nil),       // 16: mailraft.raft.v1.PutPiece
+	(*DropContent)(nil),    // 17: mailraft.raft.v1.DropContent
+	(*SetXattr)(nil),       // 18: mailraft.raft.v1.SetXattr
+	(*RemoveXattr)(nil),    // 19: mailraft.raft.v1.RemoveXattr
+	(*ReapOrphans)(nil),    // 20: mailraft.raft.v1.ReapOrphans
+	(*BeginImport)(nil),    // 21: mailraft.raft.v1.BeginImport
+	(*ImportRecords)(nil),  // 22: mailraft.raft.v1.ImportRecords
+	(*Record)(nil),         // 23: mailraft.raft.v1.Record
+	(*EndImport)(nil),      // 24: mailraft.raft.v1.EndImport
+	(*AddDomain)(nil),      // 25: mailraft.raft.v1.AddDomain
+	(*RemoveDomain)(nil),   // 26: mailraft.raft.v1.RemoveDomain
+	(*Slot)(nil),           // 27: mailraft.raft.v1.Slot
+	(*Account)(nil),        // 28: mailraft.raft.v1.Account
+	(*AddAccounts)(nil),    // 29: mailraft.raft.v1.AddAccounts
+	(*UpdateAccount)(nil),  // 30: mailraft.raft.v1.UpdateAccount
+	(*UpdateAccounts)(nil), // 31: mailraft.raft.v1.UpdateAccounts
+	(*RestoreAccount)(nil), // 32: mailraft.raft.v1.RestoreAccount
+	(*DropAccount)(nil),    // 33: mailraft.raft.v1.DropAccount
+	(*AddAlias)(nil),       // 34: mailraft.raft.v1.AddAlias
+	(*RemoveAlias)(nil),    // 35: mailraft.raft.v1.RemoveAlias
+	(*PutShard)(nil),       // 36: mailraft.raft.v1.PutShard
+	(*PutNode)(nil),        // 37: mailraft.raft.v1.PutNode
+	(*PutCluster)(nil),     // 38: mailraft.raft.v1.PutCluster
+	(*RaiseVersion)(nil),   // 39: mailraft.raft.v1.RaiseVersion
+	(*AddToken)(nil),       // 40: mailraft.raft.v1.AddToken
+	(*UseToken)(nil),       // 41: mailraft.raft.v1.UseToken
+	nil,                    // 42: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	2,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
 	4,  // 1: mailraft.raft.v1.Command.create_account:type_name -> mailraft.raft.v1.CreateAccount
 	5,  // 2: mailraft.raft.v1.Command.remove_account:type_name -> mailraft.raft.v1.RemoveAccount
-	6,  // 3: mailraft.raft.v1.Command.set_quota:type_name -> mailraft.raft.v1.SetQuota
-	7,  // 4: mailraft.raft.v1.Command.reserve_inodes:type_name -> mailraft.raft.v1.ReserveInodes
-	9,  // 5: mailraft.raft.v1.Command.create:type_name -> mailraft.raft.v1.Create
-	10, // 6: mailraft.raft.v1.Command.link:type_name -> mailraft.raft.v1.Link
-	11, // 7: mailraft.raft.v1.Command.unlink:type_name -> mailraft.raft.v1.Unlink
-	12, // 8: mailraft.raft.v1.Command.rename:type_name -> mailraft.raft.v1.Rename
-	13, // 9: mailraft.raft.v1.Command.set_attr:type_name -> mailraft.raft.v1.SetAttr
-	14, // 10: mailraft.raft.v1.Command.set_content:type_name -> mailraft.raft.v1.SetContent
-	15, // 11: mailraft.raft.v1.Command.put_piece:type_name -> mailraft.raft.v1.PutPiece
-	16, // 12: mailraft.raft.v1.Command.drop_content:type_name -> mailraft.raft.v1.DropContent
-	17, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
-	18, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
-	19, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
-	20, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
-	21, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
-	23, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
-	24, // 19: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
-	25, // 20: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
-	28, // 21: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
-	29, // 22: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
-	32, // 23: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
-	33, // 24: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
-	34, // 25: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
-	35, // 26: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
-	36, // 27: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
-	30, // 28: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
-	31, // 29: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
-	37, // 30: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
-	39, // 31: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
-	40, // 32: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
-	38, // 33: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
-	8,  // 34: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	41, // 35: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	8,  // 36: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	22, // 37: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
-	26, // 38: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 39: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	27, // 40: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	27, // 41: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	27, // 42: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	27, // 43: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
-	1,  // 44: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
-	36, // 45: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	7,  // 3: mailraft.raft.v1.Command.set_quota:type_name -> mailraft.raft.v1.SetQuota
+	8,  // 4: mailraft.raft.v1.Command.reserve_inodes:type_name -> mailraft.raft.v1.ReserveInodes
+	10, // 5: mailraft.raft.v1.Command.create:type_name -> mailraft.raft.v1.Create
+	11, // 6: mailraft.raft.v1.Command.link:type_name -> mailraft.raft.v1.Link
+	12, // 7: mailraft.raft.v1.Command.unlink:type_name -> mailraft.raft.v1.Unlink
+	13, // 8: mailraft.raft.v1.Command.rename:type_name -> mailraft.raft.v1.Rename
+	14, // 9: mailraft.raft.v1.Command.set_attr:type_name -> mailraft.raft.v1.SetAttr
+	15, // 10: mailraft.raft.v1.Command.set_content:type_name -> mailraft.raft.v1.SetContent
+	16, // 11: mailraft.raft.v1.Command.put_piece:type_name -> mailraft.raft.v1.PutPiece
+	17, // 12: mailraft.raft.v1.Command.drop_content:type_name -> mailraft.raft.v1.DropContent
+	18, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
+	19, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
+	20, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
+	21, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
+	22, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
+	24, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
+	6,  // 19: mailraft.raft.v1.Command.freeze_account:type_name -> mailraft.raft.v1.FreezeAccount
+	25, // 20: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
+	26, // 21: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
+	29, // 22: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
+	30, // 23: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
+	33, // 24: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
+	34, // 25: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
+	35, // 26: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
+	36, // 27: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
+	37, // 28: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
+	31, // 29: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
+	32, // 30: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
+	38, // 31: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
+	40, // 32: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
+	41, // 33: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
+	39, // 34: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
+	9,  // 35: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	42, // 36: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	9,  // 37: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	23, // 38: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	27, // 39: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 40: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	28, // 41: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	28, // 42: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	28, // 43: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	28, // 44: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	1,  // 45: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
+	37, // 46: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -3447,6 +3616,7 @@ func file_command_proto_init() {
 		(*Command_BeginImport)(nil),
 		(*Command_ImportRecords)(nil),
 		(*Command_EndImport)(nil),
+		(*Command_FreezeAccount)(nil),
 		(*Command_AddDomain)(nil),
 		(*Command_RemoveDomain)(nil),
 		(*Command_AddAccounts)(nil),
@@ -3463,14 +3633,14 @@ func file_command_proto_init() {
 		(*Command_UseToken)(nil),
 		(*Command_RaiseVersion)(nil),
 	}
-	file_command_proto_msgTypes[11].OneofWrappers = []any{}
+	file_command_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -247,6 +247,26 @@ func (c *Client) Account(a tree.Account) (rec *tree.AccountRecord, err error) {
 	return rec, err
 }
 
+// Has tells whether the account's tree is in the shard and changes there: it is not frozen. It is asked once, and heard of since.
+func (c *Client) Has(ctx context.Context, a tree.Account) (bool, error) {
+	if err := c.Watch(ctx, a); err != nil {
+		return false, err
+	}
+	known, e, moves := c.watch.has(a)
+	if known {
+		return true, nil
+	}
+	rec, err := c.Account(a)
+	if errors.Is(err, syscall.ENOENT) {
+		return false, nil
+	}
+	if err != nil || rec.Frozen != 0 {
+		return false, err
+	}
+	c.watch.hasIt(e, moves)
+	return true, nil
+}
+
 // Inode implements tree.Reader.
 func (c *Client) Inode(i tree.Ino) (in *tree.Inode, err error) {
 	err = c.ask(i.Account(), func(ctx context.Context, r *replica) (*remotepb.Answer, error) {

@@ -39,12 +39,15 @@ func (s *Server) Copy(stream grpc.BidiStreamingServer[remotepb.CopyRequest, remo
 		if req, err = stream.Recv(); err != nil {
 			return ended(err)
 		}
-		if req.Content != 0 {
+		switch {
+		case req.Content != 0:
 			err = snap.Content(tree.Account(req.Account), req.Content, req.SealedSize, func(piece []byte) error {
 				return stream.Send(&remotepb.CopyPart{Piece: piece})
 			})
-		} else {
-			err = sendRecords(stream, snap, tree.Account(req.Account))
+		case req.Orphans:
+			err = sendRecords(stream, tree.Account(req.Account), snap.Orphans)
+		default:
+			err = sendRecords(stream, tree.Account(req.Account), snap.Records)
 		}
 		part := &remotepb.CopyPart{End: true}
 		if errno, ok := said(err); ok {
@@ -58,9 +61,12 @@ func (s *Server) Copy(stream grpc.BidiStreamingServer[remotepb.CopyRequest, remo
 	}
 }
 
-func sendRecords(stream grpc.BidiStreamingServer[remotepb.CopyRequest, remotepb.CopyPart], snap *tree.Snapshot, a tree.Account) error {
+func sendRecords(
+	stream grpc.BidiStreamingServer[remotepb.CopyRequest, remotepb.CopyPart], a tree.Account,
+	read func(a tree.Account, fn func(key, value []byte) error) error,
+) error {
 	part, octets := &remotepb.CopyPart{}, 0
-	err := snap.Records(a, func(key, value []byte) error {
+	err := read(a, func(key, value []byte) error {
 		// The iterator's memory is used again.
 		r := &remotepb.CopyRecord{Key: append([]byte(nil), key...), Value: append([]byte(nil), value...)}
 		part.Records = append(part.Records, r)
@@ -104,7 +110,16 @@ func (s *Snapshot) Close() error {
 
 // Records calls fn with all records of the account but its contents, as tree.Snapshot.Records does: ENOENT when it is not there.
 func (s *Snapshot) Records(a tree.Account, fn func(key, value []byte) error) error {
-	return s.ask(&remotepb.CopyRequest{Account: uint32(a)}, func(part *remotepb.CopyPart) error {
+	return s.records(&remotepb.CopyRequest{Account: uint32(a)}, fn)
+}
+
+// Orphans calls fn with what tree.Snapshot.Orphans does.
+func (s *Snapshot) Orphans(a tree.Account, fn func(key, value []byte) error) error {
+	return s.records(&remotepb.CopyRequest{Account: uint32(a), Orphans: true}, fn)
+}
+
+func (s *Snapshot) records(req *remotepb.CopyRequest, fn func(key, value []byte) error) error {
+	return s.ask(req, func(part *remotepb.CopyPart) error {
 		for _, r := range part.Records {
 			if err := fn(r.Key, r.Value); err != nil {
 				return err

@@ -48,6 +48,8 @@ type watchedAccount struct {
 	on    *watchStream
 	ready chan struct{} // closed when it is watched, or will not be on this stream
 	acked bool          // guarded by mu
+	has   bool          // its tree is in the shard, and changes there; guarded by mu
+	moves uint64        // how often it was heard that this may have changed; guarded by mu
 	read  atomic.Int64  // when it was last, in nanoseconds
 }
 
@@ -206,6 +208,9 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 			}
 		}
 		w.mu.RUnlock()
+		for _, a := range all {
+			w.moved(a)
+		}
 		w.replaced(all)
 	case len(reply.Event) > 0:
 		ev, err := tree.DecodeEvent(reply.Event)
@@ -220,8 +225,12 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 			return nil // it is watched no more, and drop has emitted that; or is to be anew, and will be read behind this
 		}
 		for i := range ev.Changes {
-			if k := ev.Changes[i].Kind; k == tree.AccountRemoved || k == tree.AccountAdded {
+			switch ev.Changes[i].Kind {
+			case tree.AccountRemoved, tree.AccountAdded:
 				w.c.cache.forget(ev.Account)
+				w.moved(ev.Account)
+			case tree.AccountFrozen:
+				w.moved(ev.Account)
 			}
 		}
 		w.emit(ev)
@@ -255,6 +264,35 @@ func (w *watching) take(s *watchStream, reply *remotepb.WatchReply) error {
 		}
 	}
 	return nil
+}
+
+// moved takes note that the account's tree may be in the shard no more, or is again.
+func (w *watching) moved(a tree.Account) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := w.watched[a]; e != nil {
+		e.has = false
+		e.moves++
+	}
+}
+
+// has tells whether it is known that the account's tree is in the shard; else e is to be told.
+func (w *watching) has(a tree.Account) (known bool, e *watchedAccount, moves uint64) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if e = w.watched[a]; e == nil {
+		return false, nil, 0
+	}
+	return e.has && e.acked, e, e.moves
+}
+
+// hasIt notes that the account's tree was in the shard when moves was counted.
+func (w *watching) hasIt(e *watchedAccount, moves uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e != nil && e.moves == moves {
+		e.has = true
+	}
 }
 
 // tells tells whether the stream is to tell of the account.

@@ -65,19 +65,71 @@ func (x *txn) newDirectory(i Ino, perm, uid, gid uint32, role Role) (*Inode, err
 	return in, nil
 }
 
-// removeAccount drops all records of the account, also of one that is being imported: ENOENT.
-func (x *txn) removeAccount(a Account) error {
-	if _, err := x.counters(a); err != nil {
-		if importing, herr := x.has(importKey(a)); herr != nil {
-			return herr
-		} else if !importing {
+// removeAccount drops all records of the account, also of one that is being imported: ENOENT. Of one that was moved nobody is told: it
+// goes on elsewhere. ESTALE when it was not frozen by that move, nor is it brought by it.
+func (x *txn) removeAccount(c *raftpb.RemoveAccount) error {
+	a := Account(c.Account)
+	r, err := x.counters(a)
+	switch {
+	case err == syscall.ENOENT:
+		i, err := x.imported(a)
+		if err != nil {
 			return err
 		}
+		if c.Move != 0 && i.move != c.Move {
+			return syscall.ESTALE
+		}
+	case err != nil:
+		return err
+	case c.Move != 0 && (r.Frozen == 0 || r.Move != c.Move):
+		return syscall.ESTALE
 	}
 	x.deleteRange(accountRange(a))
 	x.deleteRange(orphanRange(a))
-	x.event.Changes = []Change{{Kind: AccountRemoved, Ino: RootIno(a), Dir: true}}
+	if c.Move == 0 {
+		x.event.Changes = []Change{{Kind: AccountRemoved, Ino: RootIno(a), Dir: true}}
+	}
 	return nil
+}
+
+// freezeAccount has nothing change in the account any more: ENOENT, ESTALE when it came here by that move, or by a later one.
+func (x *txn) freezeAccount(c *raftpb.FreezeAccount) error {
+	r, err := x.counters(Account(c.Account))
+	switch {
+	case err != nil:
+		return err
+	case c.Move == 0 || c.Shard == 0:
+		return syscall.EINVAL
+	case r.Frozen == c.Shard && r.Move == c.Move: // it is
+		return nil
+	case c.Move <= r.Move:
+		return syscall.ESTALE
+	}
+	r.Move, r.Frozen = c.Move, c.Shard
+	x.counted = true
+	x.event.Changes = []Change{{Kind: AccountFrozen, Ino: RootIno(r.Account), Dir: true}}
+	return nil
+}
+
+// thawed makes sure that the command's account is not frozen, if that matters to it: EREMCHG. What removes the account need not ask, nor
+// what brings it.
+func (x *txn) thawed(cmd *raftpb.Command) error {
+	switch cmd.Op.(type) {
+	case *raftpb.Command_FreezeAccount, *raftpb.Command_RemoveAccount, *raftpb.Command_BeginImport, *raftpb.Command_ImportRecords, *raftpb.Command_EndImport:
+		return nil
+	}
+	a := AccountOf(cmd)
+	if a == 0 {
+		return nil
+	}
+	r, err := x.counters(a)
+	if err == syscall.ENOENT { // the command will say what that is to it
+		return nil
+	}
+	if err == nil && r.Frozen != 0 {
+		err = syscall.EREMCHG
+	}
+	return err
 }
 
 // setQuota sets the account's limits: ENOENT. What is over them stays; nothing more comes in.

@@ -46,8 +46,10 @@ var records = map[byte]func(b []byte) ([]byte, error){
 // encoding of each. The kind is the letter that docs/format.md has for the record.
 func FuzzMalleability(f *testing.F) {
 	s := newScene(f)
-	f.Add(byte(kindImport), (&importing{[]byte("x"), 300}).appendTo(nil))
+	f.Add(byte(kindImport), (&importing{account: []byte("x"), modSeq: 300}).appendTo(nil))
+	f.Add(byte(kindImport), (&importing{attempt: 7, move: 2}).appendTo(nil))
 	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, ModSeqBase: 7}).appendTo(nil))
+	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, Move: 3, Frozen: 2}).appendTo(nil))
 	for _, kv := range s.dump() {
 		kind := kv[0][0]
 		if kind == prefixTree {

@@ -12,7 +12,8 @@ import (
 )
 
 // An account's tree comes from elsewhere as the records that it was stored as: so UIDs, MODSEQs, inode numbers and times are what they
-// were. Meanwhile a record of its own stands where the account's will be: it holds that, and the greatest MODSEQ that has come.
+// were. Meanwhile a record of its own stands where the account's will be: it holds that, and the greatest MODSEQ that has come. The mover of
+// an account (package raftstore) brings what has changed since it began again, and has it frozen where it was for the last of it.
 
 // maxModSeqBase keeps MODSEQs far from where they would wrap (RFC 7162 has 63 bits).
 const maxModSeqBase = 1 << 62
@@ -21,6 +22,8 @@ const maxModSeqBase = 1 << 62
 type importing struct {
 	account []byte // the account's record; none: it has not come
 	modSeq  ModSeq
+	attempt uint64 // what is brought has to name it
+	move    uint64 // by which it comes from another shard; 0: from elsewhere
 }
 
 func (i *importing) appendTo(b []byte) []byte {
@@ -28,6 +31,10 @@ func (i *importing) appendTo(b []byte) []byte {
 	e.version()
 	e.uint(uint64(i.modSeq))
 	e.string(string(i.account))
+	if i.attempt != 0 || i.move != 0 {
+		e.uint(i.attempt)
+		e.uint(i.move)
+	}
 	return e
 }
 
@@ -36,11 +43,17 @@ func decodeImporting(b []byte) (i importing, err error) {
 	d.version()
 	i.modSeq = ModSeq(d.uint(maxModSeqBase))
 	i.account = []byte(d.string(1 << 10))
+	if d.err == nil && len(d.b) > 0 {
+		if i.attempt, i.move = d.uint64(), d.uint64(); i.attempt == 0 && i.move == 0 {
+			d.fail("attempt")
+		}
+	}
 	return i, d.end()
 }
 
 // beginImport begins anew: EEXIST when there is such an account.
-func (x *txn) beginImport(a Account) error {
+func (x *txn) beginImport(c *raftpb.BeginImport) error {
+	a := Account(c.Account)
 	if a == 0 || a > MaxAccount {
 		return syscall.EINVAL
 	}
@@ -52,11 +65,12 @@ func (x *txn) beginImport(a Account) error {
 	}
 	x.deleteRange(accountRange(a))
 	x.deleteRange(orphanRange(a))
-	x.set(importKey(a), (&importing{}).appendTo(nil))
+	x.set(importKey(a), (&importing{attempt: c.Attempt, move: c.Move}).appendTo(nil))
 	return nil
 }
 
-func (x *txn) importing(a Account) (importing, error) {
+// imported reads how far an import has come: ENOENT when none has begun.
+func (x *txn) imported(a Account) (importing, error) {
 	b, c, err := x.get(importKey(a))
 	if err != nil {
 		return importing{}, err
@@ -65,12 +79,26 @@ func (x *txn) importing(a Account) (importing, error) {
 	return i, closed(c, err)
 }
 
-// importRecords takes records that are what this program would have written: EINVAL for any other, ENOENT when no import has begun.
+// importing is imported of that attempt: ESTALE when another has begun since.
+func (x *txn) importing(a Account, attempt uint64) (importing, error) {
+	i, err := x.imported(a)
+	if err == nil && i.attempt != attempt {
+		err = syscall.ESTALE
+	}
+	return i, err
+}
+
+// importRecords takes records that are what this program would have written: EINVAL for any other. Errors as importing's.
 func (x *txn) importRecords(c *raftpb.ImportRecords) error {
 	a := Account(c.Account)
-	i, err := x.importing(a)
+	i, err := x.importing(a, c.Attempt)
 	if err != nil {
 		return err
+	}
+	for _, k := range c.Removed {
+		if err := x.removeRecord(a, k); err != nil {
+			return err
+		}
 	}
 	for _, r := range c.Records {
 		if len(r.Key) == 1 && r.Key[0] == kindAccount {
@@ -85,17 +113,40 @@ func (x *txn) importRecords(c *raftpb.ImportRecords) error {
 			return syscall.EINVAL
 		}
 		i.modSeq = max(i.modSeq, m)
-		from, _ := accountRange(a)
-		x.set(append(from, r.Key...), r.Value)
+		x.set(recordKey(a, r.Key), r.Value)
 	}
 	x.set(importKey(a), i.appendTo(nil))
 	return nil
 }
 
-// endImport makes the account one like others: ENOENT, EINVAL when its record or its home has not come. Its next MODSEQ is above all
+// removeRecord drops a record that came and has changed its key since, or all pieces of a content.
+func (x *txn) removeRecord(a Account, key []byte) error {
+	switch {
+	case len(key) < 1+8 || key[0] == kindAccount || key[0] == kindImport:
+		return syscall.EINVAL
+	case key[0] == kindContent && len(key) == 1+8:
+		x.deleteAll(recordKey(a, key))
+	default:
+		x.delete(recordKey(a, key))
+	}
+	return nil
+}
+
+// recordKey is where a record lies whose key without the account's number is given.
+func recordKey(a Account, key []byte) []byte {
+	from, _ := accountRange(a)
+	if key[0] == prefixOrphan {
+		from, _ = orphanRange(a)
+		key = key[1:]
+	}
+	return append(from, key...)
+}
+
+// endImport makes the account one like others: EINVAL when its record or its home has not come, and errors as importing's. Its next MODSEQ is above all
 // that it has given.
-func (x *txn) endImport(a Account) error {
-	i, err := x.importing(a)
+func (x *txn) endImport(c *raftpb.EndImport) error {
+	a := Account(c.Account)
+	i, err := x.importing(a, c.Attempt)
 	if err != nil {
 		return err
 	}
@@ -113,7 +164,7 @@ func (x *txn) endImport(a Account) error {
 	if err != nil {
 		return err
 	}
-	r.ModSeqBase = 0
+	r.ModSeqBase, r.Move, r.Frozen = 0, i.move, 0
 	if last := uint64(i.modSeq); last > x.index {
 		r.ModSeqBase = last - x.index
 	}
@@ -167,6 +218,11 @@ func checkRecord(a Account, key, value []byte) (ModSeq, error) {
 		if len(rest) > 0 && len(rest) <= MaxName && len(value) <= MaxXattr {
 			return 0, nil
 		}
+	case prefixOrphan:
+		if len(rest) == 0 {
+			_, err := decodeOrphan(value)
+			return 0, err
+		}
 	}
 	return 0, fmt.Errorf("%w: record of kind %q", ErrCorrupt, key[0])
 }
@@ -208,6 +264,47 @@ func (s *Snapshot) Records(a Account, fn func(key, value []byte) error) error {
 	return closed(it, err)
 }
 
+// Orphans calls fn with the records of the account's contents that no inode names yet, and with their pieces, as ImportRecords takes them.
+// fn must not keep them.
+func (s *Snapshot) Orphans(a Account, fn func(key, value []byte) error) error {
+	from, to := orphanRange(a)
+	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var id Ino
+		if id, _, err = orphanAt(it); err != nil {
+			break
+		}
+		err = fn(append([]byte{prefixOrphan}, it.Key()[len(from):]...), it.Value())
+		if err == nil {
+			err = s.pieces(id, fn)
+		}
+	}
+	return closed(it, err)
+}
+
+// pieces calls fn with the pieces of a content, however many there are.
+func (s *Snapshot) pieces(id Ino, fn func(key, value []byte) error) error {
+	it, err := newIter(s.snap, inoKey(kindContent, id))
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var v []byte
+		if v, err = it.ValueAndErr(); err == nil {
+			err = fn(it.Key()[keyPrefix-1:], v)
+		}
+	}
+	return closed(it, err)
+}
+
+// ContentKey is the key, as in ImportRecords.removed, of all pieces of a content.
+func ContentKey(content uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kindContent}, content)
+}
+
 // ContentOf answers the local number of the content that an inode's record names, and the octets of its sealed form; 0 for any other
 // record.
 func ContentOf(a Account, key, value []byte) (content, sealed uint64, err error) {
@@ -223,8 +320,7 @@ func ContentOf(a Account, key, value []byte) (content, sealed uint64, err error)
 
 // PieceKey is the key, as in ImportRecords, of a piece of a content: MaxPiece octets each, but the last.
 func PieceKey(content uint64, piece uint32) []byte {
-	k := binary.BigEndian.AppendUint64([]byte{kindContent}, content)
-	return binary.BigEndian.AppendUint32(k, piece)
+	return binary.BigEndian.AppendUint32(ContentKey(content), piece)
 }
 
 // Content reads a sealed content: ErrCorrupt when it is not whole.

@@ -2,10 +2,12 @@ package tree
 
 import (
 	"bytes"
+	"slices"
 	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/protobuf/proto"
 
 	"mailraft/raftstore/raftpb"
 )
@@ -131,5 +133,83 @@ func TestImport(t *testing.T) {
 	}
 	if a, err := r.tree.View().Account(1); err != nil || a.ModSeqBase == 0 {
 		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestFrozen: nothing changes in an account that goes to another shard, and what is asked for by a move that is over does nothing.
+func TestFrozen(t *testing.T) {
+	s := newScene(t)
+	defer s.close()
+	index := uint64(1000)
+	apply := func(want syscall.Errno, cmd *raftpb.Command) {
+		t.Helper()
+		index++
+		if res := s.apply(index, cmd); res.Errno != want {
+			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
+		}
+		s.commit()
+	}
+	freeze := func(shard uint32, move uint64) *raftpb.Command {
+		return &raftpb.Command{Op: &raftpb.Command_FreezeAccount{FreezeAccount: &raftpb.FreezeAccount{Account: 1, Shard: shard, Move: move}}}
+	}
+	drop := func(move uint64) *raftpb.Command {
+		return &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: 1, Move: move}}}
+	}
+	var told []*Event
+	s.tree.Subscribe(func(ev *Event) { told = append(told, ev) })
+	apply(syscall.EINVAL, freeze(2, 0))
+	apply(syscall.ESTALE, drop(7))
+	apply(0, freeze(2, 7))
+	apply(0, freeze(2, 7))
+	apply(syscall.ESTALE, freeze(2, 6))
+	if len(told) != 1 || len(told[0].Changes) != 1 || told[0].Account != 1 || told[0].Changes[0].Kind != AccountFrozen {
+		t.Errorf("told %+v", told)
+	}
+	before := recordsOf(t, s.tree.View(), 1)
+	home := uint64(RootIno(1))
+	for _, cmd := range []*raftpb.Command{
+		{Op: &raftpb.Command_SetQuota{SetQuota: &raftpb.SetQuota{Account: 1}}},
+		{Op: &raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: 1, Count: 1}}},
+		{Op: &raftpb.Command_Create{Create: &raftpb.Create{Parent: home}}},
+		{Op: &raftpb.Command_Link{Link: &raftpb.Link{Parent: home}}},
+		{Op: &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: home}}},
+		{Op: &raftpb.Command_Rename{Rename: &raftpb.Rename{OldParent: home}}},
+		{Op: &raftpb.Command_SetAttr{SetAttr: &raftpb.SetAttr{Inode: home}}},
+		{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{Inode: home}}},
+		{Op: &raftpb.Command_PutPiece{PutPiece: &raftpb.PutPiece{Account: 1}}},
+		{Op: &raftpb.Command_DropContent{DropContent: &raftpb.DropContent{Account: 1}}},
+		{Op: &raftpb.Command_SetXattr{SetXattr: &raftpb.SetXattr{Inode: home}}},
+		{Op: &raftpb.Command_RemoveXattr{RemoveXattr: &raftpb.RemoveXattr{Inode: home}}},
+	} {
+		apply(syscall.EREMCHG, cmd)
+	}
+	apply(syscall.EEXIST, begin(1))
+	apply(syscall.ESTALE, drop(6))
+	if after := recordsOf(t, s.tree.View(), 1); !slices.EqualFunc(before, after, func(a, b *raftpb.Record) bool { return proto.Equal(a, b) }) {
+		t.Error("it has changed")
+	}
+	told = nil
+	apply(0, drop(7))
+	if len(told) > 0 {
+		t.Errorf("that it was dropped where it was is told: %+v", told[0])
+	}
+	// It comes back, and is not frozen; the move that took it away can't do that again.
+	apply(0, &raftpb.Command{Op: &raftpb.Command_BeginImport{BeginImport: &raftpb.BeginImport{Account: 1, Attempt: 5, Move: 9}}})
+	apply(syscall.ESTALE, bring(1, before...))
+	apply(syscall.ESTALE, end(1))
+	apply(syscall.ESTALE, drop(7))
+	more := bring(1, before...)
+	more.GetImportRecords().Attempt = 5
+	apply(0, more)
+	apply(0, &raftpb.Command{Op: &raftpb.Command_EndImport{EndImport: &raftpb.EndImport{Account: 1, Attempt: 5}}})
+	rec, err := s.tree.View().Account(1)
+	if err != nil || rec.Frozen != 0 || rec.Move != 9 {
+		t.Fatalf("%+v, %v", rec, err)
+	}
+	apply(syscall.ESTALE, freeze(2, 7))
+	apply(syscall.ESTALE, drop(7))
+	apply(0, &raftpb.Command{Op: &raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: 1, Count: 1}}})
+	if err := Check(s.tree.View(), func(p Problem) { t.Error(p) }); err != nil {
+		t.Fatal(err)
 	}
 }

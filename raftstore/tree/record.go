@@ -227,8 +227,12 @@ func (r *AccountRecord) appendTo(b []byte) []byte {
 	e.uint(r.QuotaBytes)
 	e.uint(r.QuotaFiles)
 	e.uint(uint64(r.UIDValidity))
-	if r.ModSeqBase > 0 {
+	if r.ModSeqBase > 0 || r.Move > 0 {
 		e.uint(r.ModSeqBase)
+	}
+	if r.Move > 0 {
+		e.uint(r.Move)
+		e.uint(uint64(r.Frozen))
 	}
 	return e
 }
@@ -242,7 +246,11 @@ func decodeAccount(a Account, b []byte) (*AccountRecord, error) {
 	r.QuotaBytes, r.QuotaFiles = d.uint64(), d.uint64()
 	r.UIDValidity = d.uint32()
 	if d.err == nil && len(d.b) > 0 {
-		if r.ModSeqBase = d.uint(maxModSeqBase); r.ModSeqBase == 0 {
+		if r.ModSeqBase = d.uint(maxModSeqBase); len(d.b) > 0 {
+			if r.Move, r.Frozen = d.uint64(), d.uint32(); r.Move == 0 {
+				d.fail("move")
+			}
+		} else if r.ModSeqBase == 0 {
 			d.fail("MODSEQ base")
 		}
 	}

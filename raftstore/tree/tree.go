@@ -71,7 +71,10 @@ func (t *Tree) Committed() {
 func (t *Tree) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (Result, error) {
 	x := &t.txn
 	x.begin(b, index, cmd.Now, t.tombs)
-	value, err := x.apply(cmd)
+	value, err := uint64(0), x.thawed(cmd)
+	if err == nil {
+		value, err = x.apply(cmd)
+	}
 	if err == nil {
 		err = x.withinQuota()
 	}
@@ -97,7 +100,7 @@ func (x *txn) apply(cmd *raftpb.Command) (uint64, error) {
 	case *raftpb.Command_CreateAccount:
 		return 0, x.createAccount(op.CreateAccount)
 	case *raftpb.Command_RemoveAccount:
-		return 0, x.removeAccount(Account(op.RemoveAccount.Account))
+		return 0, x.removeAccount(op.RemoveAccount)
 	case *raftpb.Command_SetQuota:
 		return 0, x.setQuota(op.SetQuota)
 	case *raftpb.Command_ReserveInodes:
@@ -125,11 +128,13 @@ func (x *txn) apply(cmd *raftpb.Command) (uint64, error) {
 	case *raftpb.Command_ReapOrphans:
 		return x.reapOrphans(op.ReapOrphans)
 	case *raftpb.Command_BeginImport:
-		return 0, x.beginImport(Account(op.BeginImport.Account))
+		return 0, x.beginImport(op.BeginImport)
 	case *raftpb.Command_ImportRecords:
 		return 0, x.importRecords(op.ImportRecords)
 	case *raftpb.Command_EndImport:
-		return 0, x.endImport(Account(op.EndImport.Account))
+		return 0, x.endImport(op.EndImport)
+	case *raftpb.Command_FreezeAccount:
+		return 0, x.freezeAccount(op.FreezeAccount)
 	}
 	return 0, syscall.EOPNOTSUPP
 }

@@ -263,7 +263,7 @@ func compareState(t *rapid.T, v *View, m *model, w *watched, since ModSeq) {
 func compareAccount(t *rapid.T, v *View, a *modelAccount, since ModSeq) {
 	t.Helper()
 	bytes, files := a.usage()
-	want := &AccountRecord{a.number, a.next, bytes, files, a.quotaBytes, a.quotaFiles, a.validity, 0}
+	want := &AccountRecord{a.number, a.next, bytes, files, a.quotaBytes, a.quotaFiles, a.validity, 0, 0, 0}
 	got, err := v.Account(a.number)
 	if err != nil {
 		t.Fatalf("account: %v", err)

@@ -150,6 +150,10 @@ type AccountRecord struct {
 	QuotaFiles  uint64 // 0: none
 	UIDValidity uint32 // the last one given to a folder
 	ModSeqBase  uint64 // MODSEQs are so much greater than the index: the account was imported with greater ones
+
+	// Of an account that was moved between shards, or is being moved: the directory counts its moves.
+	Move   uint64 // the last one that this shard knows of; 0: none
+	Frozen uint32 // the shard that the account goes to: nothing changes here any more; 0: it stays
 }
 
 // Result is what applying a command answers. Its Value is: ReserveInodes, the first number; Create, Link, Rename, the
@@ -180,6 +184,7 @@ const (
 	AttrChanged
 	AccountAdded
 	AccountRemoved
+	AccountFrozen // it goes to another shard, and changes there from now on
 )
 
 // Change is one effect of a command, for those who cache or watch.

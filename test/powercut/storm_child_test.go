@@ -279,19 +279,11 @@ func openStore(ctx context.Context, dir string) (keeper, []tree.Account, error) 
 }
 
 func (k *storeKeeper) propose(ctx context.Context, a tree.Account, cmd *raftpb.Command) (tree.Result, error) {
-	sh, err := k.Shard(a)
-	if err != nil {
-		return tree.Result{}, err
-	}
-	return k.p.Propose(ctx, sh, cmd)
+	return k.p.Propose(ctx, cmd)
 }
 
 func (k *storeKeeper) reserve(ctx context.Context, a tree.Account) (tree.Ino, error) {
-	sh, err := k.Shard(a)
-	if err != nil {
-		return 0, err
-	}
-	return k.p.ReserveIno(ctx, sh, a)
+	return k.p.ReserveIno(ctx, a)
 }
 
 func (k *storeKeeper) view(a tree.Account) (tree.Reader, error) {

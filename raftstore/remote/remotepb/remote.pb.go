@@ -1047,6 +1047,7 @@ type CopyRequest struct {
 	Account       uint32                 `protobuf:"varint,2,opt,name=account,proto3" json:"account,omitempty"` // whose records, or one of whose contents is wanted
 	Content       uint64                 `protobuf:"varint,3,opt,name=content,proto3" json:"content,omitempty"` // 0: the records
 	SealedSize    uint64                 `protobuf:"varint,4,opt,name=sealed_size,json=sealedSize,proto3" json:"sealed_size,omitempty"`
+	Orphans       bool                   `protobuf:"varint,5,opt,name=orphans,proto3" json:"orphans,omitempty"` // instead of the records: those of contents that no inode names yet, and their pieces
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1107,6 +1108,13 @@ func (x *CopyRequest) GetSealedSize() uint64 {
 		return x.SealedSize
 	}
 	return 0
+}
+
+func (x *CopyRequest) GetOrphans() bool {
+	if x != nil {
+		return x.Orphans
+	}
+	return false
 }
 
 type CopyPart struct {
@@ -1309,13 +1317,14 @@ const file_remote_proto_rawDesc = "" +
 	"\breplaced\x18\x04 \x01(\bR\breplaced\x12\x16\n" +
 	"\x06synced\x18\x05 \x01(\x04R\x06synced\x12\x14\n" +
 	"\x05until\x18\x06 \x01(\x04R\x05until\x12\x16\n" +
-	"\x06failed\x18\a \x01(\tR\x06failed\"\x8a\x01\n" +
+	"\x06failed\x18\a \x01(\tR\x06failed\"\xa4\x01\n" +
 	"\vCopyRequest\x12&\n" +
 	"\x02at\x18\x01 \x01(\v2\x16.mailraft.remote.v1.AtR\x02at\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\rR\aaccount\x12\x18\n" +
 	"\acontent\x18\x03 \x01(\x04R\acontent\x12\x1f\n" +
 	"\vsealed_size\x18\x04 \x01(\x04R\n" +
-	"sealedSize\"\x82\x01\n" +
+	"sealedSize\x12\x18\n" +
+	"\aorphans\x18\x05 \x01(\bR\aorphans\"\x82\x01\n" +
 	"\bCopyPart\x12\x14\n" +
 	"\x05errno\x18\x01 \x01(\rR\x05errno\x128\n" +
 	"\arecords\x18\x02 \x03(\v2\x1e.mailraft.remote.v1.CopyRecordR\arecords\x12\x14\n" +

@@ -77,7 +77,7 @@ func (s *Server) ListAccounts(req *adminpb.ListAccountsRequest, stream grpc.Serv
 func (s *Server) describe(a *raftpb.Account) (*adminpb.Account, error) {
 	reply := &adminpb.Account{
 		Address: addressOf(a), Number: a.Number, Shard: a.Shard, Recipient: a.Recipient, Created: a.Created / 1e9,
-		QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles,
+		QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, MovingTo: a.MovingTo,
 	}
 	if r, err := seal.ParseRecipient(a.Recipient); err == nil {
 		reply.Key = r.Kind().String()
@@ -102,4 +102,13 @@ func (s *Server) SetQuota(ctx context.Context, req *adminpb.SetQuotaRequest) (*a
 	}
 	s.Logger.Info("quota set", "account", addressOf(a), "bytes", req.Bytes, "files", req.Files)
 	return &adminpb.Empty{}, nil
+}
+
+// MoveAccount implements adminpb.AdminServer.
+func (s *Server) MoveAccount(ctx context.Context, req *adminpb.MoveAccountRequest) (*adminpb.Empty, error) {
+	a, err := s.find(req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &adminpb.Empty{}, refusal(s.Store.Directory().MoveAccount(ctx, tree.Account(a.Number), req.Shard))
 }

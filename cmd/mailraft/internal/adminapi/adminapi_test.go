@@ -360,12 +360,8 @@ func (w *world) deliver(t *testing.T, address, name string, message []byte) {
 		t.Fatal(err)
 	}
 	number := tree.Account(info.Number)
-	sh, err := w.store.Shard(number)
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := w.store.NewProposer()
-	ino, err := p.ReserveIno(within(t), sh, number)
+	ino, err := p.ReserveIno(within(t), number)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,11 +369,11 @@ func (w *world) deliver(t *testing.T, address, name string, message []byte) {
 	if err := w.store.Directory().SetQuota(within(t), number, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	cur, err := sh.View().Lookup(tree.RootIno(number), "cur")
+	cur, err := w.store.Home(number).View().Lookup(tree.RootIno(number), "cur")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := p.Propose(within(t), sh, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+	r, err := p.Propose(within(t), &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
 		Parent: uint64(cur.Ino), Name: []byte(name), Inode: uint64(ino), Mode: syscall.S_IFREG | 0o600,
 		Content: &raftpb.Content{Id: uint64(ino), SealedSize: uint64(len(sealed)), Size: uint64(len(message)), Inline: sealed},
 	}}})

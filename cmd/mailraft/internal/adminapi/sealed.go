@@ -71,14 +71,15 @@ func (s *Server) walk(ctx context.Context, name string) (tree.Reader, *tree.Inod
 	if err != nil {
 		return nil, nil, err
 	}
-	shard, err := s.Store.Shard(tree.Account(a.Number))
+	number := tree.Account(a.Number)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := shard.ReadIndex(ctx); err != nil {
+	view, err := s.Store.Home(number).ReadIndex(ctx)
+	if err != nil {
 		return nil, nil, err
 	}
-	view, ino := shard.View(), tree.RootIno(tree.Account(a.Number))
+	ino := tree.RootIno(number)
 	for _, part := range parts[2:] {
 		entry, err := view.Lookup(ino, part)
 		if err != nil {

@@ -18,7 +18,7 @@ import (
 
 func (p *program) account() *cobra.Command {
 	cmd := &cobra.Command{Use: "account", Short: "Mailboxes and their owners"}
-	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountQuota())
+	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountQuota(), p.accountMove())
 	return cmd
 }
 
@@ -61,6 +61,7 @@ type accountLine struct {
 	Address    string `json:"address"`
 	Number     uint32 `json:"number"`
 	Shard      uint32 `json:"shard"`
+	MovingTo   uint32 `json:"moving_to,omitempty"`
 	Key        string `json:"key"`
 	Recipient  string `json:"recipient"`
 	Created    int64  `json:"created"`
@@ -73,7 +74,7 @@ type accountLine struct {
 
 func lineOf(a *adminpb.Account) accountLine {
 	return accountLine{
-		Address: a.Address, Number: a.Number, Shard: a.Shard, Key: a.Key, Recipient: a.Recipient, Created: a.Created,
+		Address: a.Address, Number: a.Number, Shard: a.Shard, MovingTo: a.MovingTo, Key: a.Key, Recipient: a.Recipient, Created: a.Created,
 		Bytes: a.Bytes, Files: a.Files, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, Unlocked: a.Unlocked,
 	}
 }
@@ -101,6 +102,9 @@ func (p *program) accountList() *cobra.Command {
 				state := "locked"
 				if a.Unlocked {
 					state = "unlocked"
+				}
+				if a.MovingTo != 0 {
+					state += fmt.Sprint(", moves to shard ", a.MovingTo)
 				}
 				t.row(a.Address, progress.Octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), a.Key, day(a.Created), state)
 				return nil
@@ -156,6 +160,40 @@ func (p *program) accountQuota() *cobra.Command {
 			return err
 		})(cmd, args)
 	}
+	return cmd
+}
+
+func (p *program) accountMove() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "move ADDRESS SHARD",
+		Short: "Move an account to another shard, while mail flows",
+		Long: `Move an account with all its mail to another shard, as mailraft shard list shows them. It is copied while mail flows, and changes
+to it wait only for the last moment of that. UIDs and MODSEQs stay what they are, so mail clients notice nothing.
+
+The command ends when the account is there. When it is stopped, the move goes on: mailraft account list shows it.`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: p.complete(accounts, nil),
+	}
+	jsonFlag(cmd, &asJSON, "the account as an object")
+	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+		shard, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return usage("%q is not a shard's number: mailraft shard list", args[1])
+		}
+		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
+		if err != nil {
+			return err
+		}
+		if _, err := c.MoveAccount(ctx, &adminpb.MoveAccountRequest{Address: a.Address, Shard: uint32(shard)}); err != nil {
+			return err
+		}
+		from := a.Shard
+		if a, err = c.GetAccount(ctx, &adminpb.AccountRequest{Address: a.Address}); err != nil {
+			return err
+		}
+		return p.tell(asJSON, lineOf(a), "moved %s from shard %d to shard %d\n", a.Address, from, a.Shard)
+	})
 	return cmd
 }
 

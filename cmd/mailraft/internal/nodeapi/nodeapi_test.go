@@ -269,16 +269,12 @@ func (w *world) mkdir(t *testing.T, a *raftpb.Account, name string) {
 func (w *world) create(t *testing.T, a *raftpb.Account, parent tree.Ino, name string, mode uint32) {
 	t.Helper()
 	account := tree.Account(a.Number)
-	sh, err := w.store.Shard(account)
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := w.store.NewProposer()
-	ino, err := p.ReserveIno(within(t), sh, account)
+	ino, err := p.ReserveIno(within(t), account)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := p.Propose(within(t), sh, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+	r, err := p.Propose(within(t), &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
 		Parent: uint64(parent), Name: []byte(name), Inode: uint64(ino), Mode: mode,
 	}}})
 	if err == nil {

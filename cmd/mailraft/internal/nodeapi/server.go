@@ -198,10 +198,6 @@ func (s *Server) Watch(req *nodepb.WatchRequest, stream grpc.ServerStreamingServ
 	if err != nil {
 		return status.Error(codes.NotFound, "no such account")
 	}
-	shard, err := s.store.Shard(tree.Account(a.Number))
-	if err != nil {
-		return status.Error(codes.Unavailable, "the account's shard is not here")
-	}
 	w, err := s.feed.watch(tree.Account(a.Number))
 	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
@@ -218,7 +214,7 @@ func (s *Server) Watch(req *nodepb.WatchRequest, stream grpc.ServerStreamingServ
 			return status.Error(codes.Unavailable, "the daemon is stopping")
 		case <-w.ready:
 		}
-		reply := &nodepb.WatchReply{Changes: w.take(shard.View(), maxChanges)}
+		reply := &nodepb.WatchReply{Changes: w.take(s.store.Home(tree.Account(a.Number)).View(), maxChanges)}
 		if len(reply.Changes) == 0 {
 			continue
 		}

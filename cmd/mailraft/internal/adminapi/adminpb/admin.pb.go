@@ -1353,6 +1353,7 @@ type Account struct {
 	QuotaBytes    uint64                 `protobuf:"varint,9,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"` // 0: none
 	QuotaFiles    uint64                 `protobuf:"varint,10,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
 	Unlocked      bool                   `protobuf:"varint,11,opt,name=unlocked,proto3" json:"unlocked,omitempty"`
+	MovingTo      uint32                 `protobuf:"varint,12,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"` // the shard that it is on its way to; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1462,6 +1463,13 @@ func (x *Account) GetUnlocked() bool {
 		return x.Unlocked
 	}
 	return false
+}
+
+func (x *Account) GetMovingTo() uint32 {
+	if x != nil {
+		return x.MovingTo
+	}
+	return 0
 }
 
 type ListAccountsRequest struct {
@@ -1585,6 +1593,58 @@ func (x *SetPasswordRequest) GetKey() string {
 	return ""
 }
 
+type MoveAccountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveAccountRequest) Reset() {
+	*x = MoveAccountRequest{}
+	mi := &file_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveAccountRequest) ProtoMessage() {}
+
+func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveAccountRequest.ProtoReflect.Descriptor instead.
+func (*MoveAccountRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *MoveAccountRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *MoveAccountRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
 type SetQuotaRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1596,7 +1656,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1668,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1681,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetQuotaRequest) GetAddress() string {
@@ -1655,7 +1715,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1727,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1740,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Alias) GetAddress() string {
@@ -1706,7 +1766,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1778,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1791,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListAliasesRequest) GetDomain() string {
@@ -1752,7 +1812,7 @@ type UnlockRequest struct {
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1824,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1837,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnlockRequest) GetAddress() string {
@@ -1810,7 +1870,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1882,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1895,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LockReply) GetWasUnlocked() bool {
@@ -1854,7 +1914,7 @@ type ReadSealedRequest struct {
 
 func (x *ReadSealedRequest) Reset() {
 	*x = ReadSealedRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1926,7 @@ func (x *ReadSealedRequest) String() string {
 func (*ReadSealedRequest) ProtoMessage() {}
 
 func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +1939,7 @@ func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSealedRequest.ProtoReflect.Descriptor instead.
 func (*ReadSealedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadSealedRequest) GetPath() string {
@@ -1898,7 +1958,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +1970,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +1983,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Piece) GetData() []byte {
@@ -1945,7 +2005,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2017,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2030,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BackupRequest) GetAddress() string {
@@ -2016,7 +2076,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2088,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2101,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BackupReply) GetDomains() []string {
@@ -2103,7 +2163,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2175,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2188,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BackupRecord) GetKey() []byte {
@@ -2156,7 +2216,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2228,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2241,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -2309,7 +2369,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\x05R\x04code\"*\n" +
 	"\x0eAccountRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\xa5\x02\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"\xc2\x02\n" +
 	"\aAccount\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
@@ -2324,7 +2384,8 @@ const file_admin_proto_rawDesc = "" +
 	"\vquota_files\x18\n" +
 	" \x01(\x04R\n" +
 	"quotaFiles\x12\x1a\n" +
-	"\bunlocked\x18\v \x01(\bR\bunlocked\"-\n" +
+	"\bunlocked\x18\v \x01(\bR\bunlocked\x12\x1b\n" +
+	"\tmoving_to\x18\f \x01(\rR\bmovingTo\"-\n" +
 	"\x13ListAccountsRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\"~\n" +
 	"\x12SetPasswordRequest\x12\x18\n" +
@@ -2332,7 +2393,10 @@ const file_admin_proto_rawDesc = "" +
 	"\x03old\x18\x02 \x01(\fR\x03old\x12\x10\n" +
 	"\x03new\x18\x03 \x01(\fR\x03new\x12\x18\n" +
 	"\adiscard\x18\x04 \x01(\bR\adiscard\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\tR\x03key\"W\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\"D\n" +
+	"\x12MoveAccountRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"W\n" +
 	"\x0fSetQuotaRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
@@ -2373,7 +2437,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\xf9\x0f\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xc9\x10\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2385,7 +2449,8 @@ const file_admin_proto_rawDesc = "" +
 	"GetAccount\x12!.mailraft.admin.v1.AccountRequest\x1a\x1a.mailraft.admin.v1.Account\x12T\n" +
 	"\fListAccounts\x12&.mailraft.admin.v1.ListAccountsRequest\x1a\x1a.mailraft.admin.v1.Account0\x01\x12N\n" +
 	"\vSetPassword\x12%.mailraft.admin.v1.SetPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12H\n" +
-	"\bSetQuota\x12\".mailraft.admin.v1.SetQuotaRequest\x1a\x18.mailraft.admin.v1.Empty\x12>\n" +
+	"\bSetQuota\x12\".mailraft.admin.v1.SetQuotaRequest\x1a\x18.mailraft.admin.v1.Empty\x12N\n" +
+	"\vMoveAccount\x12%.mailraft.admin.v1.MoveAccountRequest\x1a\x18.mailraft.admin.v1.Empty\x12>\n" +
 	"\bAddAlias\x12\x18.mailraft.admin.v1.Alias\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
 	"\vRemoveAlias\x12!.mailraft.admin.v1.AccountRequest\x1a\x18.mailraft.admin.v1.Empty\x12P\n" +
 	"\vListAliases\x12%.mailraft.admin.v1.ListAliasesRequest\x1a\x18.mailraft.admin.v1.Alias0\x01\x12D\n" +
@@ -2419,7 +2484,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_admin_proto_goTypes = []any{
 	(*Empty)(nil),               // 0: mailraft.admin.v1.Empty
 	(*TokenRequest)(nil),        // 1: mailraft.admin.v1.TokenRequest
@@ -2445,17 +2510,18 @@ var file_admin_proto_goTypes = []any{
 	(*Account)(nil),             // 21: mailraft.admin.v1.Account
 	(*ListAccountsRequest)(nil), // 22: mailraft.admin.v1.ListAccountsRequest
 	(*SetPasswordRequest)(nil),  // 23: mailraft.admin.v1.SetPasswordRequest
-	(*SetQuotaRequest)(nil),     // 24: mailraft.admin.v1.SetQuotaRequest
-	(*Alias)(nil),               // 25: mailraft.admin.v1.Alias
-	(*ListAliasesRequest)(nil),  // 26: mailraft.admin.v1.ListAliasesRequest
-	(*UnlockRequest)(nil),       // 27: mailraft.admin.v1.UnlockRequest
-	(*LockReply)(nil),           // 28: mailraft.admin.v1.LockReply
-	(*ReadSealedRequest)(nil),   // 29: mailraft.admin.v1.ReadSealedRequest
-	(*Piece)(nil),               // 30: mailraft.admin.v1.Piece
-	(*BackupRequest)(nil),       // 31: mailraft.admin.v1.BackupRequest
-	(*BackupReply)(nil),         // 32: mailraft.admin.v1.BackupReply
-	(*BackupRecord)(nil),        // 33: mailraft.admin.v1.BackupRecord
-	(*CheckReply)(nil),          // 34: mailraft.admin.v1.CheckReply
+	(*MoveAccountRequest)(nil),  // 24: mailraft.admin.v1.MoveAccountRequest
+	(*SetQuotaRequest)(nil),     // 25: mailraft.admin.v1.SetQuotaRequest
+	(*Alias)(nil),               // 26: mailraft.admin.v1.Alias
+	(*ListAliasesRequest)(nil),  // 27: mailraft.admin.v1.ListAliasesRequest
+	(*UnlockRequest)(nil),       // 28: mailraft.admin.v1.UnlockRequest
+	(*LockReply)(nil),           // 29: mailraft.admin.v1.LockReply
+	(*ReadSealedRequest)(nil),   // 30: mailraft.admin.v1.ReadSealedRequest
+	(*Piece)(nil),               // 31: mailraft.admin.v1.Piece
+	(*BackupRequest)(nil),       // 32: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),         // 33: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),        // 34: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),          // 35: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
 	4,  // 0: mailraft.admin.v1.NodesReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
@@ -2467,8 +2533,8 @@ var file_admin_proto_depIdxs = []int32{
 	15, // 6: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
 	4,  // 7: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
 	7,  // 8: mailraft.admin.v1.StatusReply.shards:type_name -> mailraft.admin.v1.ShardInfo
-	25, // 9: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	33, // 10: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	26, // 9: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	34, // 10: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
 	10, // 11: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
 	16, // 12: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
 	16, // 13: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
@@ -2478,53 +2544,55 @@ var file_admin_proto_depIdxs = []int32{
 	20, // 17: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
 	22, // 18: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
 	23, // 19: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	24, // 20: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	25, // 21: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	20, // 22: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	26, // 23: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	27, // 24: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	20, // 25: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	27, // 26: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	29, // 27: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	31, // 28: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	1,  // 29: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
-	0,  // 30: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
-	5,  // 31: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
-	0,  // 32: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
-	9,  // 33: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
-	0,  // 34: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
-	0,  // 35: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
-	0,  // 36: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	0,  // 37: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
-	11, // 38: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 39: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 40: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	17, // 41: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	19, // 42: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 43: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	21, // 44: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	21, // 45: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 46: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 47: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 48: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 49: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	25, // 50: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 51: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	28, // 52: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 53: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	30, // 54: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	32, // 55: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 56: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 57: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 58: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 59: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	0,  // 60: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
-	0,  // 61: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
-	0,  // 62: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
-	34, // 63: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	34, // 64: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
-	38, // [38:65] is the sub-list for method output_type
-	11, // [11:38] is the sub-list for method input_type
+	25, // 20: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	24, // 21: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
+	26, // 22: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	20, // 23: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	27, // 24: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	28, // 25: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	20, // 26: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	28, // 27: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	30, // 28: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	32, // 29: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 30: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 31: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 32: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 33: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	9,  // 34: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
+	0,  // 35: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
+	0,  // 36: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
+	0,  // 37: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	0,  // 38: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
+	11, // 39: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 40: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 41: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	17, // 42: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	19, // 43: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 44: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	21, // 45: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	21, // 46: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 47: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 48: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 49: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
+	0,  // 50: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 51: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	26, // 52: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 53: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	29, // 54: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 55: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	31, // 56: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	33, // 57: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 58: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 59: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 60: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 61: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	0,  // 62: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
+	0,  // 63: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
+	0,  // 64: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
+	35, // 65: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	35, // 66: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
+	39, // [39:67] is the sub-list for method output_type
+	11, // [11:39] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -2541,7 +2609,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Admin_ListAccounts_FullMethodName  = "/mailraft.admin.v1.Admin/ListAccounts"
 	Admin_SetPassword_FullMethodName   = "/mailraft.admin.v1.Admin/SetPassword"
 	Admin_SetQuota_FullMethodName      = "/mailraft.admin.v1.Admin/SetQuota"
+	Admin_MoveAccount_FullMethodName   = "/mailraft.admin.v1.Admin/MoveAccount"
 	Admin_AddAlias_FullMethodName      = "/mailraft.admin.v1.Admin/AddAlias"
 	Admin_RemoveAlias_FullMethodName   = "/mailraft.admin.v1.Admin/RemoveAlias"
 	Admin_ListAliases_FullMethodName   = "/mailraft.admin.v1.Admin/ListAliases"
@@ -68,6 +69,8 @@ type AdminClient interface {
 	ListAccounts(ctx context.Context, in *ListAccountsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Account], error)
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*Empty, error)
 	SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*Empty, error)
+	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
+	MoveAccount(ctx context.Context, in *MoveAccountRequest, opts ...grpc.CallOption) (*Empty, error)
 	AddAlias(ctx context.Context, in *Alias, opts ...grpc.CallOption) (*Empty, error)
 	RemoveAlias(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*Empty, error)
 	ListAliases(ctx context.Context, in *ListAliasesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Alias], error)
@@ -208,6 +211,16 @@ func (c *adminClient) SetQuota(ctx context.Context, in *SetQuotaRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
 	err := c.cc.Invoke(ctx, Admin_SetQuota_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) MoveAccount(ctx context.Context, in *MoveAccountRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Admin_MoveAccount_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -450,6 +463,8 @@ type AdminServer interface {
 	ListAccounts(*ListAccountsRequest, grpc.ServerStreamingServer[Account]) error
 	SetPassword(context.Context, *SetPasswordRequest) (*Empty, error)
 	SetQuota(context.Context, *SetQuotaRequest) (*Empty, error)
+	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
+	MoveAccount(context.Context, *MoveAccountRequest) (*Empty, error)
 	AddAlias(context.Context, *Alias) (*Empty, error)
 	RemoveAlias(context.Context, *AccountRequest) (*Empty, error)
 	ListAliases(*ListAliasesRequest, grpc.ServerStreamingServer[Alias]) error
@@ -513,6 +528,9 @@ func (UnimplementedAdminServer) SetPassword(context.Context, *SetPasswordRequest
 }
 func (UnimplementedAdminServer) SetQuota(context.Context, *SetQuotaRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetQuota not implemented")
+}
+func (UnimplementedAdminServer) MoveAccount(context.Context, *MoveAccountRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveAccount not implemented")
 }
 func (UnimplementedAdminServer) AddAlias(context.Context, *Alias) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddAlias not implemented")
@@ -744,6 +762,24 @@ func _Admin_SetQuota_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).SetQuota(ctx, req.(*SetQuotaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_MoveAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).MoveAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_MoveAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).MoveAccount(ctx, req.(*MoveAccountRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1046,6 +1082,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetQuota",
 			Handler:    _Admin_SetQuota_Handler,
+		},
+		{
+			MethodName: "MoveAccount",
+			Handler:    _Admin_MoveAccount_Handler,
 		},
 		{
 			MethodName: "AddAlias",
