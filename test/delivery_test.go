@@ -58,18 +58,20 @@ func readYourDelivery(t *testing.T, count, number int) {
 			}
 		})
 	}
-	over := make(chan struct{})
-	var moves int
-	var moving sync.WaitGroup
-	moving.Go(func() { moves = moveAround(t, nodes, readers, over) })
-	all.Wait()
-	close(over)
-	moving.Wait()
 	var accounts []node.Account
+	for _, r := range readers {
+		accounts = append(accounts, r.account)
+	}
+	moving := moveAround(nodes, accounts)
+	all.Wait()
+	moves, err := moving.end()
+	if err != nil {
+		t.Error(err)
+	}
 	var hit []time.Duration
 	counts := map[string]int{}
 	for _, r := range readers {
-		accounts, hit = append(accounts, r.account), append(hit, r.hit...)
+		hit = append(hit, r.hit...)
 		for what, n := range r.counts {
 			counts[what] += n
 		}
@@ -77,26 +79,6 @@ func readYourDelivery(t *testing.T, count, number int) {
 	t.Log("trials:", counts, "while the accounts moved to another shard", moves, "times")
 	t.Log("for so long after its removal was acknowledged, a name was found on another node by a stat:", spread(hit))
 	sameEverywhere(t, nodes, accounts)
-}
-
-// moveAround has the readers' accounts move from shard to shard, each by a node's command, until over is closed, and answers how often.
-func moveAround(t *testing.T, nodes []*node.Node, readers []*reader, over <-chan struct{}) (moves int) {
-	for n := 0; ; n++ {
-		select {
-		case <-over:
-			return moves
-		case <-time.After(100 * time.Millisecond): // else most of what is measured would be the commands' starting
-		}
-		shard, address := n/len(readers)%4+1, readers[n%len(readers)].account.Address
-		answer := nodes[n%len(nodes)].Try("", "account", "move", address, fmt.Sprint(shard))
-		switch {
-		case answer.Code == 0:
-			moves++
-		case !strings.Contains(answer.Stderr, "is in that shard"):
-			t.Errorf("moving %s to shard %d: exit code %d, %s", address, shard, answer.Code, answer.Stderr)
-			return moves
-		}
-	}
 }
 
 // spread is how durations are spread.

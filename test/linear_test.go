@@ -63,7 +63,7 @@ func durationOf(t *testing.T, variable string, otherwise time.Duration) time.Dur
 }
 
 // TestLinearizable has clients on the mounts of three nodes change and list the same folders, while links are cut, nodes hang, are killed
-// and have no room left. Each round has names of its own, so that the checker's work is bounded.
+// and have no room left, and while the folders' accounts move from shard to shard. Each round has names of its own, so that the checker's work is bounded.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	linearizable(t, 3, durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 40*time.Second))
@@ -92,10 +92,12 @@ func linearizable(t *testing.T, count int, duration time.Duration) {
 	c := newContest(t, nodes, seed)
 	end := c.start()
 	defer end()
+	moving := moveAround(nodes, c.accounts)
 	f := faults{t: t, network: network, nodes: nodes, rng: rand.New(rand.NewPCG(seed, 0)), since: c.begun}
 	for late := time.Now().Add(duration); time.Now().Before(late) && !t.Failed(); {
 		f.next()
 	}
+	moving.settled(t)
 	end()
 	t.Logf("faults: %v", f.counts)
 	t.Logf("%d rounds, %d operations: %v", c.rounds, c.operations, c.counts)

@@ -18,7 +18,7 @@ import (
 )
 
 // TestMXStorm sends mail to three nodes, as to three MX hosts, while each is killed now and then and comes back. A client that got no 250
-// sends the message again, to whichever node. What was acknowledged is there, no attempt is there twice, and all replicas are the same.
+// sends the message again, to whichever node. The accounts move from shard to shard meanwhile. What was acknowledged is there, no attempt is there twice, and all replicas are the same.
 func TestMXStorm(t *testing.T) {
 	t.Parallel()
 	nodes := node.NewNetwork(t).Cluster(3)
@@ -52,6 +52,7 @@ func TestMXStorm(t *testing.T) {
 		clients.Wait()
 		close(ended)
 	}()
+	moving := moveAround(nodes, m.accounts)
 	rng := rand.New(rand.NewPCG(seed, 100))
 	kills := 0
 	for going := true; going; {
@@ -67,6 +68,7 @@ func TestMXStorm(t *testing.T) {
 		case <-time.After(time.Duration(500+rng.IntN(1500)) * time.Millisecond):
 		}
 	}
+	moving.settled(t)
 	t.Logf("%d messages, %d attempts, %d kills", messages, len(m.attempts), kills)
 	m.inspect(t)
 	sameEverywhere(t, nodes, m.accounts)
