@@ -58,6 +58,11 @@ var kinds = []struct {
 		a.Pause()
 		return a.Resume
 	}},
+	{"clock jumps", func(f *faults, a, _, _ *node.Node) func() {
+		by := time.Duration(f.rng.IntN(7200)-3600) * time.Second
+		a.Jump(by)
+		return func() { a.Jump(-by) }
+	}},
 	{"killed", func(f *faults, a, _, _ *node.Node) func() {
 		a.Kill()
 		return a.Start

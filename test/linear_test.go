@@ -62,8 +62,8 @@ func durationOf(t *testing.T, variable string, otherwise time.Duration) time.Dur
 	return d
 }
 
-// TestLinearizable has clients on the mounts of three nodes change and list the same folders, while links are cut, nodes hang, are killed
-// and have no room left, and while the folders' accounts move from shard to shard. Each round has names of its own, so that the checker's work is bounded.
+// TestLinearizable has clients on the mounts of three nodes change and list the same folders, while links are cut, clocks jump, nodes hang, are
+// killed and have no room left, and while the folders' accounts move from shard to shard. Each round has names of its own, so that the checker's work is bounded.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	linearizable(t, 3, durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 40*time.Second))
@@ -77,12 +77,12 @@ func TestLinearizableElsewhere(t *testing.T) {
 
 func linearizable(t *testing.T, count int, duration time.Duration) {
 	network := node.NewNetwork(t)
-	nodes := append(network.Cluster(2), nil)
-	nodes[2] = node.New(t, node.OwnDisk(1<<30), network.Member("n3"), node.Expecting("writing the state failed; it is tried again"))
+	nodes := append(network.Cluster(2, node.JumpingClock()), nil)
+	nodes[2] = node.New(t, node.JumpingClock(), node.OwnDisk(1<<30), network.Member("n3"), node.Expecting("writing the state failed; it is tried again"))
 	nodes[2].Join(nodes[0])
 	nodes[2].Start()
 	for i := 3; i < count; i++ {
-		n := node.New(t, network.Member(fmt.Sprint("n", i+1)))
+		n := node.New(t, node.JumpingClock(), network.Member(fmt.Sprint("n", i+1)))
 		n.Join(nodes[0])
 		n.Start()
 		nodes = append(nodes, n)

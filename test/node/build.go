@@ -98,14 +98,24 @@ func Changed(t testing.TB, source string, oldNew ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(filepath.Dir(strings.TrimSpace(string(module))), source)
+	overlay := otherText(t, filepath.Join(filepath.Dir(strings.TrimSpace(string(module))), source), oldNew...)
+	program := filepath.Join(t.TempDir(), "mailraft")
+	if err := goBuild(program, []string{"CGO_ENABLED=0"}, "-trimpath", "-overlay", overlay); err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// otherText is an overlay (go help build) with another text of a source file.
+func otherText(t testing.TB, path string, oldNew ...string) string {
+	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; i < len(oldNew); i += 2 {
 		if n := strings.Count(string(text), oldNew[i]); n != 1 {
-			t.Fatalf("%s has %d times what is to be replaced: %q", source, n, oldNew[i])
+			t.Fatalf("%s has %d times what is to be replaced: %q", path, n, oldNew[i])
 		}
 	}
 	dir := t.TempDir()
@@ -118,9 +128,5 @@ func Changed(t testing.TB, source string, oldNew ...string) string {
 			t.Fatal(err)
 		}
 	}
-	program := filepath.Join(dir, "mailraft")
-	if err := goBuild(program, []string{"CGO_ENABLED=0"}, "-trimpath", "-overlay", filepath.Join(dir, "overlay.json")); err != nil {
-		t.Fatal(err)
-	}
-	return program
+	return filepath.Join(dir, "overlay.json")
 }

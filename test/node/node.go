@@ -32,6 +32,8 @@ type Node struct {
 	host      string // where it listens
 	namespace string // network namespace; "": the test's
 	disk      string // where the file system is mounted that its data has for itself; "": it has none
+	clock     string // file by which its wall clock is moved; "": it is the machine's
+	ahead     time.Duration
 	flags     []string
 	process   *process // nil: it does not run
 	expected  map[string]bool
@@ -116,7 +118,11 @@ func (n *Node) Command() []string {
 		"--imap-listen", free, "--imap-listen-tls", free,
 		"--pop3-listen", free, "--pop3-listen-tls", free,
 	}
-	return append(append([]string{n.program}, args...), n.flags...)
+	command := append(append([]string{n.program}, args...), n.flags...)
+	if n.clock != "" {
+		command = append([]string{"env", clockVariable + "=" + n.clock}, command...)
+	}
+	return command
 }
 
 // Start starts the daemon and returns when it serves.

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -41,5 +43,30 @@ func TestLife(t *testing.T) {
 	}
 	if n.PeakMemory(n.PID()) < 1<<20 {
 		t.Error("a daemon of less than a MiB")
+	}
+}
+
+// TestJump: a node's wall clock can be moved.
+func TestJump(t *testing.T) {
+	n := Start(t, JumpingClock())
+	clock := func(address string) time.Duration {
+		t.Helper()
+		n.AddAccount(address)
+		var said struct{ Time time.Time }
+		for _, line := range strings.Split(n.process.journal.all(), "\n") {
+			if strings.Contains(line, `"account added"`) {
+				if err := json.Unmarshal([]byte(line), &said); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return time.Until(said.Time)
+	}
+	if by := clock("before@clock.example"); by < -time.Minute || by > 0 {
+		t.Errorf("before, its clock is %v ahead", by)
+	}
+	n.Jump(time.Hour)
+	if by := clock("after@clock.example"); by < 59*time.Minute || by > time.Hour {
+		t.Errorf("it is %v ahead, and not an hour", by)
 	}
 }
