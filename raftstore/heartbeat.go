@@ -15,10 +15,10 @@ import (
 	"mailraft/raftstore/transport"
 )
 
-// Heartbeats wait for others of this node's groups to the same node: raft sends each every 100 to 200 ms, and would take a leader for lost
-// after a second without.
+// Heartbeats wait for others of this node's groups to the same node: raft sends each every 200 to 400 ms, a leader takes its followers for lost
+// after a second and a half without, and a follower its leader after two (electionTimeout).
 const (
-	heartbeatWait = 150 * time.Millisecond
+	heartbeatWait = 300 * time.Millisecond
 	heartbeatTime = time.Second // for an answer
 )
 
@@ -38,7 +38,7 @@ type heartbeat struct {
 }
 
 // Send implements group.Heartbeats.
-func (h *heartbeats) Send(now <-chan struct{}, node, name string, term uint64) (uint64, bool, error) {
+func (h *heartbeats) Send(now <-chan struct{}, node, name string, term uint64, committed group.Hint) (uint64, bool, error) {
 	h.mu.Lock()
 	x := h.next[node]
 	if x == nil {
@@ -50,7 +50,7 @@ func (h *heartbeats) Send(now <-chan struct{}, node, name string, term uint64) (
 		go h.send(node, x)
 	}
 	number := len(x.beats)
-	x.beats = append(x.beats, &peerpb.Beat{Group: name, Term: term})
+	x.beats = append(x.beats, &peerpb.Beat{Group: name, Term: term, Index: committed.Index, EntryTerm: committed.EntryTerm})
 	h.mu.Unlock()
 	select {
 	case <-x.done:
@@ -115,7 +115,7 @@ func (s *Store) heartbeat(ctx context.Context, from string, b *peerpb.Beat) *pee
 		return &peerpb.BeatReply{Error: status.Convert(err).Message()}
 	}
 	defer release()
-	term, ok, err := g.Heartbeat(ctx, from, b.Term)
+	term, ok, err := g.Heartbeat(ctx, from, b.Term, group.Hint{Term: b.Term, Index: b.Index, EntryTerm: b.EntryTerm})
 	if err != nil {
 		return &peerpb.BeatReply{Error: err.Error()}
 	}

@@ -50,6 +50,9 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
+// lease is how long a leader goes on without hearing of a quorum.
+func (c *Config) lease() time.Duration { return c.Election * 3 / 4 }
+
 // Group is this node's replica of one Raft group.
 type Group struct {
 	cfg     Config
@@ -106,7 +109,7 @@ func Open(cfg Config) (_ *Group, err error) {
 		log:        cfg.Logger.With("group", cfg.Name),
 		checkpoint: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
-		role:       newRole(),
+		role:       newRole(cfg.lease()),
 		started:    make(chan struct{}),
 		failed:     make(chan struct{}),
 		caughtUp:   make(chan struct{}),
@@ -192,7 +195,8 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.cfg.NodeID)
 	c.Logger = hlog
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.cfg.Election, g.cfg.Election, g.cfg.Election
+	c.HeartbeatTimeout, c.ElectionTimeout = g.cfg.Election, g.cfg.Election
+	c.LeaderLeaseTimeout = g.cfg.lease()
 	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries = maxBatch
 	c.BatchApplyCh = true
@@ -275,9 +279,9 @@ func (g *Group) checkMember() error {
 	return fmt.Errorf("group %s in %s is of node %s, this is node %s: %w", g.cfg.Name, g.cfg.Dir, strings.Join(members, ", "), g.cfg.NodeID, ErrNotMember)
 }
 
-// commitTimeout is how often a leader tells followers what is committed when there is nothing else to send. They have been told by a hint, if it
-// was not lost: a node that just joined looks addresses up in its own copy of the directory.
-const commitTimeout = 500 * time.Millisecond
+// commitTimeout is how often a leader tells followers what is committed when there is nothing else to send. They have been told by a hint, and by
+// heartbeats. It is also when a leader tries again what failed, before the follower was known to be down.
+const commitTimeout = time.Second
 
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32

@@ -8,13 +8,14 @@ import (
 )
 
 // A leader of many groups would send each follower of each group heartbeats of its own. They can wait a little for one another, and then go from
-// node to node together (Heartbeats). Only those that a reader waits for (quorum.go) go at once, by the group's own connection.
+// node to node together (Heartbeats). Only those that a reader waits for (quorum.go) go at once, by the group's own connection. Those that go
+// together also say what is committed: a hint (hint.go) may have been lost, or have come to a replica that did not know its leader yet.
 
 // Heartbeats sends the heartbeats of all groups of a node.
 type Heartbeats interface {
-	// Send has a heartbeat of a group's leader in a term go to a node, together with others that come soon. It answers what Heartbeat does
-	// there; ErrAlone when it was not sent, because now was closed first or the node does not take them together.
-	Send(now <-chan struct{}, node, group string, term uint64) (answer uint64, ok bool, err error)
+	// Send has a heartbeat of a group's leader in a term go to a node, together with others that come soon, and what is committed. It answers
+	// what Heartbeat does there; ErrAlone when it was not sent, because now was closed first or the node does not take them together.
+	Send(now <-chan struct{}, node, group string, term uint64, committed Hint) (answer uint64, ok bool, err error)
 }
 
 // ErrAlone says that a heartbeat has to go alone.
@@ -31,7 +32,7 @@ func (t *transport) beat(id raft.ServerID, req *raft.AppendEntriesRequest, resp 
 		return ErrAlone
 	default:
 	}
-	term, ok, err := t.g.cfg.Heartbeats.Send(wanted, string(id), t.g.cfg.Name, req.Term)
+	term, ok, err := t.g.cfg.Heartbeats.Send(wanted, string(id), t.g.cfg.Name, req.Term, t.g.hint())
 	if err == nil {
 		*resp = raft.AppendEntriesResponse{Term: term, Success: ok}
 	}
@@ -44,8 +45,9 @@ func (t *transport) SetHeartbeatHandler(fn func(raft.RPC)) {
 	t.Transport.SetHeartbeatHandler(fn)
 }
 
-// Heartbeat takes a heartbeat that a node sent as the group's leader in a term, and answers this replica's term and whether it follows.
-func (g *Group) Heartbeat(ctx context.Context, leader string, term uint64) (uint64, bool, error) {
+// Heartbeat takes a heartbeat that a node sent as the group's leader in a term, with what is committed, and answers this replica's term and
+// whether it follows.
+func (g *Group) Heartbeat(ctx context.Context, leader string, term uint64, committed Hint) (uint64, bool, error) {
 	handle := g.transport.heartbeat.Load()
 	if handle == nil { // Raft has not begun yet
 		return 0, false, ErrNoLeader
@@ -60,6 +62,9 @@ func (g *Group) Heartbeat(ctx context.Context, leader string, term uint64) (uint
 	select {
 	case a := <-answer:
 		if r, ok := a.Response.(*raft.AppendEntriesResponse); ok && a.Error == nil {
+			if r.Success {
+				g.TakeHint(leader, committed)
+			}
 			return r.Term, r.Success, nil
 		}
 		return 0, false, a.Error

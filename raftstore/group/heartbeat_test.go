@@ -15,7 +15,7 @@ type together struct {
 	waits time.Duration
 }
 
-func (h together) Send(now <-chan struct{}, node, _ string, term uint64) (uint64, bool, error) {
+func (h together) Send(now <-chan struct{}, node, _ string, term uint64, committed Hint) (uint64, bool, error) {
 	select {
 	case <-time.After(h.waits):
 	case <-now:
@@ -28,7 +28,7 @@ func (h together) Send(now <-chan struct{}, node, _ string, term uint64) (uint64
 	h.sent.Add(1)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return g.Heartbeat(ctx, h.node, term)
+	return g.Heartbeat(ctx, h.node, term, committed)
 }
 
 // A group whose heartbeats go together with others' keeps its leader, and a reader does not wait for them.
@@ -63,4 +63,28 @@ func TestHeartbeatsGoTogether(t *testing.T) {
 	}
 	awaitThat(t, "a later term", func() bool { return g.raft.CurrentTerm() > term })
 	mustPropose(t, c.leader(), put(1, 2, 2, 1, nil))
+}
+
+// A follower to which no hint comes hears by the heartbeats what is committed, and not by commitTimeout alone.
+func TestHeartbeatsSayWhatIsCommitted(t *testing.T) {
+	c := newCluster(t, 3)
+	var sent atomic.Int64
+	c.heartbeats = func(node string) Heartbeats { return together{c, node, &sent, 10 * time.Millisecond} }
+	c.links.hints = func(_, _ string, _ Hint) bool { return true }
+	for i := range 3 {
+		c.start(i)
+	}
+	g := c.leader()
+	best := time.Hour
+	for seq := range uint64(10) {
+		index := mustPropose(t, g, put(1, seq+1, seq, 1, nil)).Index
+		begun := time.Now()
+		for _, f := range c.followers(g) {
+			awaitApplied(t, f, index)
+		}
+		best = min(best, time.Since(begun))
+	}
+	if best > commitTimeout/2 {
+		t.Errorf("it took %v at least", best)
+	}
 }

@@ -6,7 +6,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Hint says what is committed. Raft's leader tells its followers with the next entries, or when commitTimeout is over; a hint at once.
+// Hint says what is committed. Raft's leader tells its followers with the next entries, or when commitTimeout is over; a hint at once, and
+// again with heartbeats.
 type Hint struct {
 	Term      uint64 // the sender's, who led in it
 	Index     uint64 // of an entry that is committed
@@ -56,8 +57,13 @@ func (g *Group) TakeHint(from string, h Hint) {
 	q := &g.hints
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if h.Term > q.came.Term || h.Term == q.came.Term && h.Index > q.came.Index {
+	switch {
+	case h.Term > q.came.Term || h.Term == q.came.Term && h.Index > q.came.Index:
 		q.came, q.from = h, from
+	case h != q.came || from != q.from:
+		return
+	}
+	if g.raft.CommitIndex() < h.Index { // also one that came before: perhaps it did not fit then
 		signal(q.wake)
 	}
 }

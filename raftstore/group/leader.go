@@ -23,6 +23,7 @@ type role struct {
 	leader  leader
 	fails   bool      // it did not answer, or not as a leader
 	since   time.Time // when there was last one to ask
+	lease   time.Duration
 	changed chan struct{}
 }
 
@@ -33,17 +34,23 @@ type leader struct {
 	here bool // it is this replica
 }
 
-func newRole() *role { return &role{since: time.Now(), changed: make(chan struct{})} }
+// newRole is of a replica that leads for so long without hearing of a quorum.
+func newRole(lease time.Duration) *role {
+	return &role{since: time.Now(), lease: lease, changed: make(chan struct{})}
+}
 
 // set notes whom Raft takes for the leader. A new one is trusted until it fails.
 func (r *role) set(l leader) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	could := r.usable()
+	could, led := r.usable(), r.leader.here
 	if l != r.leader {
 		r.leader, r.fails = l, false
 	}
 	r.note(could)
+	if led && !r.usable() { // it has committed nothing for as long
+		r.since = r.since.Add(-r.lease)
+	}
 }
 
 // failed notes that the leader could not be asked.

@@ -923,6 +923,8 @@ type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`                          // of an entry that is committed
+	EntryTerm     uint64                 `protobuf:"varint,4,opt,name=entry_term,json=entryTerm,proto3" json:"entry_term,omitempty"` // of the entry there; 0: none is said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -967,6 +969,20 @@ func (x *Beat) GetGroup() string {
 func (x *Beat) GetTerm() uint64 {
 	if x != nil {
 		return x.Term
+	}
+	return 0
+}
+
+func (x *Beat) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Beat) GetEntryTerm() uint64 {
+	if x != nil {
+		return x.EntryTerm
 	}
 	return 0
 }
@@ -1138,10 +1154,13 @@ const file_peer_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\"@\n" +
 	"\x10HeartbeatRequest\x12,\n" +
-	"\x05beats\x18\x01 \x03(\v2\x16.mailraft.peer.v1.BeatR\x05beats\"0\n" +
+	"\x05beats\x18\x01 \x03(\v2\x16.mailraft.peer.v1.BeatR\x05beats\"e\n" +
 	"\x04Beat\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"G\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x1d\n" +
+	"\n" +
+	"entry_term\x18\x04 \x01(\x04R\tentryTerm\"G\n" +
 	"\x0eHeartbeatReply\x125\n" +
 	"\areplies\x18\x01 \x03(\v2\x1b.mailraft.peer.v1.BeatReplyR\areplies\"O\n" +
 	"\tBeatReply\x12\x12\n" +
