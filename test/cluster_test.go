@@ -13,6 +13,7 @@ import (
 
 	"github.com/emersion/go-imap/v2/imapclient"
 
+	"mailraft/test/client"
 	"mailraft/test/node"
 )
 
@@ -161,6 +162,7 @@ func TestWithoutAQuorum(t *testing.T) {
 			t.Errorf("delivery %d without a quorum: %v after %v", i, err, took)
 		}
 	}
+	unsure(t, nodes[0], a)
 	if a := nodes[0].Try("", "status"); !strings.Contains(a.Stdout, "PROBLEM: Node n2") || !strings.Contains(a.Stdout, "has no quorum") {
 		t.Errorf("the status is\n%s%s", a.Stdout, a.Stderr)
 	}
@@ -186,6 +188,39 @@ func TestWithoutAQuorum(t *testing.T) {
 	nodes[2].Eventually("mail goes on", func() bool { return deliverTo(homeOn(nodes[2], a.Address), "3.again") == nil })
 	if found := names(t, filepath.Join(home, "new")); !found["1.before"] || !found["2.after"] || !found["3.again"] {
 		t.Errorf("after all had died: %v", found)
+	}
+}
+
+// unsure: without a quorum nobody is said not to exist, nor refused: another node may know better.
+func unsure(t *testing.T, n *node.Node, a node.Account) {
+	t.Helper()
+	s, err := client.DialSMTP(n.SMTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, c := range []struct{ command, want string }{
+		{"MAIL FROM:<>", "250"},
+		{"RCPT TO:<" + a.Address + ">", "250"},
+		{"RCPT TO:<nobody@cluster.example>", "451 4.3.0"},
+		{"RCPT TO:<nobody@nowhere.example>", "451 4.3.0"},
+	} {
+		if r, err := s.Command("%s", c.command); err != nil || !r.Begins(c.want) {
+			t.Errorf("%s without a quorum: %q, %v", c.command, r, err)
+		}
+	}
+	i, err := client.DialIMAP(n.IMAP, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	for _, user := range []string{a.Address, "nobody@cluster.example"} {
+		if err := i.Login(user, "wrong"); err == nil || !strings.Contains(err.Error(), "[UNAVAILABLE]") {
+			t.Errorf("%s with a wrong password, without a quorum: %v", user, err)
+		}
+	}
+	if err := i.Login(a.Address, a.Password); err != nil {
+		t.Error("what is known here, without a quorum:", err)
 	}
 }
 

@@ -16,8 +16,17 @@ import (
 	"mailraft/raftstore/tree"
 )
 
-// ErrNoSlots: no password opens the account.
-var ErrNoSlots = errors.New("account has no key slots")
+var (
+	// ErrNoSlots: no password opens the account.
+	ErrNoSlots = errors.New("account has no key slots")
+	// ErrUnsure: this node's copy of the directory may lag behind, and no quorum answers that could tell.
+	ErrUnsure = errors.New("the directory has no quorum that answers: try again later")
+)
+
+// patience bounds how long an answer waits until it is known to be the newest. It is more than the 3 s for which a group looks for a
+// leader, so that a node's death refuses nobody; and less than the mount's 10 s: a sender's recipients are asked for one after the
+// other, and a person waits for a login.
+const patience = 5 * time.Second
 
 // Control opens accounts of a store's directory in a keyring.
 type Control struct {
@@ -135,8 +144,35 @@ func Slots(a *raftpb.Account) ([]*slot.Slot, error) {
 	return slots, nil
 }
 
-// Find finds an account by its address. Errors: ErrAddress, ErrNoSuchDomain and ErrNoSuchAccount of package raftstore.
-func (c *Control) Find(address string) (*raftpb.Account, error) {
+// Current returns nil once the directory's copy here shows everything that any node acknowledged before the call. Errors: ctx's,
+// ErrUnsure.
+func (c *Control) Current(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := c.directory.ReadIndex(bounded)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w (%v)", ErrUnsure, err) // what failed there is not what was asked for: its errno says nothing here
+}
+
+// Find finds an account by its address, as it is on this node. That there is none is never stale. Errors: ErrAddress, ErrNoSuchDomain
+// and ErrNoSuchAccount of package raftstore; those of Current.
+func (c *Control) Find(ctx context.Context, address string) (*raftpb.Account, error) {
+	a, err := c.findHere(address)
+	if errors.Is(err, syscall.ENOENT) {
+		if err := c.Current(ctx); err != nil {
+			return nil, err
+		}
+		a, err = c.findHere(address)
+	}
+	return a, err
+}
+
+func (c *Control) findHere(address string) (*raftpb.Account, error) {
 	local, domain, err := raftstore.SplitAddress(address)
 	if err != nil {
 		return nil, err
@@ -144,30 +180,33 @@ func (c *Control) Find(address string) (*raftpb.Account, error) {
 	return c.directory.FindAccount(local, domain)
 }
 
-// Unlock starts a session of the account at that address for who knows the password, waiting for its turn as one of the party
-// from. Errors: those of Find, ErrNoSlots, those of keyring.Unlock.
+// Unlock starts a session of an account that was found for who knows the password, waiting for its turn as one of the party from. It
+// returns the account's record of then. Errors: ErrNoSlots, those of keyring.Unlock and of Current.
+//
+// The record may be of a copy of the directory that lags behind, so nobody is refused by it: the password may be the one that was just
+// set on another node.
 //
 // A derivation takes its time, and longer when many wait. Whatever happens to the account meanwhile: the session that is returned
 // was opened by a slot that the account had at the end of it, or is over.
-func (c *Control) Unlock(ctx context.Context, from, address string, password []byte, lifetime time.Duration) (*raftpb.Account, *keyring.Session, error) {
-	a, err := c.Find(address)
-	if err != nil {
-		return nil, nil, err
-	}
-	for {
-		slots, err := Slots(a)
-		if err != nil {
-			return nil, nil, err
+func (c *Control) Unlock(ctx context.Context, from string, a *raftpb.Account, password []byte, lifetime time.Duration) (*raftpb.Account, *keyring.Session, error) {
+	address := a.LocalPart + "@" + a.Domain
+	for newest := false; ; {
+		session, err := c.open(ctx, from, a, password, lifetime)
+		if !newest && (errors.Is(err, keyring.ErrWrongPassword) || errors.Is(err, ErrNoSlots)) {
+			if err := c.Current(ctx); err != nil {
+				return nil, nil, err
+			}
+			newest = true
+			if now, err := c.findHere(address); err == nil && (now.Number != a.Number || now.Version != a.Version) {
+				a = now
+				continue
+			}
 		}
-		if len(slots) == 0 {
-			return nil, nil, ErrNoSlots
-		}
-		session, err := c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime)
 		if err != nil {
 			return nil, nil, err
 		}
 		// A change that does not show here yet finds the session when it is enforced.
-		now, err := c.Find(address)
+		now, err := c.findHere(address)
 		if err == nil && now.Number == a.Number && now.Version == a.Version {
 			return c.checked(a, session)
 		}
@@ -184,6 +223,18 @@ func (c *Control) Unlock(ctx context.Context, from, address string, password []b
 		}
 		a = now
 	}
+}
+
+// open tries the password on the slots of the record.
+func (c *Control) open(ctx context.Context, from string, a *raftpb.Account, password []byte, lifetime time.Duration) (*keyring.Session, error) {
+	slots, err := Slots(a)
+	if err != nil {
+		return nil, err
+	}
+	if len(slots) == 0 {
+		return nil, ErrNoSlots
+	}
+	return c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime)
 }
 
 // checked refuses a key that is not the record's: mail that comes in is sealed to the public key there.

@@ -18,6 +18,9 @@ func (s *Server) RemoveAccount(ctx context.Context, req *adminpb.AccountRequest)
 	if err != nil {
 		return nil, refusal(err)
 	}
+	if err := s.current(ctx); err != nil { // or an alias to it may be overlooked
+		return nil, refusal(err)
+	}
 	if err := s.Store.Directory().RemoveAccount(ctx, local, domain); err != nil {
 		return nil, refusal(err)
 	}
@@ -30,7 +33,7 @@ func (s *Server) GetAccount(ctx context.Context, req *adminpb.AccountRequest) (*
 	if err := s.current(ctx); err != nil {
 		return nil, refusal(err)
 	}
-	a, err := s.find(req.Address)
+	a, err := s.find(ctx, req.Address)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -93,7 +96,7 @@ func (s *Server) describe(a *raftpb.Account) (*adminpb.Account, error) {
 
 // SetQuota implements adminpb.AdminServer.
 func (s *Server) SetQuota(ctx context.Context, req *adminpb.SetQuotaRequest) (*adminpb.Empty, error) {
-	a, err := s.find(req.Address)
+	a, err := s.find(ctx, req.Address)
 	if err != nil {
 		return nil, refusal(err)
 	}

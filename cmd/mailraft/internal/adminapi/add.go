@@ -96,6 +96,9 @@ func (s *Server) add(ctx context.Context, requests []*adminpb.AddAccountRequest)
 			},
 		})
 	}
+	if err := s.current(ctx); err != nil { // their domain may just have been added elsewhere
+		return err
+	}
 	made, err := s.Store.Directory().AddAccounts(ctx, accounts)
 	for _, a := range made {
 		s.Logger.Info("account added", "account", addressOf(a), "number", a.Number, "shard", a.Shard)

@@ -11,6 +11,9 @@ import (
 
 // AddAlias implements adminpb.AdminServer.
 func (s *Server) AddAlias(ctx context.Context, req *adminpb.Alias) (*adminpb.Empty, error) {
+	if err := s.current(ctx); err != nil { // what it is to stand for may just have been added elsewhere
+		return nil, refusal(err)
+	}
 	if err := s.Store.Directory().AddAlias(ctx, req.Address, req.Targets); err != nil {
 		return nil, refusal(err)
 	}

@@ -29,7 +29,7 @@ func (s *Server) Backup(stream grpc.BidiStreamingServer[adminpb.BackupRequest, a
 	}
 	var only *raftpb.Account
 	if first.Address != "" {
-		if only, err = s.find(first.Address); err != nil {
+		if only, err = s.find(stream.Context(), first.Address); err != nil {
 			return refusal(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/fs/keyring"
 	"mailraft/raftstore"
 )
@@ -18,6 +19,7 @@ var kinds = []struct {
 	err  error
 	code codes.Code
 }{
+	{access.ErrUnsure, codes.Unavailable},
 	{raftstore.ErrNoSuchDomain, codes.NotFound},
 	{raftstore.ErrNoSuchAccount, codes.NotFound},
 	{raftstore.ErrNoSuchAlias, codes.NotFound},

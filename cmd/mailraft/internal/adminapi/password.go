@@ -26,7 +26,10 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 	if len(req.New) == 0 {
 		return nil, errEmptyPassword
 	}
-	a, err := s.find(req.Address)
+	if err := s.current(ctx); err != nil { // the old password may just have been set elsewhere
+		return nil, refusal(err)
+	}
+	a, err := s.find(ctx, req.Address)
 	if err != nil {
 		return nil, refusal(err)
 	}

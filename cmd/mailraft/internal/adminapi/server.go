@@ -44,7 +44,9 @@ func Options() []grpc.ServerOption { return []grpc.ServerOption{grpc.MaxRecvMsgS
 func (s *Server) Register(r grpc.ServiceRegistrar) { adminpb.RegisterAdminServer(r, s) }
 
 // find finds an account by its address.
-func (s *Server) find(address string) (*raftpb.Account, error) { return s.Access.Find(address) }
+func (s *Server) find(ctx context.Context, address string) (*raftpb.Account, error) {
+	return s.Access.Find(ctx, address)
+}
 
 // current waits until what was changed before the call shows here.
 func (s *Server) current(ctx context.Context) error { return s.Store.Directory().ReadIndex(ctx) }

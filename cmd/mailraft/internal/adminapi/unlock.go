@@ -24,7 +24,10 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	}
 	normal := passwords.Normal(req.Password)
 	defer clear(normal)
-	a, _, err := s.Access.Unlock(ctx, "", req.Address, normal, d)
+	a, err := s.find(ctx, req.Address)
+	if err == nil {
+		a, _, err = s.Access.Unlock(ctx, "", a, normal, d)
+	}
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -37,7 +40,11 @@ func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStre
 	defer clear(req.Password)
 	normal := passwords.Normal(req.Password)
 	defer clear(normal)
-	a, session, err := s.Access.Unlock(stream.Context(), "", req.Address, normal, 0)
+	a, err := s.find(stream.Context(), req.Address)
+	if err != nil {
+		return refusal(err)
+	}
+	a, session, err := s.Access.Unlock(stream.Context(), "", a, normal, 0)
 	if err != nil {
 		return refusal(err)
 	}
@@ -56,7 +63,7 @@ func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStre
 
 // Lock implements adminpb.AdminServer.
 func (s *Server) Lock(ctx context.Context, req *adminpb.AccountRequest) (*adminpb.LockReply, error) {
-	a, err := s.find(req.Address)
+	a, err := s.find(ctx, req.Address)
 	if err != nil {
 		return nil, refusal(err)
 	}

@@ -1,7 +1,6 @@
 package nodeapi
 
 import (
-	"context"
 	"errors"
 	"net"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/proxy"
+	"mailraft/raftstore"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -21,7 +21,12 @@ import (
 // update changes an account's record, as another node might.
 func (w *world) update(t *testing.T, a *raftpb.Account, change func(*raftpb.Account)) {
 	t.Helper()
-	err := w.store.Directory().UpdateAccount(within(t), tree.Account(a.Number), func(now *raftpb.Account) error {
+	update(t, w.store, a, change)
+}
+
+func update(t *testing.T, store *raftstore.Store, a *raftpb.Account, change func(*raftpb.Account)) {
+	t.Helper()
+	err := store.Directory().UpdateAccount(within(t), tree.Account(a.Number), func(now *raftpb.Account) error {
 		change(now)
 		return nil
 	})
@@ -50,6 +55,11 @@ func (w *world) remove(t *testing.T, a *raftpb.Account) {
 // rewrap puts an account's key under another password.
 func (w *world) rewrap(t *testing.T, a *raftpb.Account, old, new string) {
 	t.Helper()
+	rewrap(t, w.store, a, old, new)
+}
+
+func rewrap(t *testing.T, store *raftstore.Store, a *raftpb.Account, old, new string) {
+	t.Helper()
 	was, err := slot.Unmarshal(a.Slots[0].Record)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +72,7 @@ func (w *world) rewrap(t *testing.T, a *raftpb.Account, old, new string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.update(t, a, func(now *raftpb.Account) {
+	update(t, store, a, func(now *raftpb.Account) {
 		now.Slots = []*raftpb.Slot{{Id: 2, Kind: "password", Record: s.Marshal()}}
 	})
 }
@@ -273,7 +283,11 @@ func TestNoPasswordOpensAnotherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.update(t, a, func(a *raftpb.Account) { a.Recipient = recipient })
-	if _, _, err := w.access.Unlock(context.Background(), "", "alice@example.org", []byte("secret"), 0); err == nil || errors.Is(err, keyring.ErrWrongPassword) {
+	now, err := w.access.Find(t.Context(), "alice@example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.access.Unlock(t.Context(), "", now, []byte("secret"), 0); err == nil || errors.Is(err, keyring.ErrWrongPassword) {
 		t.Error(err)
 	}
 	if w.unlocked(a) {

@@ -40,13 +40,28 @@ func newWorld(t *testing.T, users ...uint32) *world {
 	if users == nil {
 		users = []uint32{uint32(os.Getuid())}
 	}
-	log := slog.New(slog.DiscardHandler)
-	w := &world{socket: filepath.Join(t.TempDir(), "node.sock"), left: func() {}}
-	var err error
-	if w.store, err = raftstore.Open(within(t), raftstore.Config{Dir: filepath.Join(t.TempDir(), "store"), NodeID: "n1", Shards: 2, Logger: log}); err != nil {
+	return newWorldOn(t, openStore(t, raftstore.Config{NodeID: "n1"}), users...)
+}
+
+func openStore(t *testing.T, cfg raftstore.Config) *raftstore.Store {
+	t.Helper()
+	cfg.Shards, cfg.Logger = 2, slog.New(slog.DiscardHandler)
+	if cfg.Dir == "" {
+		cfg.Dir = filepath.Join(t.TempDir(), "store")
+	}
+	store, err := raftstore.Open(within(t), cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.store.Close() })
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func newWorldOn(t *testing.T, store *raftstore.Store, users ...uint32) *world {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	w := &world{store: store, socket: filepath.Join(t.TempDir(), "node.sock"), left: func() {}}
+	var err error
 	w.gate = slot.NewGate(2)
 	w.gate.OnLeave(func() { w.left() })
 	w.ring = keyring.New(keyring.Config{Gate: w.gate})
@@ -96,14 +111,19 @@ func (w *world) account(t *testing.T, local string, quotaFiles uint64) *raftpb.A
 
 func (w *world) accountWith(t *testing.T, local, password string, quotaFiles uint64) *raftpb.Account {
 	t.Helper()
-	d := w.store.Directory()
-	if _, err := d.Domain("example.org"); err != nil {
-		if err := d.AddDomain(within(t), "example.org"); err != nil {
+	return addAccount(t, w.store, local, "example.org", password, quotaFiles)
+}
+
+func addAccount(t *testing.T, store *raftstore.Store, local, domain, password string, quotaFiles uint64) *raftpb.Account {
+	t.Helper()
+	d := store.Directory()
+	if _, err := d.Domain(domain); err != nil {
+		if err := d.AddDomain(within(t), domain); err != nil {
 			t.Fatal(err)
 		}
 	}
 	made, err := d.AddAccounts(within(t), []raftstore.NewAccount{{
-		LocalPart: local, Domain: "example.org", QuotaFiles: quotaFiles,
+		LocalPart: local, Domain: domain, QuotaFiles: quotaFiles,
 		Keys: func(number uint32) (string, []*raftpb.Slot, error) { return keys(number, 1, password) },
 	}})
 	if err != nil {

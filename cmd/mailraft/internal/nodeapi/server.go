@@ -68,8 +68,13 @@ func (s *Server) Register(r grpc.ServiceRegistrar) { nodepb.RegisterNodeServer(r
 
 // LookUp implements nodepb.NodeServer.
 func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb.LookUpReply, error) {
-	accounts, detail, err := s.resolve(req.Address)
+	accounts, detail, err := s.resolve(ctx, req.Address)
 	switch {
+	case ctx.Err() != nil:
+		return nil, status.FromContextError(ctx.Err()).Err()
+	case errors.Is(err, access.ErrUnsure):
+		s.log.Warn("look-up put off", "address", req.Address, "error", err)
+		return nil, status.Error(codes.Unavailable, access.ErrUnsure.Error())
 	case errors.Is(err, raftstore.ErrNoSuchDomain):
 		return nil, status.Error(codes.FailedPrecondition, "domain is not served here")
 	case errors.Is(err, raftstore.ErrNoSuchAccount), errors.Is(err, raftstore.ErrAddress):
@@ -89,13 +94,22 @@ func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb
 	return reply, nil
 }
 
-// resolve finds whom an address delivers to. Every domain has a postmaster, and so has this host (RFC 5321, 4.5.1): where that is
-// neither an account nor an alias, another domain's is meant, the first that has one.
-func (s *Server) resolve(address string) ([]*raftpb.Account, string, error) {
+// resolve finds whom an address delivers to, as this node knows it; that it is nobody's is never stale. Every domain has a postmaster,
+// and so has this host (RFC 5321, 4.5.1): where that is neither an account nor an alias, another domain's is meant, the first that has
+// one.
+func (s *Server) resolve(ctx context.Context, address string) ([]*raftpb.Account, string, error) {
 	dir := s.store.Directory()
-	accounts, detail, err := dir.Resolve(address)
 	local, _, _ := strings.Cut(address, "@")
-	if err == nil || errors.Is(err, raftstore.ErrNoSuchDomain) || !strings.EqualFold(local, "postmaster") {
+	postmaster := strings.EqualFold(local, "postmaster")
+	accounts, detail, err := dir.Resolve(address)
+	if err == nil || !postmaster && !errors.Is(err, syscall.ENOENT) {
+		return accounts, detail, err
+	}
+	if err := s.access.Current(ctx); err != nil {
+		return nil, "", err
+	}
+	accounts, detail, err = dir.Resolve(address)
+	if err == nil || !postmaster || errors.Is(err, raftstore.ErrNoSuchDomain) {
 		return accounts, detail, err
 	}
 	domains, listed := dir.Domains()
@@ -150,6 +164,9 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 	case errors.Is(err, slot.ErrBusy):
 		log.Warn("login put off: too many are waiting from there")
 		return status.Error(codes.Unavailable, "too many logins at once")
+	case errors.Is(err, access.ErrUnsure):
+		log.Warn("login put off", "error", err)
+		return status.Error(codes.Unavailable, access.ErrUnsure.Error())
 	case err != nil:
 		log.Error("login failed", "error", err)
 		return status.Error(codes.Unavailable, "login is not possible now")
@@ -167,15 +184,27 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 	}
 }
 
-// unlock opens a session. An unknown user costs as much time as a wrong password, and has the same answer.
+// unlock opens a session. An unknown user costs as much time as a wrong password, which is a derivation and the directory's read index,
+// and has the same answer, also when the directory can't be asked.
 func (s *Server) unlock(ctx context.Context, from, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
-	a, session, err := s.access.Unlock(ctx, from, username, password, 0)
+	a, err := s.access.Find(ctx, username)
+	if err == nil {
+		var session *keyring.Session
+		if a, session, err = s.access.Unlock(ctx, from, a, password, 0); !errors.Is(err, access.ErrNoSlots) {
+			return a, session, err
+		}
+	}
 	for _, unknown := range []error{syscall.ENOENT, raftstore.ErrAddress, access.ErrNoSlots} {
 		if errors.Is(err, unknown) {
 			return nil, nil, s.decoy.try(ctx, from, password)
 		}
 	}
-	return a, session, err
+	if errors.Is(err, access.ErrUnsure) {
+		if tried := s.decoy.try(ctx, from, password); !errors.Is(tried, keyring.ErrWrongPassword) {
+			err = tried
+		}
+	}
+	return nil, nil, err
 }
 
 // party is who waits for a derivation: the client's host, of IPv6 the network that one customer has. What comes from this machine
@@ -194,9 +223,12 @@ func party(remote, username string) string {
 
 // Watch implements nodepb.NodeServer.
 func (s *Server) Watch(req *nodepb.WatchRequest, stream grpc.ServerStreamingServer[nodepb.WatchReply]) error {
-	a, err := s.access.Find(req.Account)
-	if err != nil {
+	a, err := s.access.Find(stream.Context(), req.Account)
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, raftstore.ErrAddress):
 		return status.Error(codes.NotFound, "no such account")
+	case err != nil:
+		return status.Error(codes.Unavailable, "the account cannot be found now")
 	}
 	w, err := s.feed.watch(tree.Account(a.Number))
 	if err != nil {
