@@ -122,11 +122,11 @@ func (d *Directory) UnfinishedAccounts() (all []*raftpb.Account, err error) {
 func (d *Directory) NotedUnfinished(n uint32) (bool, error) {
 	h := d.store.Acquire()
 	defer h.Release()
-	_, err := get(h, key(keyUnfinished, n, ""))
-	if err == syscall.ENOENT {
-		return false, nil
+	err := absent(h, key(keyUnfinished, n, ""))
+	if err == syscall.EEXIST {
+		return true, nil
 	}
-	return err == nil, err
+	return false, err
 }
 
 // Alias finds an alias: ENOENT.
