@@ -109,7 +109,7 @@ func (s *Server) SetQuota(ctx context.Context, req *adminpb.SetQuotaRequest) (*a
 
 // MoveAccount implements adminpb.AdminServer.
 func (s *Server) MoveAccount(ctx context.Context, req *adminpb.MoveAccountRequest) (*adminpb.Empty, error) {
-	a, err := s.find(req.Address)
+	a, err := s.find(ctx, req.Address)
 	if err != nil {
 		return nil, refusal(err)
 	}
