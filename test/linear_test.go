@@ -78,7 +78,7 @@ func TestLinearizableElsewhere(t *testing.T) {
 func linearizable(t *testing.T, count int, duration time.Duration) {
 	network := node.NewNetwork(t)
 	nodes := append(network.Cluster(2, node.JumpingClock()), nil)
-	nodes[2] = node.New(t, node.JumpingClock(), node.OwnDisk(1<<30), network.Member("n3"), node.Expecting("writing the state failed; it is tried again"))
+	nodes[2] = node.New(t, node.JumpingClock(), node.OwnDisk(1<<30), network.Member("n3"), node.Expecting("writing the state failed; it is tried again", "failed to append to logs"))
 	nodes[2].Join(nodes[0])
 	nodes[2].Start()
 	for i := 3; i < count; i++ {

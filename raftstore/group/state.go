@@ -60,7 +60,11 @@ const (
 
 // runCheckpoints has the state flushed and the log truncated whenever enough of it was applied, until the group is closed.
 func (g *Group) runCheckpoints() {
-	entries := g.applied.Load()
+	entries := g.snapshots.noted()
+	g.pending.Add(g.loggedSince(entries))
+	if g.pending.Load() > g.cfg.CheckpointBytes {
+		g.wantCheckpoint()
+	}
 	var retry backoff
 	for {
 		select {
@@ -91,6 +95,21 @@ func (g *Group) runCheckpoints() {
 			g.wantCheckpoint()
 		}
 	}
+}
+
+// loggedSince is about how many octets of log the state has applied since it was flushed, in an earlier run: one that is started again and again
+// would never drop any else.
+func (g *Group) loggedSince(flushed uint64) int64 {
+	first, ferr := g.wal.FirstIndex()
+	last, lerr := g.wal.LastIndex()
+	segments, gerr := filepath.Glob(filepath.Join(g.cfg.Dir, "wal", "*.wal"))
+	applied := min(g.applied.Load(), last)
+	flushed = max(flushed, first)
+	if ferr != nil || lerr != nil || gerr != nil || len(segments) == 0 || applied <= flushed {
+		return 0
+	}
+	written := float64(len(segments)-1) * float64(g.cfg.SegmentSize) // the last one is not full
+	return int64(written * float64(applied-flushed) / float64(last-first+1))
 }
 
 // wantCheckpoint has runCheckpoints make one.

@@ -94,3 +94,24 @@ func TestACheckpointIsTriedAgain(t *testing.T) {
 	}
 	awaitThat(t, "a checkpoint", func() bool { return g.snapshots.noted() > 0 })
 }
+
+// A replica that is stopped before it would flush its state drops its log all the same, after some starts.
+func TestRestartsDoNotGrowTheLog(t *testing.T) {
+	c := newCluster(t, 1)
+	c.checkpoint = 8 << 20
+	for run := range uint64(20) { // 4 MiB each; 32 MiB are kept for others that are behind
+		g := c.start(0)
+		for i := range uint64(16) {
+			mustPropose(t, g, put(1, run*16+i+1, run*16+i, 1, make([]byte, 256<<10)))
+		}
+		c.stop(0)
+	}
+	g := c.start(0)
+	awaitThat(t, "a log that is shorter than what was proposed", func() bool {
+		first, err := g.wal.FirstIndex()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return first > 100
+	})
+}
