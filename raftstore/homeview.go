@@ -34,17 +34,23 @@ func at[T any](v homeView, fn func(tree.Reader) (T, error)) (T, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), findTime)
 	defer cancel()
-	if here, herr := sh.has(ctx, v.home.account); herr != nil || here {
+	here, lost := sh.has(ctx, v.home.account)
+	if lost == nil && here {
 		return answer, err
 	}
-	now, lerr := v.home.ReadIndex(ctx)
+	var now tree.Reader
+	if lost == nil {
+		now, lost = v.home.ReadIndex(ctx)
+	}
 	switch {
-	case errors.Is(lerr, syscall.ENOENT): // the account is no more
+	case errors.Is(lost, syscall.ENOENT): // the account is no more
 		return answer, err
-	case lerr != nil:
-		return answer, withErrno(lerr)
+	case lost != nil:
+		return answer, withErrno(lost)
+	case now.(homeView).shard == sh: // it is frozen there, or gone altogether
+		return fn(sh.View())
 	}
-	return fn(now.(homeView).shard.View())
+	return at(now.(homeView), fn)
 }
 
 // Account implements tree.Reader.
