@@ -99,12 +99,11 @@ func (c *checkpoint) leaveOut(kept map[string]Sum) error {
 		if !ok {
 			continue
 		}
-		sum := sha256.New()
-		sum.Write(f.head())
-		if err := f.copyTo(sum); err != nil {
+		sum, err := f.copyTo(io.Discard)
+		if err != nil {
 			return err
 		}
-		if Sum(sum.Sum(nil)) == theirs {
+		if sum == theirs {
 			c.skip[f.name()] = theirs
 		}
 	}
@@ -152,30 +151,33 @@ func (c *checkpoint) writeTo(w io.Writer) error {
 			continue
 		}
 		b.WriteByte(0)
-		sum := sha256.New()
-		sum.Write(f.head())
-		if err := f.copyTo(io.MultiWriter(b, sum)); err != nil {
+		sum, err := f.copyTo(b)
+		if err != nil {
 			return err
 		}
-		b.Write(sum.Sum(nil))
+		b.Write(sum[:])
 	}
 	b.Write([]byte{0, 0})
 	return b.Flush()
 }
 
-func (f checkpointFile) copyTo(w io.Writer) error {
+// copyTo copies the file's octets, and answers its Sum.
+func (f checkpointFile) copyTo(w io.Writer) (Sum, error) {
 	in, err := os.Open(f.path)
 	if err != nil {
-		return err
+		return Sum{}, err
 	}
 	defer in.Close()
-	_, err = io.CopyN(w, in, f.size)
-	return err
+	sum := sha256.New()
+	sum.Write(f.head())
+	_, err = io.CopyN(io.MultiWriter(w, sum), in, f.size)
+	return Sum(sum.Sum(nil)), err
 }
 
 // keptFile is a file that came whole. It lies under its sum and its name in the folder of what is received.
 type keptFile struct {
 	name string
+	head []byte // of the file in the stream
 	sum  Sum
 }
 
@@ -230,7 +232,7 @@ func receive(r io.Reader, dir string) (files []keptFile, err error) {
 		if _, err := io.ReadFull(b, head[2:]); err != nil {
 			return nil, err
 		}
-		f := keptFile{name: string(head[2 : 2+length])}
+		f := keptFile{name: string(head[2 : 2+length]), head: head}
 		if strings.ContainsAny(f.name, "/\x00") || f.name[0] == '.' {
 			return nil, fmt.Errorf("checkpoint names a file %q", f.name)
 		}

@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/hashicorp/raft"
 )
 
 // wire counts what goes out of checkpoints, and breaks transfers.
@@ -19,6 +19,7 @@ type wire struct {
 	sent   int
 	breaks []int // after how many octets each of the next transfers breaks
 	broke  chan struct{}
+	hangs  chan struct{} // not nil: a transfer does not break, but hangs until this is closed
 }
 
 func (w *wire) throttle(r io.Reader) io.Reader {
@@ -50,6 +51,9 @@ func (r *wired) Read(p []byte) (int, error) {
 		select {
 		case r.w.broke <- struct{}{}:
 		default:
+		}
+		if r.w.hangs != nil {
+			<-r.w.hangs
 		}
 		return 0, errCut
 	}
@@ -174,6 +178,38 @@ func TestABrokenTransferGoesOn(t *testing.T) {
 	})
 }
 
+// A leader that hangs while it sends a checkpoint does not keep the receiver from electing another, which sends the rest.
+func TestASenderThatHangsIsReplaced(t *testing.T) {
+	w := &wire{broke: make(chan struct{}, 1), hangs: make(chan struct{})}
+	c, g, away := farBehind(t, w)
+	defer close(w.hangs) // before the groups are closed
+	w.mu.Lock()
+	w.breaks = []int{4 << 20}
+	w.mu.Unlock()
+	back := c.start(away)
+	<-w.broke
+	for i := range c.groups { // the leader is heard no more, and hears nothing
+		if c.groups[i] == g {
+			c.links.add(string(c.servers[i].ID), nil)
+			c.transports[i].DisconnectAll()
+			for j, other := range c.transports {
+				if j != i {
+					other.Disconnect(c.servers[i].Address)
+				}
+			}
+		}
+	}
+	for _, x := range c.groups {
+		if x != g {
+			x.PeerDown(g.cfg.NodeID, func(node string) bool { return node != g.cfg.NodeID })
+		}
+	}
+	next := c.groups[3-away-slices.Index(c.groups, g)]
+	awaitThat(t, "another to lead", next.Leads)
+	awaitApplied(t, back, next.applied.Load())
+	sameContents(t, back, next)
+}
+
 // What is kept of another checkpoint is taken for what it is: files of the same name that hold something else are sent.
 func TestWhatIsKeptIsCompared(t *testing.T) {
 	w := &wire{broke: make(chan struct{}, 1)}
@@ -243,11 +279,8 @@ func TestAnOwnSnapshotClearsWhatCameInPart(t *testing.T) {
 	c.start(0)
 	g := c.leader()
 	mustPropose(t, g, put(1, 1, 1, 1, nil))
-	k, err := g.snapshots.Create(1, 9, 9, raft.Configuration{}, 1, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := k.Write([]byte(streamMagic)); err != nil {
+	g.snapshots.arriving(1)
+	if _, err := g.snapshots.store(strings.NewReader(streamMagic)); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	receiving := filepath.Join(g.snapshots.dir, receivingFolder)
@@ -257,9 +290,7 @@ func TestAnOwnSnapshotClearsWhatCameInPart(t *testing.T) {
 	if _, err := os.Stat(receiving); err != nil {
 		t.Errorf("while it comes: %v", err)
 	}
-	if err := k.Cancel(); err != nil {
-		t.Fatal(err)
-	}
+	g.snapshots.arriving(-1)
 	mustPropose(t, g, put(1, 2, 2, 1, nil))
 	if err := g.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)

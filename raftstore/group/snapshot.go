@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -25,10 +26,10 @@ type snapshotStore struct {
 	g   *Group
 	dir string
 
-	mu        sync.Mutex
-	last      *raft.SnapshotMeta
-	got       bool // last came from the leader and lies in the received folder until it is installed
-	receiving bool // one is coming
+	mu     sync.Mutex
+	last   *raft.SnapshotMeta
+	got    bool // last came from the leader and lies in the received folder until it is installed
+	coming int  // checkpoints of which files are stored, or that are being installed
 }
 
 const (
@@ -147,66 +148,45 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	return &m, c, nil
 }
 
-// sink is the raft.SnapshotSink. What is taken here writes nothing to it; what comes from the leader goes to files.
+// sink is the raft.SnapshotSink. What is taken here writes nothing to it; what comes from the leader is a stream of files that are here (store).
 type sink struct {
-	s     *snapshotStore
-	meta  *raft.SnapshotMeta
-	in    *io.PipeWriter // nil: nothing came
-	files []keptFile     // when done has told that they came
-	done  chan error
+	s    *snapshotStore
+	meta *raft.SnapshotMeta
+	in   bytes.Buffer
 }
 
 func (k *sink) ID() string { return k.meta.ID }
 
-func (k *sink) Write(p []byte) (int, error) {
-	if k.in == nil {
-		dir := filepath.Join(k.s.dir, receivingFolder)
-		if err := durable.MkdirAll(dir); err != nil {
-			return 0, err
-		}
-		k.s.setReceiving(true)
-		var r *io.PipeReader
-		r, k.in = io.Pipe()
-		k.done = make(chan error, 1)
-		go func() {
-			var err error
-			k.files, err = receive(r, dir)
-			r.CloseWithError(err)
-			k.done <- err
-		}()
-	}
-	return k.in.Write(p)
-}
+func (k *sink) Write(p []byte) (int, error) { return k.in.Write(p) }
 
-func (s *snapshotStore) setReceiving(is bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.receiving = is
-}
+// Cancel keeps the files: the next try goes on there.
+func (k *sink) Cancel() error { return nil }
 
 func (k *sink) Close() error {
-	if k.in == nil {
+	if k.in.Len() == 0 {
 		return k.closeOwn()
 	}
-	defer k.s.setReceiving(false)
-	k.in.Close()
-	if err := <-k.done; err != nil {
+	s := k.s
+	receiving, received := filepath.Join(s.dir, receivingFolder), filepath.Join(s.dir, receivedFolder)
+	files, err := receive(&k.in, receiving)
+	if err != nil {
 		return err
 	}
-	s := k.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.dropReceived(); err != nil { // one that came before and was not installed
 		return err
 	}
-	receiving, received := filepath.Join(s.dir, receivingFolder), filepath.Join(s.dir, receivedFolder)
-	if err := errors.Join(linkKept(receiving, received, k.files), durable.SyncDir(s.dir)); err != nil {
+	if err := errors.Join(linkKept(receiving, received, files), durable.SyncDir(s.dir)); err != nil {
 		return err
 	}
 	if err := writeNote(filepath.Join(s.dir, receivedNote), k.meta); err != nil {
 		return err
 	}
 	s.last, s.got = k.meta, true
+	if s.coming > 1 { // another has begun, which goes on with what is there
+		return nil
+	}
 	return os.RemoveAll(receiving)
 }
 
@@ -222,21 +202,10 @@ func (k *sink) closeOwn() error {
 		return err
 	}
 	s.last, s.got = k.meta, false
-	if s.receiving {
+	if s.coming > 0 {
 		return nil
 	}
 	return os.RemoveAll(filepath.Join(s.dir, receivingFolder))
-}
-
-// Cancel keeps the files that came whole: the next try goes on there.
-func (k *sink) Cancel() error {
-	if k.in == nil {
-		return nil
-	}
-	k.in.CloseWithError(errors.New("the transfer was given up"))
-	<-k.done
-	k.s.setReceiving(false)
-	return nil
 }
 
 // overtaken tells whether a snapshot from the leader came while one was taken here: that one is of a state that is about to go, or

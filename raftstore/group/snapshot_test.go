@@ -1,7 +1,6 @@
 package group
 
 import (
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,7 +44,11 @@ func TestAnOwnSnapshotOvertakenByTheLeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	received := create(meta)
-	if _, err := io.Copy(received, r); err != nil {
+	stream, err := f.snapshots.store(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := received.Write(stream); err != nil {
 		t.Fatal(err)
 	}
 	r.Close()

@@ -14,6 +14,7 @@ type transport struct {
 	rpcs chan raft.RPC
 
 	heartbeat atomic.Pointer[func(raft.RPC)] // takes a heartbeat, beside what else Raft does
+	arrivals  arrivals
 }
 
 func newTransport(g *Group, to raft.Transport) *transport {
@@ -24,6 +25,10 @@ func newTransport(g *Group, to raft.Transport) *transport {
 			case rpc := <-to.Consumer():
 				if err := g.refuses(rpc); err != nil {
 					rpc.Respond(nil, err)
+					continue
+				}
+				if req, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+					g.handing.Go(func() { t.arrive(rpc, *req) })
 					continue
 				}
 				t.hand(rpc)
