@@ -38,7 +38,8 @@ func TestReadIndexAppendsNothing(t *testing.T) {
 
 	// What is committed, and not applied yet, is waited for: here nobody was told of it.
 	c.hold.Lock()
-	g.proposeLater(t, put(1, 2, 2, 2, nil))
+	answered := g.proposeLater(t, put(1, 2, 2, 2, nil))
+	defer answered()
 	awaitThat(t, "an entry to be committed", func() bool { return g.raft.CommitIndex() > last })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -58,13 +59,15 @@ func TestReadIndexAppendsNothing(t *testing.T) {
 	}
 }
 
-// proposeLater does not wait for the answer.
-func (g *Group) proposeLater(t *testing.T, cmd *raftpb.Command) {
-	go func() {
+// proposeLater does not wait for the answer, but answered does.
+func (g *Group) proposeLater(t *testing.T, cmd *raftpb.Command) (answered func()) {
+	var proposing sync.WaitGroup
+	proposing.Go(func() {
 		if _, err := g.Propose(context.Background(), cmd); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return proposing.Wait
 }
 
 // A leader that is cut off from the others must not answer readers, whom a new one may have overtaken.
