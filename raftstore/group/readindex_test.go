@@ -126,7 +126,8 @@ func TestALeaderAloneReadsAllOfItsLog(t *testing.T) {
 	mustPropose(t, g, put(1, 1, 1, 1, nil))
 	g.readTerm.Store(0) // as in the moment after it was elected
 	c.hold.Lock()
-	g.proposeLater(t, put(1, 2, 2, 2, nil)) // it stands for what the log held
+	answered := g.proposeLater(t, put(1, 2, 2, 2, nil)) // it stands for what the log held
+	defer answered()
 	awaitThat(t, "an entry to be committed", func() bool { return g.raft.CommitIndex() > g.passed.now() })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
