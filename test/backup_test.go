@@ -72,6 +72,7 @@ func moved(a node.Account, m *node.Node) node.Account {
 // A backup is taken while mail comes in, and a node made of it: what was acknowledged before is there as it was, and can be read with
 // the old password.
 func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	alice, bob := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.net", "--key", "x25519", "--quota", "1G")
 	n.Admin("alias", "add", "board@example.org", "alice@example.org", "bob@example.net")
@@ -199,6 +200,7 @@ func TestBackupAndRestore(t *testing.T) {
 
 // A damaged pack is found, and named, by --verify and by restore.
 func TestBackupIsDamaged(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	alice := n.AddAccount("alice@example.org", "--key", "x25519")
 	for i := range 5 {
@@ -232,6 +234,7 @@ func TestBackupIsDamaged(t *testing.T) {
 
 // Killed in the middle, both end well when they are run again.
 func TestBackupAndRestoreAreCutOff(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	alice := n.AddAccount("alice@example.org", "--key", "x25519")
 	var all []message.Message

@@ -79,6 +79,7 @@ func certificate(t *testing.T, n *node.Node) string {
 }
 
 func TestCurl(t *testing.T) {
+	t.Parallel()
 	curl := tool(t, "curl", "curl")
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
@@ -135,6 +136,7 @@ func TestCurl(t *testing.T) {
 }
 
 func TestSwaks(t *testing.T) {
+	t.Parallel()
 	swaks := tool(t, "swaks", "swaks")
 	n := node.Start(t)
 	a, b := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.org")
@@ -161,6 +163,7 @@ func TestSwaks(t *testing.T) {
 
 // mbsync keeps a maildir of its own and the server's mailbox the same, whichever of them was changed.
 func TestMbsync(t *testing.T) {
+	t.Parallel()
 	mbsync := tool(t, "mbsync", "isync")
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
@@ -299,6 +302,7 @@ func listing(t *testing.T, root string) string {
 }
 
 func TestFetchmail(t *testing.T) {
+	t.Parallel()
 	fetchmail := tool(t, "fetchmail", "fetchmail")
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
@@ -362,6 +366,7 @@ func withoutOwnTrace(b []byte) []byte {
 
 // mutt reads the mount as the maildir that it is.
 func TestMutt(t *testing.T) {
+	t.Parallel()
 	mutt, script := tool(t, "mutt", "mutt"), tool(t, "script", "bsdutils")
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")

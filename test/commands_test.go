@@ -41,6 +41,7 @@ func runCommands(t *testing.T, n *node.Node, all []adminCommand) {
 
 // Each command that changes or lists something, for people and for scripts, with what it does when there is no such thing.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	const (
 		head     = `ADDRESS +STORED +FILES +QUOTA +KEY +SINCE +STATE\n`

@@ -18,6 +18,7 @@ const (
 
 // Tab completes what the running daemon knows and what may stand there.
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	n.AddAccount("albert@example.org")

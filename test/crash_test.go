@@ -18,8 +18,18 @@ const (
 	kills         = 20
 )
 
+// TestStorms raises the storms beside each other, and beside nothing that looks at the time: one alone leaves a third of two processors idle.
+func TestStorms(t *testing.T) {
+	for name, test := range map[string]func(*testing.T){"daemon killed": daemonKilled, "proxies killed": proxiesKilled, "power cut": powerCut} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
 // The daemon is killed at random moments, also while it starts: what was acknowledged is there.
-func TestDaemonKilled(t *testing.T) {
+func daemonKilled(t *testing.T) {
 	n := node.Start(t)
 	s := newStorm(t, n, 1, stormMessages)
 	random := rand.New(rand.NewPCG(1, 1))
@@ -45,7 +55,7 @@ func TestDaemonKilled(t *testing.T) {
 
 // The proxies are killed at random moments, while the daemon lives, and is stopped and started now and then. What they say is true
 // for those who read as well: messages are whole, flags stay.
-func TestProxiesKilled(t *testing.T) {
+func proxiesKilled(t *testing.T) {
 	n := node.Start(t, node.Expecting("child died"))
 	s := newStorm(t, n, 2, stormMessages)
 	random := rand.New(rand.NewPCG(2, 2))
@@ -67,7 +77,7 @@ func TestProxiesKilled(t *testing.T) {
 }
 
 // The power fails at random moments: what was not synced is gone, or torn. What was acknowledged is there, and fsck finds nothing.
-func TestPowerCut(t *testing.T) {
+func powerCut(t *testing.T) {
 	d, err := powercut.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

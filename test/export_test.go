@@ -124,6 +124,7 @@ func sameMail(t *testing.T, what string, got, want []string) {
 
 // An account's mail goes out to a maildir, and to mbox files, and comes back into others as it was; again, and nothing doubles.
 func TestExportAndImport(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	alice := n.AddAccount("alice@example.org", "--key", "x25519")
 	all, err := message.Corpus()
@@ -183,6 +184,7 @@ func TestExportAndImport(t *testing.T) {
 
 // Killed in the middle, and run again until it comes to its end; the account is full meanwhile. Nothing is lost, nothing comes twice.
 func TestExportAndImportAreCutOff(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	alice := n.AddAccount("alice@example.org", "--key", "x25519")
 	bob := n.AddAccount("bob@example.org", "--key", "x25519", "--quota", "600K")

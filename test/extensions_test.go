@@ -14,6 +14,7 @@ import (
 
 // An address in other letters than ASCII (RFC 6531) takes mail however it is written, and its owner logs in with any of these forms.
 func TestInternationalAddress(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("grün@bücher.example")
 	a.Home = filepath.Join(n.Mount, "xn--bcher-kva.example", "grün")
@@ -56,6 +57,7 @@ func TestInternationalAddress(t *testing.T) {
 
 // A message that comes in chunks (RFC 3030), cut anywhere and with commands pipelined behind, comes back byte for byte.
 func TestChunks(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	large := make([]byte, 3<<20)
 	if _, err := rand.Read(large); err != nil {

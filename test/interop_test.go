@@ -16,6 +16,7 @@ import (
 // What people do to the maildir with the tools of the shell shows in an IMAP session that is open, both when it asks (NOOP) and
 // while it waits (IDLE).
 func TestShellShowsInIMAP(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	home := t.TempDir()
@@ -154,6 +155,7 @@ func uids(t *testing.T, n *node.Node, a node.Account) string {
 
 // A message's number, and the validity of numbers, outlive restarts and crashes.
 func TestUIDsStay(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	for id := range 10 {

@@ -16,6 +16,7 @@ import (
 
 // A second daemon on the same data folder is told so and ends; the first one goes on.
 func TestSecondDaemon(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	elsewhere := t.TempDir()
@@ -46,6 +47,7 @@ func TestSecondDaemon(t *testing.T) {
 
 // SIGTERM ends the daemon, and leaves no mount, whoever uses it.
 func TestStopInUse(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t, node.Flags("--stop-timeout", "2s"))
 	a := n.AddAccount("alice@example.org")
 	raw := oneText(t, n, a, 1)
@@ -83,6 +85,7 @@ func TestStopInUse(t *testing.T) {
 
 // A daemon that is killed leaves a mount that answers nothing but an error, and the next one takes it away.
 func TestDeadMount(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	oneText(t, n, a, 1)
@@ -115,6 +118,7 @@ func TestDeadMount(t *testing.T) {
 // Proxies parse what strangers send: they run as the mail user without privileges, and have neither a FUSE device nor a file of the
 // data folder open.
 func TestProxiesHaveLittle(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	logIn(t, n, a)

@@ -35,6 +35,7 @@ func refusal(t *testing.T, dial func() (*client.SMTP, error), to string, raw []b
 
 // Mail that cannot be delivered is refused in the words of the RFCs: 3463 has the codes.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t, node.Flags("--max-message", "1M"), node.Expecting("message not stored"))
 	n.AddAccount("alice@example.org")
 	full := n.AddAccount("full@example.org", "--quota", "20K")
@@ -79,6 +80,7 @@ func TestRefusals(t *testing.T) {
 
 // Each recipient gets one copy, sealed to it; a plus-detail and aliases lead where they should.
 func TestRecipients(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t, node.Expecting("message not stored"))
 	a, b := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.org")
 	n.Admin("alias", "add", "both@example.org", a.Address, b.Address)
@@ -132,6 +134,7 @@ func TestRecipients(t *testing.T) {
 
 // Passwords are not taken in the clear from elsewhere than this machine itself.
 func TestPlaintextLoginIsRefused(t *testing.T) {
+	t.Parallel()
 	address := net.JoinHostPort(ownAddress(t), "0")
 	n := node.Start(t, node.Flags("--imap-listen", address, "--imap-listen-tls", address, "--pop3-listen", address, "--pop3-listen-tls", address))
 	a := n.AddAccount("alice@example.org")

@@ -91,6 +91,7 @@ func TestLocked(t *testing.T) {
 
 // A mailbox is readable while its owner is logged in, by whichever way, and for the grace after that.
 func TestUnlockedWhileLoggedIn(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t, node.Flags("--unlock-grace", "100ms"))
 	a, b := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.org")
 	raw := oneText(t, n, a, 1)
@@ -143,6 +144,7 @@ func TestUnlockedWhileLoggedIn(t *testing.T) {
 
 // With a new password the mail that is there stays readable, and the old password is worth nothing: nor is what it has opened.
 func TestNewPassword(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	raw := oneText(t, n, a, 1)

@@ -17,6 +17,7 @@ import (
 
 // The mount is a maildir to a library that knows nothing of it: what it does shows in IMAP, and what IMAP does shows to it.
 func TestGoMaildir(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	home := maildir.Dir(a.Home)

@@ -18,6 +18,7 @@ import (
 // The first account's password is printed once and kept nowhere: a quickstart that cannot print it makes no account, and the next
 // start still has a password to tell.
 func TestQuickstartTellsThePassword(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", fmt.Sprintf("mailraft-%d-", os.Getpid()))
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 // A mailbox without room for a message keeps it from nobody twice: as long as one reply refuses it, no copy is left behind, however
 // often it is sent again.
 func TestOneFullMailbox(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t, node.Expecting("message not stored"))
 	a, b := n.AddAccount("alice@example.org"), n.AddAccount("bob@example.org")
 	full := n.AddAccount("full@example.org", "--quota", "20K")

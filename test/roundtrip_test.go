@@ -11,6 +11,7 @@ import (
 
 // Every message that is sent by SMTP or by LMTP comes back byte for byte, by IMAP, by POP3, and from the mount.
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	roundTrip(t, node.Start(t), everything(t))
 }
 

@@ -21,6 +21,7 @@ import (
 // What is stored of a message opens without Mailraft: with Debian's age and zstd, or, for hybrid keys, which that age is too old for,
 // with the age library.
 func TestSealedOpensWithStockTools(t *testing.T) {
+	t.Parallel()
 	ageTool, zstdTool := tool(t, "age", "age"), tool(t, "zstd", "zstd")
 	n := node.Start(t)
 	classic := n.AddAccount("classic@example.org", "--key", "x25519")

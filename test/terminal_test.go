@@ -184,6 +184,7 @@ func TestAtATerminal(t *testing.T) {
 
 // The log is text on a terminal and JSON elsewhere, that of the proxies as well.
 func TestLogFormat(t *testing.T) {
+	t.Parallel()
 	n := node.New(t, node.Flags("--log-format", "auto"))
 	w := onTerminal(t, nil, n.Command()...)
 	for _, proxy := range []string{"smtp", "imap", "pop3"} {

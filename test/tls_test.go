@@ -139,6 +139,7 @@ func reload(t *testing.T, n *node.Node) {
 // The operator's certificate is what clients see; at SIGHUP another one takes its place, without a session being lost; what cannot be
 // read leaves the old one where it is.
 func TestCertificate(t *testing.T) {
+	t.Parallel()
 	const name = "mx.example.org"
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "mx.crt"), filepath.Join(dir, "mx.key")
@@ -186,6 +187,7 @@ func TestCertificate(t *testing.T) {
 
 // Without a certificate of the operator's, the first start makes one for the node's name, and the others keep it.
 func TestSelfSignedCertificate(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t, node.Flags("--hostname", "mx.example.org"))
 	file := certificate(t, n)
 	made := pemOf(t, file)

@@ -42,6 +42,7 @@ func mkdir(dir Ino, name string, i Ino) *raftpb.Command_Create {
 }
 
 func TestLinks(t *testing.T) {
+	skipRacing(t)
 	s := newScene(t)
 	defer s.close()
 	for n := 1; n < MaxLinks; n++ {

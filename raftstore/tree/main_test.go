@@ -6,6 +6,14 @@ import (
 	"testing"
 )
 
+// skipRacing leaves a long test to the run of "make test" without the race detector, which finds nothing in it: the package has no
+// goroutines of its own.
+func skipRacing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("runs without the race detector")
+	}
+}
+
 // TestMain has the race detector look at few random sequences: the package has no goroutines of its own, and "make test" runs the
 // hundreds of thousands of commands without it.
 func TestMain(m *testing.M) {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestContentReader(t *testing.T) {
+	skipRacing(t)
 	s := newScene(t)
 	defer s.close()
 	v := s.tree.View()
