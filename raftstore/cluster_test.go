@@ -272,6 +272,66 @@ func copied(t *testing.T, n *member, a tree.Account) string {
 	return text.String()
 }
 
+// mail is delivered on all nodes to some accounts, until it is ended or something fails. Each listing, on any node, has to have all that was
+// acknowledged before.
+type mail struct {
+	t        *testing.T
+	nodes    []*member
+	accounts []tree.Account
+	ctx      context.Context
+	stop     context.CancelFunc
+	going    sync.WaitGroup
+
+	mu        sync.Mutex // held for an append
+	delivered map[tree.Account][]string
+}
+
+func newMail(t *testing.T, nodes []*member, accounts []tree.Account) *mail {
+	m := &mail{t: t, nodes: nodes, accounts: accounts, delivered: map[tree.Account][]string{}}
+	m.ctx, m.stop = context.WithCancel(t.Context())
+	for i, n := range nodes {
+		m.going.Go(func() {
+			defer m.stop()
+			p := n.NewProposer()
+			for c := 0; m.ctx.Err() == nil; c++ {
+				if err := m.trial(p, fmt.Sprintf("%d.n%d", c, i+1)); err != nil {
+					t.Errorf("from n%d: %v", i+1, err)
+					return
+				}
+			}
+		})
+	}
+	return m
+}
+
+func (m *mail) trial(p *Proposer, name string) error {
+	a := m.accounts[rand.N(len(m.accounts))]
+	if err := deliver(context.Background(), p, a, name, []byte("sealed")); err != nil {
+		return fmt.Errorf("deliver to %d: %w", a, err)
+	}
+	m.mu.Lock()
+	m.delivered[a] = append(m.delivered[a], name)
+	has := slices.Clone(m.delivered[a])
+	m.mu.Unlock()
+	other := m.nodes[rand.N(len(m.nodes))]
+	names, err := other.listed(context.Background(), a)
+	if err != nil {
+		return fmt.Errorf("%s lists %d: %w", other.cfg.NodeID, a, err)
+	}
+	for _, want := range has {
+		if !names[want] {
+			return fmt.Errorf("%s does not list %s in %d", other.cfg.NodeID, want, a)
+		}
+	}
+	return nil
+}
+
+// end ends it, and waits for that.
+func (m *mail) end() {
+	m.stop()
+	m.going.Wait()
+}
+
 // TestShardsMoveWhileMailFlows: shards go from node to node, nodes come and go, while all deliver and read; nothing that was acknowledged is missed in the next
 // listing, on no node, and nothing fails.
 func TestShardsMoveWhileMailFlows(t *testing.T) {
@@ -280,43 +340,8 @@ func TestShardsMoveWhileMailFlows(t *testing.T) {
 	for i := range 4 {
 		accounts = append(accounts, tree.Account(addAccount(t, nodes[0].Store, fmt.Sprintf("u%d@moves.example", i)).Number))
 	}
-	var mu sync.Mutex // of delivered
-	delivered := map[tree.Account][]string{}
-	ctx, cancel := context.WithCancel(t.Context())
-	var mail sync.WaitGroup
-	for i, n := range nodes {
-		mail.Go(func() {
-			p := n.NewProposer()
-			for c := 0; ctx.Err() == nil; c++ {
-				a := accounts[rand.N(len(accounts))]
-				name := fmt.Sprintf("%d.n%d", c, i+1)
-				if err := deliver(context.Background(), p, a, name, []byte("sealed")); err != nil {
-					t.Errorf("n%d delivers to %d: %v", i+1, a, err)
-					return
-				}
-				mu.Lock()
-				delivered[a] = append(delivered[a], name)
-				has := slices.Clone(delivered[a])
-				mu.Unlock()
-				other := nodes[rand.N(len(nodes))]
-				names, err := other.listed(context.Background(), a)
-				if err != nil {
-					t.Errorf("%s lists %d: %v", other.cfg.NodeID, a, err)
-					return
-				}
-				for _, want := range has {
-					if !names[want] {
-						t.Errorf("%s does not list %s in %d", other.cfg.NodeID, want, a)
-						return
-					}
-				}
-			}
-		})
-	}
-	defer func() {
-		cancel()
-		mail.Wait()
-	}()
+	mail := newMail(t, nodes, accounts)
+	defer mail.end()
 	for range 3 { // each shard's place that is free goes round
 		for id := uint32(1); id <= 4; id++ {
 			sh, err := nodes[0].Directory().state.Shard(id)

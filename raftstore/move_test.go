@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -345,54 +344,21 @@ func TestAccountsMoveUnderLoad(t *testing.T) {
 		accounts = append(accounts, tree.Account(addAccount(t, nodes[i].Store, fmt.Sprintf("u%d@move.example", i)).Number))
 	}
 	settle(t, nodes)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var mu sync.Mutex // of delivered
-	delivered := map[tree.Account][]string{}
-	var mail sync.WaitGroup
-	for i, n := range nodes {
-		mail.Go(func() {
-			defer cancel()
-			p := n.NewProposer()
-			for c := 0; ctx.Err() == nil; c++ {
-				a := accounts[rand.N(len(accounts))]
-				name := fmt.Sprintf("%d.n%d", c, i+1)
-				if err := deliver(context.Background(), p, a, name, []byte("sealed")); err != nil {
-					t.Errorf("n%d delivers to %d: %v", i+1, a, err)
-					return
-				}
-				mu.Lock()
-				delivered[a] = append(delivered[a], name)
-				has := slices.Clone(delivered[a])
-				mu.Unlock()
-				other := nodes[rand.N(len(nodes))]
-				names, err := other.listed(context.Background(), a)
-				if err != nil {
-					t.Errorf("%s lists %d: %v", other.cfg.NodeID, a, err)
-					return
-				}
-				for _, want := range has {
-					if !names[want] {
-						t.Errorf("%s does not list %s of %d", other.cfg.NodeID, want, a)
-						return
-					}
-				}
-			}
-		})
-	}
+	mail := newMail(t, nodes, accounts)
+	defer mail.end()
 	// Movers that stop anywhere, beside the one that the directory's leader is.
 	var stray sync.WaitGroup
 	var taken atomic.Int64
 	for _, n := range nodes {
 		stray.Go(func() {
-			for ctx.Err() == nil {
+			for mail.ctx.Err() == nil {
 				unfinished, err := n.directory.state.UnfinishedAccounts()
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				for _, a := range unfinished {
-					short, stop := context.WithTimeout(ctx, rand.N(100*time.Millisecond))
+					short, stop := context.WithTimeout(mail.ctx, rand.N(100*time.Millisecond))
 					if n.move(short, a) == nil {
 						taken.Add(1)
 					}
@@ -410,15 +376,14 @@ func TestAccountsMoveUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := (sh.ID()+rand.N(uint32(3)))%4 + 1
-		within, stop := context.WithTimeout(ctx, time.Minute)
+		within, stop := context.WithTimeout(mail.ctx, time.Minute)
 		err = nodes[rand.N(3)].Directory().MoveAccount(within, a, to)
 		stop()
 		if err != nil && !errors.Is(err, ErrInShard) && !errors.Is(err, ErrMoves) { // this node's copy of the directory may lag
 			t.Fatalf("move %d, of account %d to shard %d: %v", i, a, to, err)
 		}
 	}
-	cancel()
-	mail.Wait()
+	mail.end()
 	stray.Wait()
 	count := 0
 	for _, a := range accounts {
@@ -427,7 +392,7 @@ func TestAccountsMoveUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		count += len(names)
-		for _, want := range delivered[a] {
+		for _, want := range mail.delivered[a] {
 			if !names[want] {
 				t.Errorf("account %d has lost %s", a, want)
 			}
@@ -436,8 +401,8 @@ func TestAccountsMoveUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(x.Messages) != len(delivered[a]) || int(x.Folder.UIDNext) != len(delivered[a])+1 {
-			t.Errorf("account %d has %d messages up to UID %d, %d were acknowledged", a, len(x.Messages), x.Folder.UIDNext, len(delivered[a]))
+		if len(x.Messages) != len(mail.delivered[a]) || int(x.Folder.UIDNext) != len(mail.delivered[a])+1 {
+			t.Errorf("account %d has %d messages up to UID %d, %d were acknowledged", a, len(x.Messages), x.Folder.UIDNext, len(mail.delivered[a]))
 		}
 	}
 	t.Logf("%d moves, %d of them ended by strays; %d messages", moves, taken.Load(), count)
