@@ -22,8 +22,14 @@ func cluster(t testing.TB, count int, member func(name string) Option, options [
 		if i > 0 {
 			n.Join(nodes[0])
 		}
-		n.Start()
+		n.Launch()
+		if i == 0 { // the others come while those before them start
+			n.Await()
+		}
 		nodes = append(nodes, n)
+	}
+	for _, n := range nodes[1:] {
+		n.Await()
 	}
 	nodes[0].Eventually("as many nodes vote in every shard as may", func() bool { return Voting(nodes[0]) == min(count, 3) })
 	return nodes
