@@ -137,7 +137,9 @@ func (l *logStore) awaitStored(index uint64) error {
 
 // holdBack keeps from followers that more is committed than is stored here.
 func (t *transport) holdBack(req *raft.AppendEntriesRequest) {
-	req.LeaderCommitIndex = min(req.LeaderCommitIndex, t.g.logs.storedUpTo())
+	if stored := t.g.logs.storedUpTo(); req.LeaderCommitIndex > stored { // else it is left alone: Raft sends each heartbeat with the same request
+		req.LeaderCommitIndex = stored
+	}
 }
 
 // storedUpTo is an index up to which all that Raft takes for stored is.
