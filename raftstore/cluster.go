@@ -63,7 +63,7 @@ func (s *Store) openTransport(joined bool) error {
 	s.transport.Watch(func(node string, up bool) {
 		s.log.Info("node", "node", node, "up", up)
 		if up {
-			s.each(func(_ int, g *group.Group) { g.PeerUp(node, s.transport.Up) })
+			s.each(func(_ int, g *group.Group) { g.PeerUp(node) })
 		} else {
 			s.each(func(_ int, g *group.Group) { g.PeerDown(node, s.transport.Up) })
 			for _, sh := range s.Shards() {

@@ -15,10 +15,10 @@ import (
 	"mailraft/raftstore/transport"
 )
 
-// Heartbeats wait for others of this node's groups to the same node: raft sends each every 200 to 400 ms, a leader takes its followers for lost
-// after a second and a half without, and a follower its leader after two (electionTimeout).
+// Heartbeats wait for others of this node's groups to the same node: raft sends each every 100 to 200 ms, and would take a leader for lost
+// after a second without.
 const (
-	heartbeatWait = 300 * time.Millisecond
+	heartbeatWait = 150 * time.Millisecond
 	heartbeatTime = time.Second // for an answer
 )
 

@@ -324,7 +324,7 @@ func (s *Store) group(name string, segment int, joined bool, newMachine func(*ma
 		Joining:     joined,
 		Cache:       s.cache,
 		SegmentSize: segment, CheckpointBytes: 64 << 20,
-		Election: electionTimeout,
+		Election: time.Second,
 		Logger:   s.log,
 	}
 	if joined {
@@ -352,10 +352,6 @@ func (s *Store) group(name string, segment int, joined bool, newMachine func(*ma
 	}
 	return g, nil
 }
-
-// electionTimeout is when a follower that has not heard of its leader stands for election, twice that at most. It is long: mostly pings tell that
-// a node is dead (group.PeerDown), and heartbeats, of each group to each follower, come five to ten times in that time.
-const electionTimeout = 2 * time.Second
 
 // directoryGroup is the directory's name.
 const directoryGroup = "directory"

@@ -50,9 +50,6 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// lease is how long a leader goes on without hearing of a quorum.
-func (c *Config) lease() time.Duration { return c.Election * 3 / 4 }
-
 // Group is this node's replica of one Raft group.
 type Group struct {
 	cfg     Config
@@ -109,7 +106,7 @@ func Open(cfg Config) (_ *Group, err error) {
 		log:        cfg.Logger.With("group", cfg.Name),
 		checkpoint: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
-		role:       newRole(cfg.lease()),
+		role:       newRole(cfg.Election),
 		started:    make(chan struct{}),
 		failed:     make(chan struct{}),
 		caughtUp:   make(chan struct{}),
@@ -195,8 +192,7 @@ func (g *Group) startRaft(hlog *hclogAdapter) error {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.cfg.NodeID)
 	c.Logger = hlog
-	c.HeartbeatTimeout, c.ElectionTimeout = g.cfg.Election, g.cfg.Election
-	c.LeaderLeaseTimeout = g.cfg.lease()
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.cfg.Election, g.cfg.Election, g.cfg.Election
 	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries = maxBatch
 	c.BatchApplyCh = true
@@ -281,7 +277,7 @@ func (g *Group) checkMember() error {
 
 // commitTimeout is how often a leader tells followers what is committed when there is nothing else to send. They have been told by a hint, and by
 // heartbeats. It is also when a leader tries again what failed, before the follower was known to be down.
-const commitTimeout = time.Second
+const commitTimeout = 500 * time.Millisecond
 
 // maxBatch is how many entries go to the disk, to a follower or to the state machine at once. Entries hold up to a MiB.
 const maxBatch = 32

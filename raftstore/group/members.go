@@ -139,51 +139,21 @@ func (g *Group) change(begin func() raft.Future) error {
 // thinks, for each is an election like any other.
 func (g *Group) PeerDown(node string, up func(node string) bool) {
 	g.replication.down(raft.ServerID(node), up)
-	if g.Leader() == node {
-		g.standInTurn(0, up, func() bool {
-			leader := g.Leader()
-			return (leader == "" || leader == node) && !up(node) // else another was elected, or the node is back
-		})
-	}
-}
-
-// PeerUp is told that a node answers again, or for the first time. When that makes a quorum, and nobody is heard to lead, one stands for election
-// as when a leader is dead.
-func (g *Group) PeerUp(node string, up func(node string) bool) {
-	g.replication.up(raft.ServerID(node))
-	if g.Leader() != "" {
+	if g.Leader() != node {
 		return
 	}
-	voters, there := 0, 0
-	for _, m := range g.Members() {
-		if !m.Voter {
-			continue
-		}
-		voters++
-		if m.Node == g.cfg.NodeID || up(m.Node) {
-			there++
-		}
-	}
-	if there > voters/2 {
-		g.standInTurn(heardWithin, up, func() bool { return g.Leader() == "" })
-	}
-}
-
-// standInTurn has this replica, if it votes, stand for election after a while, when those voters that are up and before it in order have had
-// their turns: a few times, while there is need.
-func (g *Group) standInTurn(after time.Duration, up func(node string) bool, needed func() bool) {
 	members, turn := g.Members(), 0
 	self := slices.Index(members, Member{g.cfg.NodeID, true})
 	if self < 0 {
 		return
 	}
 	for _, m := range members[:self] {
-		if m.Voter && up(m.Node) {
+		if m.Voter && m.Node != node && up(m.Node) {
 			turn++
 		}
 	}
 	g.done.Go(func() {
-		wait := after + time.Duration(turn)*stagger
+		wait := time.Duration(turn) * stagger
 		for range elections {
 			timer := time.NewTimer(wait)
 			select {
@@ -192,8 +162,8 @@ func (g *Group) standInTurn(after time.Duration, up func(node string) bool, need
 				timer.Stop()
 				return
 			}
-			if !needed() {
-				return
+			if leader := g.Leader(); leader != "" && leader != node || up(node) {
+				return // another was elected, or the node is back
 			}
 			if err := g.standForElection(); err != nil && !errors.Is(err, ErrClosed) {
 				g.log.Warn("standing for election", "error", err)
@@ -212,11 +182,10 @@ func (g *Group) standForElection() error {
 }
 
 // stagger is between the elections of the voters that see a leader dead at once, and elections is how often each stands: after that Raft's own
-// timeout is over. heardWithin is when a leader that there is has been heard by one that has just come up.
+// timeout is over.
 const (
-	stagger     = 200 * time.Millisecond
-	elections   = 4
-	heardWithin = 1500 * time.Millisecond
+	stagger   = 200 * time.Millisecond
+	elections = 3
 )
 
 // WaitMember waits until this replica has been added to its group, and has applied what was committed then.

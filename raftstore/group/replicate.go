@@ -65,6 +65,9 @@ func (r *replication) whileDown(id raft.ServerID) (up <-chan struct{}, isUp func
 	return r.downs[id], r.isUp
 }
 
+// PeerUp is told that a node answers again, or for the first time.
+func (g *Group) PeerUp(node string) { g.replication.up(raft.ServerID(node)) }
+
 // awaitUp waits, while this replica leads in that term, until a node is not known to be down.
 func (t *transport) awaitUp(id raft.ServerID, term uint64) {
 	up, isUp := t.g.replication.whileDown(id)

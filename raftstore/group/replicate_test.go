@@ -28,7 +28,7 @@ func TestAFollowerCatchesUp(t *testing.T) {
 	g := c.start(i)
 	begun := time.Now()
 	up.Store(true)
-	leader.PeerUp(node, func(string) bool { return up.Load() })
+	leader.PeerUp(node)
 	awaitApplied(t, g, last)
 	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("it took %v", took)
