@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -312,6 +313,9 @@ func (g *Group) Close() error {
 	select {
 	case err = <-ended:
 	case <-time.After(closeWait): // its disk hangs; what it still uses can't be closed
+		var stacks strings.Builder
+		pprof.Lookup("goroutine").WriteTo(&stacks, 1) // functions, without what they were called with
+		g.log.Error("a replica does not end", "goroutines", stacks.String())
 		return fmt.Errorf("replica of group %s in %s does not end", g.cfg.Name, g.cfg.Dir)
 	}
 	h := g.store.Acquire()
