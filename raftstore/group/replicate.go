@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -8,10 +9,11 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Two habits of raft's leader would keep a follower that was away behind for long. While a follower does not answer, the leader's pause
+// Three habits of raft's leader would keep a follower that was away behind for long. While a follower does not answer, the leader's pause
 // between two tries grows up to ten seconds, however soon it is back: so a try that failed is answered when the follower is. And its pipeline
 // sends one batch each time that it is woken, by a new entry or by CommitTimeout, whatever the follower lacks beside: so that goes along with
-// the batch, and one that lacks more than two is sent it without the pipeline, batch after batch.
+// the batch, and one that lacks more than two is sent it without the pipeline, batch after batch. And when the pipeline's reader stops, at an
+// answer that refuses, its writer may wait for room for ever: so the pipeline ends with that answer.
 
 // replication is what this replica, when it leads, knows of the others.
 type replication struct {
@@ -112,13 +114,55 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddres
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline{p, t}, nil
+	x := &pipeline{AppendPipeline: p, t: t, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	x.end = sync.OnceValue(func() error {
+		close(x.closed)
+		return p.Close()
+	})
+	x.forget = context.AfterFunc(t.g.life, func() { x.end() })
+	go x.forward()
+	return x, nil
 }
 
-// pipeline ends when it falls behind.
+// pipeline ends when it falls behind, and with the answer after which Raft reads no more: else who sends would wait for ever for room, and with him
+// the follower, and whoever closes the replica.
 type pipeline struct {
 	raft.AppendPipeline
-	t *transport
+	t       *transport
+	answers chan raft.AppendFuture
+	closed  chan struct{}
+	end     func() error
+	forget  func() bool
+}
+
+// Consumer implements raft.AppendPipeline.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// Close implements raft.AppendPipeline.
+func (p *pipeline) Close() error {
+	p.forget()
+	return p.end()
+}
+
+// forward hands the answers to Raft, to the last that it reads.
+func (p *pipeline) forward() {
+	for {
+		select {
+		case f := <-p.AppendPipeline.Consumer():
+			last := !f.Response().Success || f.Response().Term > f.Request().Term
+			select {
+			case p.answers <- f:
+			case <-p.closed:
+				return
+			}
+			if last {
+				p.end()
+				return
+			}
+		case <-p.closed:
+			return
+		}
+	}
 }
 
 var errBehind = errors.New("the follower lacks more than the pipeline sends")

@@ -2,6 +2,7 @@ package group
 
 import (
 	"fmt"
+	"io"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func TestThePipelineSendsAll(t *testing.T) {
 			}
 			req.Entries = append(req.Entries, e)
 		}
-		_, err := (&pipeline{noPipeline{}, g.transport}).AppendEntries(req, nil)
+		_, err := (&pipeline{AppendPipeline: noPipeline{}, t: g.transport}).AppendEntries(req, nil)
 		return req, err
 	}
 	if req, err := send(last - maxBatch - 10); err != nil || lastOf(req) != last || req.Entries[len(req.Entries)-1].Index != last {
@@ -71,4 +72,48 @@ type noPipeline struct{ raft.AppendPipeline }
 
 func (noPipeline) AppendEntries(*raft.AppendEntriesRequest, *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	return nil, nil
+}
+
+// Raft reads no answer after one that refuses. What it sends all the same does not wait for ever.
+func TestAPipelineEndsWithARefusal(t *testing.T) {
+	g := startCluster(t, 1).leader()
+	listen := func() *raft.NetworkTransport {
+		tr, err := raft.NewTCPTransport("127.0.0.1:0", nil, 1, 10*time.Second, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tr.Close() })
+		return tr
+	}
+	from, to := listen(), listen()
+	go func() {
+		for rpc := range to.Consumer() {
+			rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+		}
+	}()
+	p, err := (&transport{Transport: from, g: g}).AppendEntriesPipeline("n1", to.LocalAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 10 {
+			if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: 1}, new(raft.AppendEntriesResponse)); err != nil {
+				return
+			}
+		}
+		t.Error("it did not end")
+	}()
+	if f := <-p.Consumer(); f.Response().Success {
+		t.Error("not refused")
+	}
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("it hangs")
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
 }
