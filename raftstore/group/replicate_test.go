@@ -86,9 +86,16 @@ func TestAPipelineEndsWithARefusal(t *testing.T) {
 		return tr
 	}
 	from, to := listen(), listen()
+	over := make(chan struct{})
+	defer close(over)
 	go func() {
-		for rpc := range to.Consumer() {
-			rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+		for {
+			select {
+			case rpc := <-to.Consumer():
+				rpc.Respond(&raft.AppendEntriesResponse{}, nil)
+			case <-over:
+				return
+			}
 		}
 	}()
 	p, err := (&transport{Transport: from, g: g}).AppendEntriesPipeline("n1", to.LocalAddr())
