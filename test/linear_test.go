@@ -105,6 +105,16 @@ func linearizable(t *testing.T, count int, duration time.Duration) {
 	if c.planted == 0 && !t.Failed() {
 		t.Error("no history had a place for a stale listing")
 	}
+	for _, n := range nodes { // one that was cut off a moment ago may be looking for the others yet
+		n.Eventually("all accounts are read", func() bool {
+			for _, a := range c.accounts {
+				if _, err := os.ReadFile(filepath.Join(homeOn(n, a.Address), ".mailraft-index")); err != nil {
+					return false
+				}
+			}
+			return true
+		})
+	}
 	sameEverywhere(t, nodes, c.accounts)
 	for _, n := range nodes {
 		n.Fsck()
