@@ -22,18 +22,23 @@ func (s *Store) Home(a tree.Account) Home { return Home{s, a} }
 func (h Home) shard() (*Shard, error) { return h.store.Shard(h.account) }
 
 // View reads the account as it was seen last here. It is good as long as the store.
-func (h Home) View() tree.Reader { return homeView{home: h} }
+func (h Home) View() tree.Reader { return view{home: &h} }
 
 // ReadIndex answers a reader that shows everything that any node acknowledged before the call.
 func (h Home) ReadIndex(ctx context.Context) (tree.Reader, error) {
-	return h.read(ctx, (*Shard).ReadIndex)
+	sh, err := h.find(ctx, (*Shard).ReadIndex)
+	return view{sh, &h}, err
 }
 
 // Barrier answers a reader that shows everything that was proposed in the account before the call and will ever be committed: also what
 // got no answer.
-func (h Home) Barrier(ctx context.Context) (tree.Reader, error) { return h.read(ctx, (*Shard).Barrier) }
+func (h Home) Barrier(ctx context.Context) (tree.Reader, error) {
+	sh, err := h.find(ctx, (*Shard).Barrier)
+	return view{sh, &h}, err
+}
 
-func (h Home) read(ctx context.Context, ask func(*Shard, context.Context) error) (tree.Reader, error) {
+// find answers the shard that the account was in when ask had its answer there.
+func (h Home) find(ctx context.Context, ask func(*Shard, context.Context) error) (*Shard, error) {
 	sh, err := h.shard()
 	for err == nil {
 		if err = ask(sh, ctx); err != nil {
@@ -42,7 +47,7 @@ func (h Home) read(ctx context.Context, ask func(*Shard, context.Context) error)
 		// What was proposed before the account was frozen has come with it; what came later was refused.
 		var now *Shard
 		if now, err = h.follow(ctx, sh); err == nil && now == sh {
-			return homeView{h, sh}, nil
+			return sh, nil
 		}
 		sh = now
 	}

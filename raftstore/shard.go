@@ -160,7 +160,7 @@ func (sh *Shard) leads() bool {
 }
 
 // View reads the shard's state as it was seen last here. It is good as long as the store.
-func (sh *Shard) View() tree.Reader { return view{sh} }
+func (sh *Shard) View() tree.Reader { return view{shard: sh} }
 
 // moveTime is how long what is asked of a replica that was removed waits for it to be known, and is then asked elsewhere.
 const moveTime = 3 * time.Second
