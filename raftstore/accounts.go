@@ -436,9 +436,12 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 	return err
 }
 
+// shardsOf are those that may have the account's tree: its own, and of one that moves the other; 0: none.
+func shardsOf(a *raftpb.Account) [3]uint32 { return [3]uint32{a.Shard, a.MovingTo, a.MovedFrom} }
+
 // dropTree has the account's shard forget its mail; of one that moves, both shards.
 func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
-	for _, id := range []uint32{a.Shard, a.MovingTo, a.MovedFrom} {
+	for _, id := range shardsOf(a) {
 		if id == 0 {
 			continue
 		}

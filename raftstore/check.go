@@ -48,7 +48,7 @@ func (s *Store) checkGroup(g *group.Group, report func(Problem)) error {
 // checked is what of an account the shards are checked against.
 type checked struct {
 	address string
-	shards  [3]uint32 // that may have its tree: its own, and of one that moves the other
+	shards  [3]uint32 // shardsOf it
 }
 
 // checkDirectory checks the directory against the shards, and answers its accounts.
@@ -59,7 +59,7 @@ func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]checked, 
 	accounts := map[tree.Account]checked{}
 	var failed error
 	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
-		accounts[tree.Account(a.Number)] = checked{a.LocalPart + "@" + a.Domain, [3]uint32{a.Shard, a.MovingTo, a.MovedFrom}}
+		accounts[tree.Account(a.Number)] = checked{a.LocalPart + "@" + a.Domain, shardsOf(a)}
 		named, err := s.directory.findAny(a.LocalPart, a.Domain)
 		switch {
 		case errors.Is(err, ErrNoSuchAccount), errors.Is(err, ErrNoSuchDomain):
@@ -165,5 +165,9 @@ func (sh *Shard) check(r *replica, accounts map[tree.Account]checked, sealed fun
 // isOf tells whether the directory has the account here by now: it may have moved since its record was read.
 func (sh *Shard) isOf(n tree.Account) bool {
 	now, err := sh.store.directory.state.Account(uint32(n))
-	return err == nil && slices.Contains([]uint32{now.Shard, now.MovingTo, now.MovedFrom}, sh.id)
+	if err != nil {
+		return false
+	}
+	shards := shardsOf(now)
+	return slices.Contains(shards[:], sh.id)
 }

@@ -77,12 +77,7 @@ func (h Home) ask(ctx context.Context) (*Shard, error) {
 
 // awaitMove answers where an account that is frozen in sh has come to, as soon as it has: ErrNoSuchAccount.
 func (h Home) awaitMove(ctx context.Context, sh *Shard) (*Shard, error) {
-	changed := make(chan struct{}, 1)
-	cancel := h.store.directory.Subscribe(func(ev DirectoryEvent) {
-		if ev.Replaced || ev.Account == uint32(h.account) {
-			wake(changed)
-		}
-	})
+	changed, cancel := h.store.directory.changes(h.account)
 	defer cancel()
 	for {
 		if now, err := h.ask(ctx); err != nil || now != sh {

@@ -94,10 +94,13 @@ func (s *Store) hearDirectory(ctx context.Context) bool {
 }
 
 // lookAtMembers has keepMembers look at once.
-func (s *Store) lookAtMembers() {
+func (s *Store) lookAtMembers() { wake(s.clusterChanged) }
+
+// wake has whoever waits for c look again.
+func wake(c chan<- struct{}) {
 	select {
-	case s.clusterChanged <- struct{}{}:
-	default:
+	case c <- struct{}{}:
+	default: // it will
 	}
 }
 

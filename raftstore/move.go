@@ -52,12 +52,7 @@ func (d *Directory) MoveAccount(ctx context.Context, n tree.Account, to uint32) 
 	if to == 0 || int(to) > len(d.store.Shards()) {
 		return fmt.Errorf("shard %d, there are %d: %w", to, len(d.store.Shards()), ErrNoSuchShard)
 	}
-	changed := make(chan struct{}, 1)
-	cancel := d.Subscribe(func(ev DirectoryEvent) {
-		if ev.Replaced || ev.Account == uint32(n) {
-			wake(changed)
-		}
-	})
+	changed, cancel := d.changes(n)
 	defer cancel()
 	if err := d.ReadIndex(ctx); err != nil {
 		return err
@@ -95,16 +90,18 @@ func (d *Directory) MoveAccount(ctx context.Context, n tree.Account, to uint32) 
 	}
 }
 
+// changes tells when an account's record has changed here, until cancel is called.
+func (d *Directory) changes(n tree.Account) (changed <-chan struct{}, cancel func()) {
+	c := make(chan struct{}, 1)
+	return c, d.Subscribe(func(ev DirectoryEvent) {
+		if ev.Replaced || ev.Account == uint32(n) {
+			wake(c)
+		}
+	})
+}
+
 // errJoined says that what is wanted is being done.
 var errJoined = errors.New("it is being done")
-
-// wake has whoever waits for c look again.
-func wake(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // moveAccounts does the moves, one after the other, while this node leads the directory, until ctx ends.
 func (s *Store) moveAccounts(ctx context.Context) {
@@ -116,7 +113,7 @@ func (s *Store) moveAccounts(ctx context.Context) {
 	})
 	defer cancel()
 	for ctx.Err() == nil {
-		if s.directory.group.Leads() && s.directory.ReadIndex(ctx) == nil {
+		if s.directory.group.Leads() {
 			s.moveAll(ctx)
 		}
 		select {
@@ -128,13 +125,12 @@ func (s *Store) moveAccounts(ctx context.Context) {
 }
 
 func (s *Store) moveAll(ctx context.Context) {
-	unfinished, err := s.directory.state.UnfinishedAccounts()
-	if err != nil {
-		s.log.Error("reading which accounts move", "error", err)
+	if len(s.moving()) == 0 || s.directory.ReadIndex(ctx) != nil { // else this node leads, and sees which moves are over
+		return
 	}
-	for _, a := range unfinished {
-		if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || ctx.Err() != nil {
-			continue
+	for _, a := range s.moving() {
+		if ctx.Err() != nil {
+			return
 		}
 		log := s.log.With("account", a.LocalPart+"@"+a.Domain, "move", a.Move)
 		since := time.Now()
@@ -146,6 +142,15 @@ func (s *Store) moveAll(ctx context.Context) {
 			log.Info("account moved", "took", time.Since(since))
 		}
 	}
+}
+
+// moving lists the accounts that move, as the directory here says.
+func (s *Store) moving() []*raftpb.Account {
+	unfinished, err := s.directory.state.UnfinishedAccounts()
+	if err != nil {
+		s.log.Error("reading which accounts move", "error", err)
+	}
+	return slices.DeleteFunc(unfinished, func(a *raftpb.Account) bool { return a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE })
 }
 
 // move takes a move up where it stands: errState when somebody else has done so, or removes the account.

@@ -359,10 +359,7 @@ func (h *hinter) put(name string, hint group.Hint) {
 	h.mu.Lock()
 	h.newest[name] = hint
 	h.mu.Unlock()
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
+	wake(h.wake)
 }
 
 // run sends until the store is closed. What can't be sent is dropped: Raft tells it as well, if later.
