@@ -174,7 +174,7 @@ func withoutPrivileges(mode uint32) uint32 {
 func (m *mount) setAttr(a *account, i tree.Ino, c *raftpb.SetAttr) error {
 	f := m.files.get(i)
 	if f == nil {
-		err := m.propose(a, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
+		err := m.propose(&raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
 		if (err == nil || err == syscall.ENOENT) && m.removed.change(i, c) {
 			return nil
 		}
@@ -189,7 +189,7 @@ func (m *mount) setAttr(a *account, i tree.Ino, c *raftpb.SetAttr) error {
 // setFileAttr changes the attributes of a file in memory. Called with io.
 func (m *mount) setFileAttr(f *file, c *raftpb.SetAttr) error {
 	if !f.local() {
-		err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
+		err := m.propose(&raftpb.Command{Op: &raftpb.Command_SetAttr{SetAttr: c}})
 		if err == syscall.ENOENT {
 			f.lost()
 		} else if err != nil {

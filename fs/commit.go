@@ -188,7 +188,7 @@ func (p *pieces) send(b []byte) {
 	p.window <- struct{}{}
 	p.wait.Go(func() {
 		defer func() { <-p.window }()
-		if err := p.m.propose(p.acct, cmd); err != nil {
+		if err := p.m.propose(cmd); err != nil {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if p.err == nil {
@@ -242,7 +242,7 @@ func (m *mount) discard(f *file) {
 // reaping of orphans finds.
 func (m *mount) dropContent(a *account, id tree.Ino) {
 	m.background.Go(func() {
-		err := m.propose(a, &raftpb.Command{Op: &raftpb.Command_DropContent{DropContent: &raftpb.DropContent{
+		err := m.propose(&raftpb.Command{Op: &raftpb.Command_DropContent{DropContent: &raftpb.DropContent{
 			Account: uint32(a.number), Content: uint64(id),
 		}}})
 		if err != nil && err != syscall.ENOENT {
@@ -290,7 +290,7 @@ func (m *mount) flush(f *file) error {
 
 // commitSealed commits what was sealed as the content of a committed file. st is the file's status with it. Called with io.
 func (m *mount) commitSealed(f *file, st *tree.Stat) error {
-	err := m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
+	err := m.propose(&raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
 		Inode: uint64(f.ino), Content: f.sealed.command(), Mtime: st.Mtime,
 	}}})
 	if err != nil {

@@ -80,7 +80,7 @@ func (m *mount) make(n *newInode) (tree.Ino, *file, tree.Stat, error) {
 			return 0, nil, st, syscall.EEXIST
 		}
 	}
-	err = m.propose(n.acct, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+	err = m.propose(&raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
 		Parent: uint64(n.parent.Ino), Name: []byte(n.name), Inode: uint64(i), Mode: n.mode, Uid: n.uid, Gid: n.gid, Target: []byte(n.target),
 	}}})
 	if err != nil {

@@ -57,7 +57,7 @@ func (m *mount) linkCommitted(f *file, parent tree.Ino, name string, replace boo
 			return syscall.EXDEV
 		}
 	}
-	return m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
+	return m.propose(&raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
 		Inode: uint64(f.ino), Parent: uint64(parent), Name: []byte(name),
 	}}})
 }
@@ -127,7 +127,7 @@ func (m *mount) create(f *file, parent tree.Ino, name string, replace bool) erro
 	cmd.Target, cmd.Xattrs = []byte(f.target), maps.Clone(f.xattrs)
 	f.mu.Unlock()
 	proposal := &raftpb.Command{Op: &raftpb.Command_Create{Create: cmd}}
-	if err := m.propose(f.acct, proposal); err != nil {
+	if err := m.propose(proposal); err != nil {
 		var errno syscall.Errno
 		f.uncertain = !errors.As(err, &errno) || errno == syscall.ETIMEDOUT || errno == syscall.EIO
 		return err

@@ -231,13 +231,9 @@ func (d *deadlines) context() context.Context {
 	return d.ctx
 }
 
-// propose commits a command of the account's: the state machine's errno, or the transport's.
-func (m *mount) propose(a *account, cmd *raftpb.Command) error {
-	return m.proposeIn(m.time.context(), a, cmd)
-}
-
-func (m *mount) proposeIn(ctx context.Context, a *account, cmd *raftpb.Command) error {
-	r, err := m.proposer.Propose(ctx, cmd)
+// propose commits a command that changes an account: the state machine's errno, or the transport's.
+func (m *mount) propose(cmd *raftpb.Command) error {
+	r, err := m.proposer.Propose(m.time.context(), cmd)
 	if err != nil {
 		m.inval.doubt() // it may be committed yet
 		return err

@@ -76,7 +76,7 @@ func (m *mount) linkStaged(f *file, parent tree.Ino, name string) (st tree.Stat,
 }
 
 func (m *mount) linkTree(a *account, i, parent tree.Ino, name string) (st tree.Stat, err error) {
-	err = m.propose(a, &raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
+	err = m.propose(&raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
 		Inode: uint64(i), Parent: uint64(parent), Name: []byte(name),
 	}}})
 	if err != nil {
@@ -114,7 +114,7 @@ func (m *mount) unlink(parent tree.Ino, name string, directory bool) error {
 			return syscall.ENOTEMPTY
 		}
 	}
-	return m.propose(a, &raftpb.Command{Op: &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{
+	return m.propose(&raftpb.Command{Op: &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{
 		Parent: uint64(parent), Name: []byte(name), Directory: directory,
 	}}})
 }

@@ -460,7 +460,7 @@ func (p *serverProcess) deliverUnanswered(inode, dir, name string) error {
 		return err
 	}
 	f.uncertain = true
-	return m.propose(f.acct, &raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
+	return m.propose(&raftpb.Command{Op: &raftpb.Command_Create{Create: &raftpb.Create{
 		Parent: parent, Name: []byte(name), Inode: i, Mode: f.stat.Mode, Uid: f.stat.UID, Gid: f.stat.GID, Content: f.sealed.command(),
 	}}})
 }

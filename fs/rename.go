@@ -55,7 +55,7 @@ func (m *mount) rename(r *renaming) error {
 	if de, err := a.view.Lookup(r.to, r.name); err == nil && m.staged.used(de.Ino) && r.flags == 0 {
 		return syscall.ENOTEMPTY // a tmp/ with what only this mount knows of
 	}
-	return m.propose(a, &raftpb.Command{Op: &raftpb.Command_Rename{Rename: &raftpb.Rename{
+	return m.propose(&raftpb.Command{Op: &raftpb.Command_Rename{Rename: &raftpb.Rename{
 		OldParent: uint64(r.from), OldName: []byte(r.old), NewParent: uint64(r.to), NewName: []byte(r.name),
 		NoReplace: r.flags&unix.RENAME_NOREPLACE != 0, Exchange: r.flags&unix.RENAME_EXCHANGE != 0,
 	}}})

@@ -208,7 +208,7 @@ func (m *mount) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name string) f
 
 // changeXattr changes an attribute: of a local file by here, which is called with the file's mu, of any other by a commit.
 func (m *mount) changeXattr(op string, i tree.Ino, name string, here func(*file) error, command func(uint64) *raftpb.Command) fuse.Status {
-	a, err := m.gate.of(i)
+	_, err := m.gate.of(i)
 	if err == nil {
 		err = checkXattr(name)
 	}
@@ -220,11 +220,11 @@ func (m *mount) changeXattr(op string, i tree.Ino, name string, here func(*file)
 	}
 	f := m.files.get(i)
 	if f == nil {
-		return m.status(op, uint64(i), m.propose(a, command(uint64(i))))
+		return m.status(op, uint64(i), m.propose(command(uint64(i))))
 	}
 	defer m.put(f)
 	if !f.local() {
-		err := m.propose(a, command(uint64(i)))
+		err := m.propose(command(uint64(i)))
 		if err != syscall.ENOENT {
 			if err == nil {
 				f.changeXattr(here) // for when its last committed name goes

@@ -62,8 +62,9 @@ func durationOf(t *testing.T, variable string, otherwise time.Duration) time.Dur
 	return d
 }
 
-// TestLinearizable has clients on the mounts of three nodes change and list the same folders, while links are cut, clocks jump, nodes hang, are
-// killed and have no room left, and while the folders' accounts move from shard to shard. Each round has names of its own, so that the checker's work is bounded.
+// TestLinearizable has clients on the mounts of three nodes change and list the same folders, while links are cut, clocks jump, nodes hang,
+// are killed and have no room left, and while the folders' accounts move from shard to shard. Each round has names of its own, so that the
+// checker's work is bounded.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	linearizable(t, 3, durationOf(t, "MAILRAFT_TEST_LINEARIZABLE", 40*time.Second))

@@ -17,8 +17,9 @@ import (
 	"mailraft/test/node"
 )
 
-// TestMXStorm sends mail to three nodes, as to three MX hosts, while each is killed now and then and comes back. A client that got no 250
-// sends the message again, to whichever node. The accounts move from shard to shard meanwhile. What was acknowledged is there, no attempt is there twice, and all replicas are the same.
+// TestMXStorm sends mail to three nodes, as to three MX hosts, while each is killed now and then and comes back, and the accounts move from
+// shard to shard. A client that got no 250 sends the message again, to whichever node. What was acknowledged is there, no attempt is there
+// twice, and all replicas are the same.
 func TestMXStorm(t *testing.T) {
 	t.Parallel()
 	nodes := node.NewNetwork(t).Cluster(3)

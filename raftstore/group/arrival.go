@@ -63,7 +63,8 @@ func (t *transport) arrive(rpc raft.RPC, req raft.InstallSnapshotRequest) {
 		ended()
 	})
 	defer release()
-	stream, err := []byte{}, error(nil)
+	var stream []byte
+	var err error
 	if req.Term >= g.raft.CurrentTerm() { // else Raft will say that it is no leader's
 		stream, err = g.snapshots.store(in)
 	}
@@ -82,17 +83,7 @@ func (t *transport) arrive(rpc raft.RPC, req raft.InstallSnapshotRequest) {
 		return
 	}
 	req.Size = int64(len(stream))
-	answer := make(chan raft.RPCResponse, 1)
-	if !t.hand(raft.RPC{Command: &req, Reader: bytes.NewReader(stream), RespChan: answer}) {
-		return
-	}
-	select {
-	case r := <-answer:
-		rpc.RespChan <- r
-	case <-g.failed:
-		rpc.Respond(nil, g.Err())
-	case <-g.life.Done():
-	}
+	rpc.RespChan <- t.ask(&req, bytes.NewReader(stream))
 }
 
 // store stores the files of a checkpoint, and answers a stream that leaves them all out.

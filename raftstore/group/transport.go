@@ -2,6 +2,7 @@ package group
 
 import (
 	"errors"
+	"io"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -51,18 +52,21 @@ func (t *transport) hand(rpc raft.RPC) bool {
 }
 
 // say gives Raft a message and waits for its answer.
-func (t *transport) say(command any) error {
+func (t *transport) say(command any) error { return t.ask(command, nil).Error }
+
+// ask is say of a message with what follows it.
+func (t *transport) ask(command any, r io.Reader) raft.RPCResponse {
 	answer := make(chan raft.RPCResponse, 1)
-	if !t.hand(raft.RPC{Command: command, RespChan: answer}) {
-		return ErrClosed
+	if !t.hand(raft.RPC{Command: command, Reader: r, RespChan: answer}) {
+		return raft.RPCResponse{Error: ErrClosed}
 	}
 	select {
 	case r := <-answer:
-		return r.Error
+		return r
 	case <-t.g.failed:
-		return t.g.Err()
+		return raft.RPCResponse{Error: t.g.Err()}
 	case <-t.g.life.Done():
-		return ErrClosed
+		return raft.RPCResponse{Error: ErrClosed}
 	}
 }
 

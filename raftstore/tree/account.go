@@ -115,7 +115,8 @@ func (x *txn) freezeAccount(c *raftpb.FreezeAccount) error {
 // what brings it.
 func (x *txn) thawed(cmd *raftpb.Command) error {
 	switch cmd.Op.(type) {
-	case *raftpb.Command_FreezeAccount, *raftpb.Command_RemoveAccount, *raftpb.Command_BeginImport, *raftpb.Command_ImportRecords, *raftpb.Command_EndImport:
+	case *raftpb.Command_FreezeAccount, *raftpb.Command_RemoveAccount,
+		*raftpb.Command_BeginImport, *raftpb.Command_ImportRecords, *raftpb.Command_EndImport:
 		return nil
 	}
 	a := AccountOf(cmd)

@@ -142,8 +142,8 @@ func recordKey(a Account, key []byte) []byte {
 	return append(from, key...)
 }
 
-// endImport makes the account one like others: EINVAL when its record or its home has not come, and errors as importing's. Its next MODSEQ is above all
-// that it has given.
+// endImport makes the account one like others: EINVAL when its record or its home has not come, and errors as importing's. Its next
+// MODSEQ is above all that it has given.
 func (x *txn) endImport(c *raftpb.EndImport) error {
 	a := Account(c.Account)
 	i, err := x.importing(a, c.Attempt)
