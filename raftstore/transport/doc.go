@@ -15,7 +15,7 @@
 //	h2               gRPC between nodes: GRPCListener, Dial
 //	mailraft-raft/1  one Raft stream of one group: Raft. The dialer writes the group's name (one octet of length, then the name); a
 //	                 node that has no replica of the group closes
-//	mailraft-ping/1  Watch: each octet is sent back
+//	mailraft-ping/1  Watch: each octet is sent back. Whoever was silent and answers again is connected to anew for all else, too
 //	mailraft-join/1  gRPC for a machine that has no certificate yet: JoinListener, DialJoin. The machine knows the authority by the
 //	                 fingerprint in its Token, the node knows the machine by the token's secret, which is the service's affair
 //

@@ -81,7 +81,11 @@ func (t *Transport) SetPeers(nodes []string) {
 // run pings a node until ctx ends.
 func (p *pinger) run(ctx context.Context, node string) {
 	for first := true; ctx.Err() == nil; first = false {
+		begun := time.Now()
 		c, err := p.connect(ctx, node)
+		if err == nil && !first && !p.t.Up(node) {
+			p.t.mend(node, begun)
+		}
 		p.set(ctx, node, err == nil, first)
 		if err != nil {
 			wait(ctx, pingEvery)
@@ -165,9 +169,6 @@ func (p *pinger) set(ctx context.Context, node string, up, first bool) {
 	p.up[node] = up
 	watchers := p.watchers
 	p.mu.Unlock()
-	if up {
-		p.t.redial(node)
-	}
 	for _, fn := range watchers {
 		fn(node, up)
 	}

@@ -59,16 +59,6 @@ func (t *Transport) Dial(node string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// redial has gRPC try to reach a node that is up again now, and not up to a second later, in which calls would fail.
-func (t *Transport) redial(node string) {
-	t.mu.Lock()
-	conn := t.calls[node]
-	t.mu.Unlock()
-	if conn != nil {
-		conn.ResetConnectBackoff()
-	}
-}
-
 const maxMessage = 16 << 20 // octets: more than any command has
 
 // ServerOptions are what the grpc.Server of GRPCListener or JoinListener is made with.

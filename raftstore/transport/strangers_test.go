@@ -1,11 +1,15 @@
 package transport
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +176,29 @@ type relay struct {
 	net.Listener
 	mu    sync.Mutex // locked: silent
 	conns []net.Conn
+
+	taken   atomic.Int64 // connections
+	lost    atomic.Int64 // how many of the first are silent, as TCP is for long after a cut
+	greeted atomic.Int64 // ends of those that said something there, pings apart
+}
+
+// relayTo has the cluster's nodes reach one of them through a relay.
+func (c *cluster) relayTo(node *Transport, name string) *relay {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r := &relay{Listener: l}
+	var done sync.WaitGroup
+	done.Go(func() { r.serve(node.Address()) })
+	c.t.Cleanup(func() {
+		l.Close()
+		done.Wait()
+	})
+	m, _ := c.Member(name)
+	m.Address = l.Addr().String()
+	c.set(name, m)
+	return r
 }
 
 func (r *relay) serve(to string) {
@@ -191,6 +218,7 @@ func (r *relay) serve(to string) {
 			continue
 		}
 		r.conns = append(r.conns, in, out)
+		number := r.taken.Add(1)
 		for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
 			done.Go(func() {
 				defer way[1].Close()
@@ -198,8 +226,12 @@ func (r *relay) serve(to string) {
 				for {
 					n, err := way[0].Read(b)
 					r.mu.Lock()
-					if err == nil {
+					switch {
+					case err != nil:
+					case number > r.lost.Load():
 						_, err = way[1].Write(b[:n])
+					case !bytes.Contains(b[:n], []byte(protoPing)): // it is not sealed in a ClientHello
+						r.greeted.Add(1)
 					}
 					r.mu.Unlock()
 					if err != nil {
@@ -216,18 +248,7 @@ func TestWatchSeesSilence(t *testing.T) {
 	c := newCluster(t)
 	a, _ := c.start(c.identity("a", time.Now()))
 	b, _ := c.start(c.identity("b", time.Now()))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{Listener: l}
-	var done sync.WaitGroup
-	done.Go(func() { r.serve(b.Address()) })
-	defer done.Wait()
-	defer l.Close()
-	m, _ := c.Member("b")
-	m.Address = l.Addr().String()
-	c.set("b", m)
+	r := c.relayTo(b, "b")
 	ups := make(chan bool, 10)
 	a.Watch(func(_ string, up bool) { ups <- up })
 	a.SetPeers([]string{"b"})
@@ -247,6 +268,49 @@ func TestWatchSeesSilence(t *testing.T) {
 		t.Error("a mended link was up after", time.Since(began))
 	}
 	t.Log("silence seen after", took)
+}
+
+// TestAMendedLinkIsUsedAtOnce: what was open or dialed while it was cut is not waited for.
+func TestAMendedLinkIsUsedAtOnce(t *testing.T) {
+	c := newCluster(t)
+	a, _ := c.start(c.identity("a", time.Now()))
+	b, _ := c.start(c.identity("b", time.Now()))
+	r := c.relayTo(b, "b")
+	open, err := a.dial(t.Context(), "b", protoRPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	ups := make(chan bool, 10)
+	a.Watch(func(_ string, up bool) { ups <- up })
+	a.SetPeers([]string{"b"})
+	for !<-ups {
+	}
+	r.lost.Store(1 << 32)
+	for <-ups {
+	}
+	r.greeted.Store(0)
+	dialed := make(chan error)
+	go func() {
+		_, err := a.dial(t.Context(), "b", protoRPC)
+		dialed <- err
+	}()
+	eventually(t, 5*time.Second, "the dial does not reach the relay", func() bool { return r.greeted.Load() > 0 })
+	r.lost.Store(r.taken.Load())
+	for !<-ups {
+	}
+	if err := <-dialed; !errors.Is(err, context.Canceled) {
+		t.Error("the dial that was cut through ended with", err)
+	}
+	if _, err := open.Write([]byte{0}); !errors.Is(err, net.ErrClosed) {
+		t.Error("the connection that is silent is used yet:", err)
+	}
+	if err := c.reach(a, "b"); err != nil {
+		t.Error(err)
+	}
+	if !a.Up("b") {
+		t.Error("the connection that has shown the node to be up was closed")
+	}
 }
 
 // TestWatchSeesDeathAtOnce: not at the next ping alone.

@@ -69,6 +69,7 @@ type Transport struct {
 	groups map[string]*streams
 	conns  map[net.Conn]string         // open ones, by the node at the other end; "" if it joins
 	calls  map[string]*grpc.ClientConn // for gRPC, by the node
+	tries  map[*try]struct{}           // dials that go on
 	closed bool
 
 	life  context.Context // ends with the transport
@@ -87,6 +88,7 @@ func Listen(cfg Config) (*Transport, error) {
 		cfg: cfg, log: cfg.Logger, listener: l.(*net.TCPListener), refusals: refusals{counts: map[Reason]uint64{}},
 		turns: turns{each: maxHandshakes, of: map[string]int{}}, joining: turns{each: maxJoining, of: map[string]int{}},
 		joinLife: joinTime, groups: map[string]*streams{}, conns: map[net.Conn]string{}, calls: map[string]*grpc.ClientConn{},
+		tries: map[*try]struct{}{},
 	}
 	t.life, t.die = context.WithCancel(context.Background())
 	t.rpc, t.join = newQueue(l.Addr()), newQueue(l.Addr())
@@ -223,18 +225,33 @@ func (t *Transport) checkMember(node string, leaf *x509.Certificate) error {
 	return nil
 }
 
+// try is a dial that goes on.
+type try struct {
+	node string
+	end  context.CancelFunc
+}
+
 // dial opens a connection to a node.
 func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	begun, this := time.Now(), &try{node, cancel}
 	t.mu.Lock()
 	closed := t.closed
 	if !closed {
 		t.dials.Add(1)
+		t.tries[this] = struct{}{}
 	}
 	t.mu.Unlock()
 	if closed {
 		return nil, net.ErrClosed
 	}
-	defer t.dials.Done()
+	defer func() {
+		t.mu.Lock()
+		delete(t.tries, this)
+		t.mu.Unlock()
+		t.dials.Done()
+	}()
 	m, known := t.cfg.Members.Member(node)
 	if !known || m.Address == "" {
 		return nil, fmt.Errorf("node %s: its address is not known here", node)
@@ -242,8 +259,6 @@ func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, err
 	if m.Removed {
 		return nil, fmt.Errorf("node %s was removed from the cluster", node)
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
-	defer cancel()
 	defer context.AfterFunc(t.life, cancel)()
 	id := t.cfg.Identity
 	d := tls.Dialer{Config: &tls.Config{
@@ -259,7 +274,7 @@ func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, err
 	c, err := d.DialContext(ctx, "tcp", m.Address)
 	var p *peerConn
 	if err == nil {
-		p = &peerConn{Conn: c, t: t, node: node}
+		p = &peerConn{Conn: c, t: t, node: node, dialed: begun}
 		if err = t.keepPeer(p, c.(*tls.Conn)); err != nil {
 			c.Close()
 		}
@@ -271,13 +286,40 @@ func (t *Transport) dial(ctx context.Context, node, proto string) (net.Conn, err
 	return p, nil
 }
 
+// mend has all who talk to a node that answers again connect to it anew. What was sent on a connection while the link was cut, TCP sends
+// again only after a wait that has doubled each time, of as long as the cut was; and so it is with a dial whose handshake was cut
+// through. What the other end has dialed it closes itself. since: when the connection that has shown the node to be up was begun.
+func (t *Transport) mend(node string, since time.Time) {
+	t.mu.Lock()
+	for d := range t.tries {
+		if d.node == node {
+			d.end()
+		}
+	}
+	var silent []net.Conn
+	for c, n := range t.conns {
+		if p, ok := c.(*peerConn); ok && n == node && !p.dialed.IsZero() && p.dialed.Before(since) {
+			silent = append(silent, c)
+		}
+	}
+	call := t.calls[node]
+	t.mu.Unlock()
+	for _, c := range silent { // each takes the lock
+		c.Close()
+	}
+	if call != nil {
+		call.ResetConnectBackoff() // else it waits for up to a second before it connects
+	}
+}
+
 // peerConn is a connection whose other end is known.
 type peerConn struct {
 	net.Conn
-	t    *Transport
-	node string // "": a machine that joins
-	end  func() // nil: nothing
-	once sync.Once
+	t      *Transport
+	node   string    // "": a machine that joins
+	dialed time.Time // when that began; zero: the other end did
+	end    func()    // nil: nothing
+	once   sync.Once
 }
 
 // Close implements net.Conn.
