@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cluster is three nodes on this machine, n1, n2 and n3.
@@ -305,7 +307,8 @@ func roundTrip() (float64, error) {
 	return median(took), nil
 }
 
-// clusterLists measures ls -l on a node that does not lead the folder's shard.
+// clusterLists measures a listing, by ls -f of the names and by ls -l, on a node that does not lead the folder's shard. Beside it stands what
+// ls takes for itself: on a tmpfs, which has all in the kernel's memory.
 func (b *bench) clusterLists() (err error) {
 	const named = 10_000 // the target's size
 	count := named
@@ -333,7 +336,15 @@ func (b *bench) clusterLists() (err error) {
 	if err := b.fill(ours, count, 1<<10, false); err != nil {
 		return err
 	}
-	homes := map[string]string{"ours": follower.home("u0")}
+	memory, forget, err := b.tmpfs()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, forget()) }()
+	if err := b.fill(memory, count, 1<<10, false); err != nil {
+		return err
+	}
+	homes := map[string]string{"ours": follower.home("u0"), "tmpfs": memory[0]}
 	if len(gluster) > 0 {
 		if err := b.fill(gluster, count, 1<<10, false); err != nil {
 			return err
@@ -343,29 +354,53 @@ func (b *bench) clusterLists() (err error) {
 	times := map[string][]float64{}
 	for range b.rounds {
 		for name, home := range homes {
-			if err := dropCaches(); err != nil {
-				return err
-			}
-			for _, state := range []string{" cold", " warm"} {
-				took, err := ls(filepath.Join(home, "new"))
+			for _, list := range listings {
+				if list.cold {
+					if err := dropCaches(); err != nil {
+						return err
+					}
+				}
+				took, err := ls(list.option, filepath.Join(home, "new"))
 				if err != nil {
 					return err
 				}
-				times[name+state] = append(times[name+state], took)
+				times[name+list.what] = append(times[name+list.what], took)
 			}
 		}
 	}
-	for _, state := range []string{" cold", " warm"} {
-		r := row{what: fmt.Sprintf("three nodes: ls -l of %d messages on a follower,%s", count, state), target: fmt.Sprintf("20 x GlusterFS, of %d", named),
-			figure: seconds(times["ours"+state])}
-		if peer := times["GlusterFS"+state]; len(peer) > 0 {
-			ratio := ratios(peer, times["ours"+state])
-			r.beside = fmt.Sprintf("GlusterFS x 3 %s (%.1f x)", seconds(peer), ratio)
+	for _, list := range listings {
+		r := row{what: fmt.Sprintf("three nodes: %s, of %d messages on a follower", list.what, count), target: fmt.Sprintf("20 x GlusterFS, of %d", named),
+			figure: seconds(times["ours"+list.what]), beside: "tmpfs " + seconds(times["tmpfs"+list.what])}
+		if peer := times["GlusterFS"+list.what]; len(peer) > 0 {
+			ratio := ratios(peer, times["ours"+list.what])
+			r.beside += fmt.Sprintf(", GlusterFS x 3 %s (%.1f x)", seconds(peer), ratio)
 			r.met = reachedWith(count, named, ratio >= 20)
 		}
 		b.table.add(r)
 	}
 	return nil
+}
+
+// listings are the ways of listing a folder, in this order.
+var listings = []struct {
+	what, option string
+	cold         bool // nothing of the folder is in the kernel's caches
+}{{"ls -f, cold", "-f", true}, {"ls -f, warm", "-f", false}, {"ls -l, cold", "-l", true}, {"ls -l, warm", "-l", false}}
+
+// tmpfs gives a home in the kernel's memory.
+func (b *bench) tmpfs() (homes []string, stop func() error, err error) {
+	dir := filepath.Join(b.dir, "tmpfs")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		return nil, nil, fmt.Errorf("mounting a tmpfs on %s: %w", dir, err)
+	}
+	stop = func() error { return errors.Join(unix.Unmount(dir, 0), os.Remove(dir)) }
+	if homes, err = maildirs(dir, 1); err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	return homes, stop, nil
 }
 
 // follower finds a node that does not lead the shard of a user.

@@ -43,7 +43,7 @@ func (b *bench) lists() (err error) {
 			}
 			var took [3]float64
 			for i := range took {
-				if took[i], err = ls(filepath.Join(p.home, "new")); err != nil {
+				if took[i], err = ls("-l", filepath.Join(p.home, "new")); err != nil {
 					return err
 				}
 			}
@@ -79,9 +79,9 @@ func (b *bench) lists() (err error) {
 	return nil
 }
 
-// ls is the time that ls -l takes.
-func ls(dir string) (float64, error) {
-	cmd := exec.Command("ls", "-l", dir)
+// ls is the time that ls takes with an option.
+func ls(option, dir string) (float64, error) {
+	cmd := exec.Command("ls", option, dir)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	start := time.Now()
 	err := cmd.Run()

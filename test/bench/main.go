@@ -87,7 +87,7 @@ var ofOneNode = []measurement{
 var ofThreeNodes = []measurement{
 	{"deliver", "deliveries on the mount, 16 writers and 1, beside one node and GlusterFS, and the CPU that a message costs", (*bench).clusterDeliveries},
 	{"lmtp", "the CPU that a message by LMTP costs, in all processes of three nodes", (*bench).clusterMail},
-	{"list", "ls -l of 10,000 messages on a node that does not lead, beside GlusterFS", (*bench).clusterLists},
+	{"list", "listing 10,000 messages on a node that does not lead, beside GlusterFS and a tmpfs", (*bench).clusterLists},
 	{"idle", "what three nodes with nothing to do cost, with 4, 16 and 64 shards, and how soon a node has what another acknowledged", (*bench).clusterIdle},
 }
 
