@@ -104,6 +104,17 @@ func TestCommands(t *testing.T) {
 		{line: "account passwd alice@example.org --password-stdin", stdin: password + "secret four\n", code: 6, says: "--discard-mail-key"},
 		{line: "account passwd alice@example.org --password-stdin --discard-mail-key", stdin: "secret four\n", code: 6, says: "--yes"},
 
+		{line: "recovery new alice@example.org --password-stdin", stdin: password, code: 6, says: "nothing was changed"},
+		{line: "recovery new alice@example.org --password-stdin", stdin: "secret three\n",
+			out: `recovery code of alice@example\.org, which is not shown again:\n\n  [0-9A-Z]{4}(-[0-9A-Z]{4}){8}\n\n`},
+		{line: "recovery new alice@example.org --password-stdin --json", stdin: "secret three\n",
+			out: `{"address":"alice@example.org","recovery_code":"[0-9A-Z]{4}(-[0-9A-Z]{4}){8}"}\n`},
+		{line: "recovery new nobody@example.org --password-stdin", stdin: password, code: 4, says: "nobody@example.org"},
+		{line: "account recover alice@example.org --password-stdin", stdin: "0000-0000\nsecret four\n", code: 6, says: "it has 8 characters"},
+		{line: "account recover alice@example.org --password-stdin", stdin: strings.Repeat("0", 36) + "\nsecret four\n", code: 6, says: "wrong"},
+		{line: "account recover alice@example.org --password-stdin", stdin: "0000-0000\n", code: 2, says: "2 passwords are needed"},
+		{line: "account recover nobody@example.org --password-stdin", stdin: "0000-0000\nsecret four\n", code: 4, says: "nobody@example.org"},
+
 		{line: "alias list"},
 		{line: "alias list --json"},
 		{line: "alias add team@example.org alice@example.org bob@example.org", out: "added alias team@example.org for alice@example.org, bob@example.org\n"},

@@ -3,7 +3,10 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"image"
+	"image/color"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
 	"golang.org/x/sys/unix"
 
 	"mailraft/test/node"
@@ -162,6 +167,31 @@ func TestAtATerminal(t *testing.T) {
 		t.Errorf("unlock: exit code %d, %s", code, seen)
 	}
 
+	w = ask("recovery", "new", address)
+	w.await("Password of " + address + ": ")
+	w.keys(password + "\n")
+	code, seen := w.end()
+	recovery := regexp.MustCompile(`[0-9A-Z]{4}(-[0-9A-Z]{4}){8}`).FindString(seen)
+	if shown, err := readQR(seen); code != 0 || err != nil || shown != recovery || recovery == "" {
+		t.Errorf("recovery new: exit code %d, the QR code says %q (%v), and the text\n%s", code, shown, err, seen)
+	}
+	w = ask("account", "recover", address)
+	w.await("Recovery code of " + address + ": ")
+	w.keys(strings.ToLower(recovery) + "\n")
+	w.await("New password for " + address + ": ")
+	w.keys(password + " battery\n")
+	w.await("The same again: ")
+	w.keys(password + " battery\n")
+	if code, seen := w.end(); code != 0 || strings.Contains(seen, password) || strings.Contains(seen, strings.ToLower(recovery)) {
+		t.Errorf("account recover: exit code %d, %s", code, seen)
+	}
+	w = ask("unlock", address)
+	w.await("Password of " + address + ": ")
+	w.keys(password + " battery\n")
+	if code, seen := w.end(); code != 0 {
+		t.Errorf("unlock with the new password: exit code %d, %s", code, seen)
+	}
+
 	w = ask("account", "remove", address)
 	w.await("Type " + address + " to go on: ")
 	w.keys("yes\n")
@@ -180,6 +210,45 @@ func TestAtATerminal(t *testing.T) {
 	if out := n.Admin("account", "list"); strings.Contains(out, address) {
 		t.Errorf("confirmed and not removed: %s", out)
 	}
+}
+
+// readQR reads a QR code as a camera would, from what a terminal shows: each character is two modules, one above the other.
+func readQR(seen string) (string, error) {
+	const module = 4 // pixels
+	var rows [][2][]bool
+	for line := range strings.Lines(seen) {
+		if _, drawn, ok := strings.Cut(line, "\x1b[97;40m"); ok {
+			drawn, _, _ = strings.Cut(drawn, "\x1b[0m")
+			var row [2][]bool
+			for _, c := range drawn {
+				row[0] = append(row[0], c == '█' || c == '▀')
+				row[1] = append(row[1], c == '█' || c == '▄')
+			}
+			rows = append(rows, row)
+		}
+	}
+	if len(rows) == 0 {
+		return "", errors.New("there is none")
+	}
+	picture := image.NewGray(image.Rect(0, 0, len(rows[0][0])*module, len(rows)*2*module))
+	for y := range picture.Rect.Dy() {
+		for x, light := range rows[y/module/2][y/module%2] {
+			if light {
+				for i := range module {
+					picture.SetGray(x*module+i, y, color.Gray{Y: 255})
+				}
+			}
+		}
+	}
+	bits, err := gozxing.NewBinaryBitmapFromImage(picture)
+	if err != nil {
+		return "", err
+	}
+	read, err := qrcode.NewQRCodeReader().Decode(bits, nil)
+	if err != nil {
+		return "", err
+	}
+	return read.GetText(), nil
 }
 
 // The log is text on a terminal and JSON elsewhere, that of the proxies as well.

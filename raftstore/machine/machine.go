@@ -13,7 +13,7 @@ import (
 // Version is the newest meaning of commands that this program knows (Command.version). Whoever adds a command, a field that changes what one does,
 // or another effect, raises it, and has Needs name it: an older program would apply such a command as another one, and its replica would
 // differ.
-const Version = 2
+const Version = 3
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
 // not named.
@@ -26,9 +26,22 @@ func Needs(cmd *raftpb.Command) uint32 {
 			return 2
 		}
 	case *raftpb.Command_UpdateAccount:
-		if op.UpdateAccount.Account.GetMove() != 0 {
-			return 2
+		return needsRecord(op.UpdateAccount.Account)
+	case *raftpb.Command_RestoreAccount:
+		return needsRecord(op.RestoreAccount.Account)
+	}
+	return 1
+}
+
+// needsRecord is Needs of what gives an account that record.
+func needsRecord(a *raftpb.Account) uint32 {
+	for _, s := range a.GetSlots() {
+		if s.Kind != "password" { // 3: recovery codes; a program that does not know one locks the account
+			return 3
 		}
+	}
+	if a.GetMove() != 0 {
+		return 2
 	}
 	return 1
 }

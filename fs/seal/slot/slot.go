@@ -26,12 +26,19 @@ type Kind uint8
 // The kinds of slots. The numbers are stored: they never change.
 const (
 	Password Kind = 1 // chosen by a person, stretched with Argon2id
+	Recovery Kind = 2 // SecretSize random octets, which need no stretching
 )
+
+// SecretSize is the size of a secret that this program makes, in bytes: 160 bits can't be guessed.
+const SecretSize = 20
 
 // String returns the kind's name.
 func (k Kind) String() string {
-	if k == Password {
+	switch k {
+	case Password:
 		return "password"
+	case Recovery:
+		return "recovery"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -69,6 +76,17 @@ func (p Params) Check() error {
 	return nil
 }
 
+// check says whether slots of the kind may have these parameters. Errors: ErrParams.
+func (k Kind) check(p Params) error {
+	if k.kdf() == kdfArgon2id {
+		return p.Check()
+	}
+	if p != (Params{}) {
+		return fmt.Errorf("%w: a %v slot has none", ErrParams, k)
+	}
+	return nil
+}
+
 // Sizes of a record's fields, in bytes.
 const (
 	saltSize    = 16
@@ -80,8 +98,22 @@ const (
 	headSize      = 1 + 1 + 8 + 1 + 4 + 4 + 1 + saltSize
 )
 
-// kdfArgon2id is the only derivation so far: Argon2id, version 0x13.
-const kdfArgon2id = 1
+// The derivations. The numbers are stored: they never change.
+const (
+	kdfArgon2id = 1 // Argon2id, version 0x13
+	kdfHKDF     = 2 // HKDF-SHA-256 (RFC 5869)
+)
+
+// kdf is the derivation of the kind's key-encryption keys; 0: no such kind.
+func (k Kind) kdf() byte {
+	switch k {
+	case Password:
+		return kdfArgon2id
+	case Recovery:
+		return kdfHKDF
+	}
+	return 0
+}
 
 // MaxRecord is the size of the largest record, in bytes.
 const MaxRecord = headSize + nonceSize + 2 + maxIdentity + tagSize
@@ -102,7 +134,7 @@ func (s *Slot) appendHead(b []byte) []byte {
 	be := binary.BigEndian
 	b = append(b, recordVersion, byte(s.Kind))
 	b = be.AppendUint64(b, s.ID)
-	b = append(b, kdfArgon2id)
+	b = append(b, s.Kind.kdf())
 	b = be.AppendUint32(b, s.Params.Passes)
 	b = be.AppendUint32(b, s.Params.Memory)
 	b = append(b, s.Params.Threads)
@@ -115,8 +147,8 @@ func (s *Slot) appendHead(b []byte) []byte {
 //	 0      1   version, 1
 //	 1      1   kind
 //	 2      8   slot ID
-//	10      1   derivation, 1: Argon2id version 0x13
-//	11      4   passes
+//	10      1   derivation, 1: Argon2id version 0x13, of a password; 2: HKDF-SHA-256, of a recovery code
+//	11      4   passes (of Argon2id, like the next two; else 0)
 //	15      4   memory, KiB
 //	19      1   threads
 //	20     16   salt
@@ -148,10 +180,10 @@ func Unmarshal(b []byte) (*Slot, error) {
 		ID:     be.Uint64(b[2:]),
 		Params: Params{Passes: be.Uint32(b[11:]), Memory: be.Uint32(b[15:]), Threads: b[19]},
 	}
-	if s.Kind != Password || b[10] != kdfArgon2id {
+	if b[10] == 0 || b[10] != s.Kind.kdf() {
 		return nil, fmt.Errorf("%w: kind %d with derivation %d is not served", ErrRecord, b[1], b[10])
 	}
-	if err := s.Params.Check(); err != nil {
+	if err := s.Kind.check(s.Params); err != nil {
 		return nil, err
 	}
 	copy(s.Salt[:], b[20:])

@@ -70,6 +70,55 @@ func TestWrapUnwrap(t *testing.T) {
 	}
 }
 
+func recovery(t testing.TB, id seal.Identity, secret []byte) *slot.Slot {
+	t.Helper()
+	s, err := slot.Wrap(id, secret, slot.Params{}, slot.Binding{Account: 1, Slot: 2, Kind: slot.Recovery})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestRecovery: a random secret opens its slot, without Argon2id, and nothing else does.
+func TestRecovery(t *testing.T) {
+	id := newIdentity(t, seal.Hybrid)
+	secret := bytes.Repeat([]byte{7}, slot.SecretSize)
+	record := recovery(t, id, secret).Marshal()
+	if len(record) != 155 {
+		t.Errorf("record of %d bytes, docs say 155", len(record))
+	}
+	s, err := slot.Unmarshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := slot.Unwrap(s, 1, secret)
+	if err != nil || got.Recipient().String() != id.Recipient().String() {
+		t.Error("another key came out:", err)
+	}
+	for _, wrong := range [][]byte{nil, secret[1:], bytes.Repeat([]byte{8}, slot.SecretSize)} {
+		if _, err := slot.Unwrap(s, 1, wrong); !errors.Is(err, slot.ErrWrongPassword) {
+			t.Errorf("%x: %v", wrong, err)
+		}
+	}
+	if _, err := slot.Wrap(id, secret, quick, slot.Binding{Kind: slot.Recovery}); !errors.Is(err, slot.ErrParams) {
+		t.Error("with parameters of Argon2id:", err)
+	}
+	if _, err := slot.Wrap(id, []byte("weak"), slot.Params{}, slot.Binding{Kind: slot.Recovery}); !errors.Is(err, slot.ErrParams) {
+		t.Error("of few octets:", err)
+	}
+	for i := range record { // as TestEveryByteIsBound
+		changed := bytes.Clone(record)
+		changed[i] ^= 1
+		s, err := slot.Unmarshal(changed)
+		if err == nil {
+			_, err = slot.Unwrap(s, 1, secret)
+		}
+		if !errors.Is(err, slot.ErrWrongPassword) && !errors.Is(err, slot.ErrRecord) && !errors.Is(err, slot.ErrParams) {
+			t.Errorf("byte %d changed: %v", i, err)
+		}
+	}
+}
+
 func TestDefaultParams(t *testing.T) {
 	id := newIdentity(t, seal.X25519)
 	s, err := slot.NewGate(1).Wrap(t.Context(), "", id, []byte("pw"), slot.DefaultParams, slot.Binding{Account: 1, Slot: 1, Kind: slot.Password})
@@ -187,6 +236,7 @@ func TestMarshalProperty(t *testing.T) {
 func FuzzMalleability(f *testing.F) {
 	for _, kind := range []seal.Kind{seal.X25519, seal.Hybrid} {
 		f.Add(wrap(f, newIdentity(f, kind), "pw", 1, 1).Marshal())
+		f.Add(recovery(f, newIdentity(f, kind), make([]byte, slot.SecretSize)).Marshal())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := slot.Unmarshal(b)
@@ -196,8 +246,8 @@ func FuzzMalleability(f *testing.F) {
 			}
 			return
 		}
-		if err := s.Params.Check(); err != nil {
-			t.Fatal(err)
+		if err := s.Params.Check(); s.Kind == slot.Password && err != nil || s.Kind != slot.Password && s.Params != (slot.Params{}) {
+			t.Fatalf("%+v of a %v slot", s.Params, s.Kind)
 		}
 		if again := s.Marshal(); !bytes.Equal(again, b) {
 			t.Fatalf("two encodings:\n%x\n%x", b, again)

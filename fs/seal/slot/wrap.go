@@ -3,11 +3,14 @@ package slot
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
+	"golang.org/x/crypto/hkdf"
 
 	"mailraft/fs/seal"
 )
@@ -40,14 +43,18 @@ type Binding struct {
 }
 
 // Wrap seals id under password, which stays the caller's to wipe and is taken byte for byte: normalising it is the
-// caller's business. It takes p's time and memory at once: where several may come together, go through a [Gate].
-// Errors: ErrParams, ErrRecord for an unknown kind, seal.ErrWiped.
+// caller's business. It takes p's time and memory at once: where several may come together, go through a [Gate]. Under a secret
+// of another kind p is Params{}, and it takes none.
+// Errors: ErrParams, also for a secret of another size than SecretSize; ErrRecord for an unknown kind; seal.ErrWiped.
 func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error) {
-	if err := p.Check(); err != nil {
+	if b.Kind.kdf() == 0 {
+		return nil, fmt.Errorf("%w: kind %v", ErrRecord, b.Kind)
+	}
+	if err := b.Kind.check(p); err != nil {
 		return nil, err
 	}
-	if b.Kind != Password {
-		return nil, fmt.Errorf("%w: kind %v", ErrRecord, b.Kind)
+	if b.Kind != Password && len(password) != SecretSize {
+		return nil, fmt.Errorf("%w: a secret of %d bytes", ErrParams, len(password))
 	}
 	encoded, err := id.Encode()
 	if err != nil {
@@ -73,7 +80,7 @@ func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error)
 // The key-encryption key is wiped. Copies of it in the cipher object, and the memory that Argon2id filled, are the x/crypto
 // library's and only left to the garbage collector.
 func Unwrap(s *Slot, account uint64, password []byte) (seal.Identity, error) {
-	if err := s.Params.Check(); err != nil {
+	if err := s.Kind.check(s.Params); err != nil {
 		return seal.Identity{}, err
 	}
 	kek := s.derive(password)
@@ -96,6 +103,13 @@ func Unwrap(s *Slot, account uint64, password []byte) (seal.Identity, error) {
 
 // derive returns the key-encryption key, 32 bytes, for the caller to wipe.
 func (s *Slot) derive(password []byte) []byte {
+	if s.Kind.kdf() == kdfHKDF {
+		kek := make([]byte, chacha20poly1305.KeySize)
+		if _, err := io.ReadFull(hkdf.New(sha256.New, password, s.Salt[:], []byte("mailraft "+s.Kind.String()+" secret")), kek); err != nil {
+			panic("slot: hkdf: " + err.Error()) // it gives 255 times as much
+		}
+		return kek
+	}
 	p := s.Params
 	return argon2.IDKey(password, s.Salt[:], p.Passes, p.Memory, p.Threads, chacha20poly1305.KeySize)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -131,6 +132,12 @@ func (c *Control) slots(number uint32) ([]*slot.Slot, error) {
 	return Slots(a)
 }
 
+// Passwords reads the records of the account's key slots that passwords open.
+func Passwords(a *raftpb.Account) ([]*slot.Slot, error) {
+	slots, err := Slots(a)
+	return slices.DeleteFunc(slots, func(s *slot.Slot) bool { return s.Kind != slot.Password }), err
+}
+
 // Slots reads the records of an account's key slots.
 func Slots(a *raftpb.Account) ([]*slot.Slot, error) {
 	slots := make([]*slot.Slot, 0, len(a.Slots))
@@ -227,7 +234,7 @@ func (c *Control) Unlock(ctx context.Context, from string, a *raftpb.Account, pa
 
 // open tries the password on the slots of the record.
 func (c *Control) open(ctx context.Context, from string, a *raftpb.Account, password []byte, lifetime time.Duration) (*keyring.Session, error) {
-	slots, err := Slots(a)
+	slots, err := Passwords(a)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -231,6 +232,69 @@ func TestAPasswordChangeKeepsTheKey(t *testing.T) {
 	if err != nil || last.Recipient == before.Recipient || last.Key != "hybrid" {
 		t.Error("the key is the old one:", last, err)
 	}
+}
+
+// TestRecovery: the code sets a password once, for the same key; then the next does. Nothing else that opened the account does so any more.
+func TestRecovery(t *testing.T) {
+	w := newWorld(t)
+	const address = "a@example.org"
+	w.add(t, account(address, "old"))
+	before, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	recover := func(code []byte, new string) ([]byte, error) {
+		r, err := w.Recover(within(t), &adminpb.RecoverRequest{Address: address, Code: bytes.Clone(code), New: []byte(new)})
+		return r.GetCode(), err
+	}
+	make := func(password string) ([]byte, error) {
+		r, err := w.NewRecovery(within(t), &adminpb.NewRecoveryRequest{Address: address, Password: []byte(password)})
+		return r.GetCode(), err
+	}
+	_, err = recover(bytes.Repeat([]byte{1}, slot.SecretSize), "new")
+	w.wantCode(t, "no code was made", err, codes.FailedPrecondition)
+	_, err = make("wrong")
+	w.wantCode(t, "a code by a wrong password", err, codes.Unauthenticated)
+	lost, err := make("old")
+	w.wantCode(t, "a code", err, codes.OK)
+	code, err := make("old")
+	w.wantCode(t, "another", err, codes.OK)
+	if bytes.Equal(lost, code) || len(code) != slot.SecretSize {
+		t.Fatalf("%d octets", len(code))
+	}
+	w.wantCode(t, "the code as a password", w.unlock(t, address, string(code)), codes.Unauthenticated)
+	w.wantCode(t, "unlock", w.unlock(t, address, "old"), codes.OK)
+	_, err = recover(lost, "new")
+	w.wantCode(t, "the code of before", err, codes.Unauthenticated)
+	_, err = recover(nil, "new")
+	w.wantCode(t, "nothing", err, codes.Unauthenticated)
+	_, err = recover(code, "")
+	w.wantCode(t, "no password", err, codes.InvalidArgument)
+	if _, ok := w.ring.Identity(uint64(before.Number)); !ok {
+		t.Error("what did nothing has locked the account")
+	}
+
+	next, err := recover(code, "new")
+	w.wantCode(t, "recover", err, codes.OK)
+	if _, ok := w.ring.Identity(uint64(before.Number)); ok {
+		t.Error("what the lost password unlocked is still unlocked")
+	}
+	w.wantCode(t, "the lost password", w.unlock(t, address, "old"), codes.Unauthenticated)
+	w.wantCode(t, "the new one", w.unlock(t, address, "new"), codes.OK)
+	_, err = recover(code, "newer")
+	w.wantCode(t, "the code again", err, codes.Unauthenticated)
+	_, err = w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, Old: []byte("new"), New: []byte("newer")})
+	w.wantCode(t, "a change of the password", err, codes.OK)
+	next, err = recover(next, "newest")
+	w.wantCode(t, "the next code", err, codes.OK)
+	after, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: address})
+	if err != nil || after.Recipient != before.Recipient {
+		t.Error("another key:", err)
+	}
+	_, err = w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, New: []byte("last"), Discard: true})
+	w.wantCode(t, "discard", err, codes.OK)
+	_, err = recover(next, "new")
+	w.wantCode(t, "the code of a key that was given up", err, codes.FailedPrecondition)
 }
 
 func TestUnlockAndLock(t *testing.T) {

@@ -48,7 +48,7 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 
 // rewrap puts the account's private key from under the old password under the new one.
 func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte) error {
-	id, at, err := s.unwrap(ctx, a, old)
+	id, opened, err := s.unwrap(ctx, a, old)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,6 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 	if err != nil {
 		return err
 	}
-	opened := a.Slots[at].Record
 	return s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
 		for i, was := range now.Slots {
 			if bytes.Equal(was.Record, opened) {
@@ -70,24 +69,24 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 	})
 }
 
-// unwrap opens the private key, and says which of the slots did.
-func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte) (seal.Identity, int, error) {
-	slots, err := access.Slots(a)
+// unwrap opens the private key with a password, and answers the record of the slot that did.
+func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte) (seal.Identity, []byte, error) {
+	slots, err := access.Passwords(a)
 	if err != nil {
-		return seal.Identity{}, 0, err
+		return seal.Identity{}, nil, err
 	}
 	normal := passwords.Normal(password)
 	defer clear(normal)
-	for i, sl := range slots {
+	for _, sl := range slots {
 		id, err := s.Gate.Unwrap(ctx, "", sl, uint64(a.Number), normal)
 		if err == nil {
-			return id, i, nil
+			return id, sl.Marshal(), nil
 		}
 		if ctx.Err() != nil {
-			return seal.Identity{}, 0, ctx.Err()
+			return seal.Identity{}, nil, ctx.Err()
 		}
 	}
-	return seal.Identity{}, 0, keyring.ErrWrongPassword
+	return seal.Identity{}, nil, keyring.ErrWrongPassword
 }
 
 // nextSlot is a slot number that the account has not.

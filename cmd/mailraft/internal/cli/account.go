@@ -18,7 +18,7 @@ import (
 
 func (p *program) account() *cobra.Command {
 	cmd := &cobra.Command{Use: "account", Short: "Mailboxes and their owners"}
-	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountQuota(), p.accountMove())
+	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountRecover(), p.accountQuota(), p.accountMove())
 	return cmd
 }
 
@@ -225,8 +225,9 @@ func (p *program) accountPasswd() *cobra.Command {
 		Long: `Change an account's password. The old one is needed: it is what opens the account's private key, which is then sealed under
 the new one. The mail itself is not touched.
 
-Nobody has a copy of that key, the admin neither. When the old password is lost, so is the mail: --discard-mail-key makes a new
-key pair under the new password, with which new mail can be read; what was stored before can never be read again.`,
+Nobody has a copy of that key, the admin neither. When the old password is lost, a recovery code opens it (mailraft account recover). Without
+one so is the mail: --discard-mail-key makes a new key pair under the new password, with which new mail can be read; what was stored before can
+never be read again, by a recovery code neither.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: p.complete(accounts, nil),
 	}

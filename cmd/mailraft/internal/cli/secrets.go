@@ -63,6 +63,18 @@ func (p *program) askSecret(ctx context.Context, prompt string) ([]byte, error) 
 	return b, err
 }
 
+// secret reads a password: from standard input, or as askSecret.
+func (p *program) secret(ctx context.Context, prompt string, fromStdin bool) ([]byte, error) {
+	if !fromStdin {
+		return p.askSecret(ctx, prompt)
+	}
+	lines, err := p.lines(1)
+	if err != nil {
+		return nil, err
+	}
+	return lines[0], nil
+}
+
 // hide has the terminal not show what is typed.
 func hide(fd int) (show func(), err error) {
 	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)

@@ -23,18 +23,9 @@ func (p *program) unlock() *cobra.Command {
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from a line of standard input")
 	jsonFlag(cmd, &asJSON, "an object; seconds is how long")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
-		var password []byte
-		if fromStdin {
-			lines, err := p.lines(1)
-			if err != nil {
-				return err
-			}
-			password = lines[0]
-		} else {
-			var err error
-			if password, err = p.askSecret(ctx, "Password of "+args[0]+": "); err != nil {
-				return err
-			}
+		password, err := p.secret(ctx, "Password of "+args[0]+": ", fromStdin)
+		if err != nil {
+			return err
 		}
 		defer clear(password)
 		if d < time.Second {

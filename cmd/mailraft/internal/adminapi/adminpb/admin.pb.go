@@ -1593,6 +1593,162 @@ func (x *SetPasswordRequest) GetKey() string {
 	return ""
 }
 
+type NewRecoveryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Password      []byte                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NewRecoveryRequest) Reset() {
+	*x = NewRecoveryRequest{}
+	mi := &file_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NewRecoveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NewRecoveryRequest) ProtoMessage() {}
+
+func (x *NewRecoveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NewRecoveryRequest.ProtoReflect.Descriptor instead.
+func (*NewRecoveryRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NewRecoveryRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NewRecoveryRequest) GetPassword() []byte {
+	if x != nil {
+		return x.Password
+	}
+	return nil
+}
+
+type RecoverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Code          []byte                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"` // its 20 octets
+	New           []byte                 `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`   // password
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverRequest) Reset() {
+	*x = RecoverRequest{}
+	mi := &file_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverRequest) ProtoMessage() {}
+
+func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
+func (*RecoverRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RecoverRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RecoverRequest) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *RecoverRequest) GetNew() []byte {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+type RecoveryReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          []byte                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryReply) Reset() {
+	*x = RecoveryReply{}
+	mi := &file_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryReply) ProtoMessage() {}
+
+func (x *RecoveryReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryReply.ProtoReflect.Descriptor instead.
+func (*RecoveryReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RecoveryReply) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
 type MoveAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1603,7 +1759,7 @@ type MoveAccountRequest struct {
 
 func (x *MoveAccountRequest) Reset() {
 	*x = MoveAccountRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1771,7 @@ func (x *MoveAccountRequest) String() string {
 func (*MoveAccountRequest) ProtoMessage() {}
 
 func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1784,7 @@ func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveAccountRequest.ProtoReflect.Descriptor instead.
 func (*MoveAccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MoveAccountRequest) GetAddress() string {
@@ -1656,7 +1812,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1824,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1837,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetQuotaRequest) GetAddress() string {
@@ -1715,7 +1871,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1883,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1896,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Alias) GetAddress() string {
@@ -1766,7 +1922,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1934,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1947,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAliasesRequest) GetDomain() string {
@@ -1812,7 +1968,7 @@ type UnlockRequest struct {
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1980,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1993,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UnlockRequest) GetAddress() string {
@@ -1870,7 +2026,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2038,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2051,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LockReply) GetWasUnlocked() bool {
@@ -1914,7 +2070,7 @@ type ReadSealedRequest struct {
 
 func (x *ReadSealedRequest) Reset() {
 	*x = ReadSealedRequest{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2082,7 @@ func (x *ReadSealedRequest) String() string {
 func (*ReadSealedRequest) ProtoMessage() {}
 
 func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2095,7 @@ func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSealedRequest.ProtoReflect.Descriptor instead.
 func (*ReadSealedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReadSealedRequest) GetPath() string {
@@ -1958,7 +2114,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2126,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2139,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Piece) GetData() []byte {
@@ -2005,7 +2161,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2173,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2186,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BackupRequest) GetAddress() string {
@@ -2076,7 +2232,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2244,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2257,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BackupReply) GetDomains() []string {
@@ -2163,7 +2319,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2331,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2344,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BackupRecord) GetKey() []byte {
@@ -2216,7 +2372,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2384,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2397,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -2393,7 +2549,16 @@ const file_admin_proto_rawDesc = "" +
 	"\x03old\x18\x02 \x01(\fR\x03old\x12\x10\n" +
 	"\x03new\x18\x03 \x01(\fR\x03new\x12\x18\n" +
 	"\adiscard\x18\x04 \x01(\bR\adiscard\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\tR\x03key\"D\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\"J\n" +
+	"\x12NewRecoveryRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\fR\bpassword\"P\n" +
+	"\x0eRecoverRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\fR\x04code\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\fR\x03new\"#\n" +
+	"\rRecoveryReply\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\fR\x04code\"D\n" +
 	"\x12MoveAccountRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\"W\n" +
@@ -2437,7 +2602,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\xc9\x10\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xf1\x11\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2448,7 +2613,9 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"GetAccount\x12!.mailraft.admin.v1.AccountRequest\x1a\x1a.mailraft.admin.v1.Account\x12T\n" +
 	"\fListAccounts\x12&.mailraft.admin.v1.ListAccountsRequest\x1a\x1a.mailraft.admin.v1.Account0\x01\x12N\n" +
-	"\vSetPassword\x12%.mailraft.admin.v1.SetPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12H\n" +
+	"\vSetPassword\x12%.mailraft.admin.v1.SetPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12V\n" +
+	"\vNewRecovery\x12%.mailraft.admin.v1.NewRecoveryRequest\x1a .mailraft.admin.v1.RecoveryReply\x12N\n" +
+	"\aRecover\x12!.mailraft.admin.v1.RecoverRequest\x1a .mailraft.admin.v1.RecoveryReply\x12H\n" +
 	"\bSetQuota\x12\".mailraft.admin.v1.SetQuotaRequest\x1a\x18.mailraft.admin.v1.Empty\x12N\n" +
 	"\vMoveAccount\x12%.mailraft.admin.v1.MoveAccountRequest\x1a\x18.mailraft.admin.v1.Empty\x12>\n" +
 	"\bAddAlias\x12\x18.mailraft.admin.v1.Alias\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2484,7 +2651,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_admin_proto_goTypes = []any{
 	(*Empty)(nil),               // 0: mailraft.admin.v1.Empty
 	(*TokenRequest)(nil),        // 1: mailraft.admin.v1.TokenRequest
@@ -2510,18 +2677,21 @@ var file_admin_proto_goTypes = []any{
 	(*Account)(nil),             // 21: mailraft.admin.v1.Account
 	(*ListAccountsRequest)(nil), // 22: mailraft.admin.v1.ListAccountsRequest
 	(*SetPasswordRequest)(nil),  // 23: mailraft.admin.v1.SetPasswordRequest
-	(*MoveAccountRequest)(nil),  // 24: mailraft.admin.v1.MoveAccountRequest
-	(*SetQuotaRequest)(nil),     // 25: mailraft.admin.v1.SetQuotaRequest
-	(*Alias)(nil),               // 26: mailraft.admin.v1.Alias
-	(*ListAliasesRequest)(nil),  // 27: mailraft.admin.v1.ListAliasesRequest
-	(*UnlockRequest)(nil),       // 28: mailraft.admin.v1.UnlockRequest
-	(*LockReply)(nil),           // 29: mailraft.admin.v1.LockReply
-	(*ReadSealedRequest)(nil),   // 30: mailraft.admin.v1.ReadSealedRequest
-	(*Piece)(nil),               // 31: mailraft.admin.v1.Piece
-	(*BackupRequest)(nil),       // 32: mailraft.admin.v1.BackupRequest
-	(*BackupReply)(nil),         // 33: mailraft.admin.v1.BackupReply
-	(*BackupRecord)(nil),        // 34: mailraft.admin.v1.BackupRecord
-	(*CheckReply)(nil),          // 35: mailraft.admin.v1.CheckReply
+	(*NewRecoveryRequest)(nil),  // 24: mailraft.admin.v1.NewRecoveryRequest
+	(*RecoverRequest)(nil),      // 25: mailraft.admin.v1.RecoverRequest
+	(*RecoveryReply)(nil),       // 26: mailraft.admin.v1.RecoveryReply
+	(*MoveAccountRequest)(nil),  // 27: mailraft.admin.v1.MoveAccountRequest
+	(*SetQuotaRequest)(nil),     // 28: mailraft.admin.v1.SetQuotaRequest
+	(*Alias)(nil),               // 29: mailraft.admin.v1.Alias
+	(*ListAliasesRequest)(nil),  // 30: mailraft.admin.v1.ListAliasesRequest
+	(*UnlockRequest)(nil),       // 31: mailraft.admin.v1.UnlockRequest
+	(*LockReply)(nil),           // 32: mailraft.admin.v1.LockReply
+	(*ReadSealedRequest)(nil),   // 33: mailraft.admin.v1.ReadSealedRequest
+	(*Piece)(nil),               // 34: mailraft.admin.v1.Piece
+	(*BackupRequest)(nil),       // 35: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),         // 36: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),        // 37: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),          // 38: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
 	4,  // 0: mailraft.admin.v1.NodesReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
@@ -2533,8 +2703,8 @@ var file_admin_proto_depIdxs = []int32{
 	15, // 6: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
 	4,  // 7: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
 	7,  // 8: mailraft.admin.v1.StatusReply.shards:type_name -> mailraft.admin.v1.ShardInfo
-	26, // 9: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	34, // 10: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	29, // 9: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	37, // 10: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
 	10, // 11: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
 	16, // 12: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
 	16, // 13: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
@@ -2544,55 +2714,59 @@ var file_admin_proto_depIdxs = []int32{
 	20, // 17: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
 	22, // 18: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
 	23, // 19: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	25, // 20: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	24, // 21: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
-	26, // 22: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	20, // 23: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	27, // 24: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	28, // 25: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	20, // 26: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	28, // 27: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	30, // 28: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	32, // 29: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	1,  // 30: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
-	0,  // 31: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
-	5,  // 32: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
-	0,  // 33: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
-	9,  // 34: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
-	0,  // 35: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
-	0,  // 36: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
-	0,  // 37: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	0,  // 38: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
-	11, // 39: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 40: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 41: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	17, // 42: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	19, // 43: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 44: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	21, // 45: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	21, // 46: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 47: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 48: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 49: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
-	0,  // 50: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 51: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	26, // 52: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 53: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	29, // 54: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 55: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	31, // 56: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	33, // 57: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 58: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 59: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 60: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 61: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	0,  // 62: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
-	0,  // 63: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
-	0,  // 64: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
-	35, // 65: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	35, // 66: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
-	39, // [39:67] is the sub-list for method output_type
-	11, // [11:39] is the sub-list for method input_type
+	24, // 20: mailraft.admin.v1.Admin.NewRecovery:input_type -> mailraft.admin.v1.NewRecoveryRequest
+	25, // 21: mailraft.admin.v1.Admin.Recover:input_type -> mailraft.admin.v1.RecoverRequest
+	28, // 22: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	27, // 23: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
+	29, // 24: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	20, // 25: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	30, // 26: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	31, // 27: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	20, // 28: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	31, // 29: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	33, // 30: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	35, // 31: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 32: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 33: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 34: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 35: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	9,  // 36: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
+	0,  // 37: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
+	0,  // 38: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
+	0,  // 39: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	0,  // 40: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
+	11, // 41: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 42: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 43: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	17, // 44: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	19, // 45: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 46: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	21, // 47: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	21, // 48: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 49: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	26, // 50: mailraft.admin.v1.Admin.NewRecovery:output_type -> mailraft.admin.v1.RecoveryReply
+	26, // 51: mailraft.admin.v1.Admin.Recover:output_type -> mailraft.admin.v1.RecoveryReply
+	0,  // 52: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 53: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
+	0,  // 54: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 55: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	29, // 56: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 57: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	32, // 58: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 59: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	34, // 60: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	36, // 61: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 62: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 63: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 64: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 65: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	0,  // 66: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
+	0,  // 67: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
+	0,  // 68: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
+	38, // 69: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	38, // 70: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
+	41, // [41:71] is the sub-list for method output_type
+	11, // [11:41] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -2609,7 +2783,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,8 @@ const (
 	Admin_GetAccount_FullMethodName    = "/mailraft.admin.v1.Admin/GetAccount"
 	Admin_ListAccounts_FullMethodName  = "/mailraft.admin.v1.Admin/ListAccounts"
 	Admin_SetPassword_FullMethodName   = "/mailraft.admin.v1.Admin/SetPassword"
+	Admin_NewRecovery_FullMethodName   = "/mailraft.admin.v1.Admin/NewRecovery"
+	Admin_Recover_FullMethodName       = "/mailraft.admin.v1.Admin/Recover"
 	Admin_SetQuota_FullMethodName      = "/mailraft.admin.v1.Admin/SetQuota"
 	Admin_MoveAccount_FullMethodName   = "/mailraft.admin.v1.Admin/MoveAccount"
 	Admin_AddAlias_FullMethodName      = "/mailraft.admin.v1.Admin/AddAlias"
@@ -68,6 +70,10 @@ type AdminClient interface {
 	GetAccount(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*Account, error)
 	ListAccounts(ctx context.Context, in *ListAccountsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Account], error)
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*Empty, error)
+	// NewRecovery makes a recovery code for an account, in place of the one that it had.
+	NewRecovery(ctx context.Context, in *NewRecoveryRequest, opts ...grpc.CallOption) (*RecoveryReply, error)
+	// Recover sets a password by the recovery code, which is used up: the reply has the next. No other slot stays.
+	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoveryReply, error)
 	SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*Empty, error)
 	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
 	MoveAccount(ctx context.Context, in *MoveAccountRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -201,6 +207,26 @@ func (c *adminClient) SetPassword(ctx context.Context, in *SetPasswordRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
 	err := c.cc.Invoke(ctx, Admin_SetPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) NewRecovery(ctx context.Context, in *NewRecoveryRequest, opts ...grpc.CallOption) (*RecoveryReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoveryReply)
+	err := c.cc.Invoke(ctx, Admin_NewRecovery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoveryReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoveryReply)
+	err := c.cc.Invoke(ctx, Admin_Recover_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -462,6 +488,10 @@ type AdminServer interface {
 	GetAccount(context.Context, *AccountRequest) (*Account, error)
 	ListAccounts(*ListAccountsRequest, grpc.ServerStreamingServer[Account]) error
 	SetPassword(context.Context, *SetPasswordRequest) (*Empty, error)
+	// NewRecovery makes a recovery code for an account, in place of the one that it had.
+	NewRecovery(context.Context, *NewRecoveryRequest) (*RecoveryReply, error)
+	// Recover sets a password by the recovery code, which is used up: the reply has the next. No other slot stays.
+	Recover(context.Context, *RecoverRequest) (*RecoveryReply, error)
 	SetQuota(context.Context, *SetQuotaRequest) (*Empty, error)
 	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
 	MoveAccount(context.Context, *MoveAccountRequest) (*Empty, error)
@@ -525,6 +555,12 @@ func (UnimplementedAdminServer) ListAccounts(*ListAccountsRequest, grpc.ServerSt
 }
 func (UnimplementedAdminServer) SetPassword(context.Context, *SetPasswordRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetPassword not implemented")
+}
+func (UnimplementedAdminServer) NewRecovery(context.Context, *NewRecoveryRequest) (*RecoveryReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method NewRecovery not implemented")
+}
+func (UnimplementedAdminServer) Recover(context.Context, *RecoverRequest) (*RecoveryReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recover not implemented")
 }
 func (UnimplementedAdminServer) SetQuota(context.Context, *SetQuotaRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetQuota not implemented")
@@ -744,6 +780,42 @@ func _Admin_SetPassword_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).SetPassword(ctx, req.(*SetPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_NewRecovery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NewRecoveryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).NewRecovery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_NewRecovery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).NewRecovery(ctx, req.(*NewRecoveryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Recover_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Recover(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Recover_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Recover(ctx, req.(*RecoverRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1078,6 +1150,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetPassword",
 			Handler:    _Admin_SetPassword_Handler,
+		},
+		{
+			MethodName: "NewRecovery",
+			Handler:    _Admin_NewRecovery_Handler,
+		},
+		{
+			MethodName: "Recover",
+			Handler:    _Admin_Recover_Handler,
 		},
 		{
 			MethodName: "SetQuota",
