@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,7 +134,7 @@ func (v *invalidator) doubt() { v.doubted.Store(time.Now().Add(2 * time.Minute).
 
 // applied takes note of what a command changed. It is called by the goroutine that applies.
 func (v *invalidator) applied(ev *tree.Event) {
-	if ev.Replaced {
+	if ev.Replaced || came(ev) {
 		v.replaced(ev)
 		return
 	}
@@ -150,6 +151,12 @@ func (v *invalidator) applied(ev *tree.Event) {
 		changes := ev.Changes
 		v.queue(ev.Account).add(func(v *invalidator) { v.notifyAll(changes) })
 	}
+}
+
+// came tells whether an account is whole in its shard now. One that moved there may have been read before, where the directory here was ahead
+// of the shard: what the kernel has of it may be older than what it had from the shard before.
+func came(ev *tree.Event) bool {
+	return slices.ContainsFunc(ev.Changes, func(c tree.Change) bool { return c.Kind == tree.AccountAdded })
 }
 
 // listed takes note of a change of the directory: a domain or an account that came or went. What came needs no notification, as

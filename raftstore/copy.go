@@ -128,6 +128,9 @@ func (d *Directory) RestoreAccount(ctx context.Context, was *raftpb.Account, rec
 	err = d.importTree(ctx, a, records)
 	if err == nil {
 		err = d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+			if now.State != raftpb.AccountState_ACCOUNT_STATE_CREATING { // somebody took this for cut short, and drops it
+				return errState
+			}
 			version := now.Version
 			proto.Reset(now)
 			proto.Merge(now, a)

@@ -129,9 +129,15 @@ func (s *Store) moveAll(ctx context.Context) {
 		return
 	}
 	for _, a := range s.moving() {
-		if ctx.Err() != nil {
+		// The move before took its time: this account may have been removed since, and another restored under its number.
+		if s.directory.ReadIndex(ctx) != nil {
 			return
 		}
+		now, err := s.directory.Account(tree.Account(a.Number))
+		if err != nil || now.Move != a.Move || !directory.IsUnfinished(now) {
+			continue
+		}
+		a = now
 		log := s.log.With("account", a.LocalPart+"@"+a.Domain, "move", a.Move)
 		since := time.Now()
 		switch err := s.move(ctx, a); {
@@ -160,17 +166,19 @@ func (s *Store) move(ctx context.Context, a *raftpb.Account) error {
 		if err := s.bring(ctx, a); err != nil {
 			return errors.Join(err, s.abandon(ctx, a))
 		}
+		var there *raftpb.Account
 		err := d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
 			if now.State != a.State || now.Move != a.Move || now.MovingTo == 0 {
 				return errState
 			}
 			now.Shard, now.MovedFrom, now.MovingTo = now.MovingTo, now.Shard, 0
-			a = now
+			there = now
 			return nil
 		})
 		if err != nil {
 			return errors.Join(err, s.abandon(ctx, a))
 		}
+		a = there
 	}
 	asking, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
@@ -194,7 +202,7 @@ func (s *Store) abandon(ctx context.Context, a *raftpb.Account) error {
 	now, err := s.directory.Account(tree.Account(a.Number))
 	switch {
 	case errors.Is(err, ErrNoSuchAccount), err == nil && now.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE:
-		return s.directory.dropFrom(ctx, a.Number, a.MovingTo, 0)
+		return s.directory.dropFrom(ctx, a.Number, a.MovingTo, a.Move) // what is whole there the removal drops; or it was restored there
 	case err == nil && (now.Move != a.Move || now.MovingTo == 0):
 		return s.directory.dropFrom(ctx, a.Number, a.MovingTo, a.Move)
 	}

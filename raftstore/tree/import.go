@@ -277,9 +277,9 @@ func (s *Snapshot) Orphans(a Account, fn func(key, value []byte) error) error {
 		if id, _, err = orphanAt(it); err != nil {
 			break
 		}
-		err = fn(append([]byte{prefixOrphan}, it.Key()[len(from):]...), it.Value())
-		if err == nil {
-			err = s.pieces(id, fn)
+		// The pieces come first: where the record is already, they may be reaped before all have come.
+		if err = s.pieces(id, fn); err == nil {
+			err = fn(append([]byte{prefixOrphan}, it.Key()[len(from):]...), it.Value())
 		}
 	}
 	return closed(it, err)
