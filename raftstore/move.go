@@ -134,7 +134,7 @@ func (s *Store) moveAll(ctx context.Context) {
 			return
 		}
 		now, err := s.directory.Account(tree.Account(a.Number))
-		if err != nil || now.Move != a.Move || !directory.IsUnfinished(now) {
+		if err != nil || now.State != a.State || now.Move != a.Move || !directory.IsUnfinished(now) {
 			continue
 		}
 		a = now

@@ -106,17 +106,7 @@ func TestRecovery(t *testing.T) {
 	if _, err := slot.Wrap(id, []byte("weak"), slot.Params{}, slot.Binding{Kind: slot.Recovery}); !errors.Is(err, slot.ErrParams) {
 		t.Error("of few octets:", err)
 	}
-	for i := range record { // as TestEveryByteIsBound
-		changed := bytes.Clone(record)
-		changed[i] ^= 1
-		s, err := slot.Unmarshal(changed)
-		if err == nil {
-			_, err = slot.Unwrap(s, 1, secret)
-		}
-		if !errors.Is(err, slot.ErrWrongPassword) && !errors.Is(err, slot.ErrRecord) && !errors.Is(err, slot.ErrParams) {
-			t.Errorf("byte %d changed: %v", i, err)
-		}
-	}
+	everyByteIsBound(t, record, secret)
 }
 
 func TestDefaultParams(t *testing.T) {
@@ -136,13 +126,17 @@ func TestDefaultParams(t *testing.T) {
 
 // No byte of a record can be changed without its being refused.
 func TestEveryByteIsBound(t *testing.T) {
-	record := wrap(t, newIdentity(t, seal.X25519), "pw", 1, 2).Marshal()
+	everyByteIsBound(t, wrap(t, newIdentity(t, seal.X25519), "pw", 1, 2).Marshal(), []byte("pw"))
+}
+
+func everyByteIsBound(t *testing.T, record, secret []byte) {
+	t.Helper()
 	for i := range record {
 		changed := bytes.Clone(record)
 		changed[i] ^= 1
 		s, err := slot.Unmarshal(changed)
 		if err == nil {
-			_, err = slot.Unwrap(s, 1, []byte("pw"))
+			_, err = slot.Unwrap(s, 1, secret)
 		}
 		if !errors.Is(err, slot.ErrWrongPassword) && !errors.Is(err, slot.ErrRecord) && !errors.Is(err, slot.ErrParams) {
 			t.Errorf("byte %d changed: %v", i, err)
