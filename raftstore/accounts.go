@@ -18,6 +18,7 @@ import (
 
 	"mailraft/raftstore/directory"
 	"mailraft/raftstore/group"
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -270,7 +271,7 @@ var errActive = errors.New("account is active")
 func (d *Directory) takeBack(ctx context.Context, list []*raftpb.Account) error {
 	return each(len(list), func(i int) error {
 		creating := proto.CloneOf(list[i])
-		creating.State = raftpb.AccountState_ACCOUNT_STATE_CREATING
+		creating.State, creating.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, 1
 		switch err := d.drop(ctx, creating); {
 		case errors.Is(err, errState), errors.Is(err, ErrNoSuchAccount):
 			now, err := d.state.Account(creating.Number)
@@ -339,12 +340,15 @@ func (d *Directory) put(ctx context.Context, a *raftpb.Account) error {
 }
 
 // UpdateAccount changes the account's record by fn, which may be called again when somebody else changed it meanwhile:
-// ErrNoSuchAccount.
+// ErrNoSuchAccount, also for one that is being removed.
 func (d *Directory) UpdateAccount(ctx context.Context, n tree.Account, fn func(*raftpb.Account) error) error {
 	for {
 		a, err := d.Account(n)
 		if err != nil {
 			return err
+		}
+		if a.State == raftpb.AccountState_ACCOUNT_STATE_REMOVING {
+			return fmt.Errorf("account %d: %w", n, ErrNoSuchAccount)
 		}
 		if err := fn(a); err != nil {
 			return err
@@ -411,57 +415,74 @@ func leadsTo(target, address string) bool {
 var errState = fmt.Errorf("account has changed: %w", syscall.EAGAIN)
 
 // drop ends an account in three steps, each of which finishAccounts takes up after a crash: errState when it is not in the state of a
-// any more.
+// any more, or one that is not whole has changed. What was restored since, under the same number, stays.
 func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
-	var removing *raftpb.Account
-	err := d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
-		if now.State != a.State {
-			return errState
+	removing := a
+	if a.State != raftpb.AccountState_ACCOUNT_STATE_REMOVING {
+		err := d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+			if now.State != a.State || a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE && now.Version != a.Version {
+				return errState
+			}
+			now.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
+			removing = now
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		now.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
-		removing = now
-		return nil
-	})
-	if err != nil {
-		return err
+		removing.Version++ // as its change has made it
 	}
 	if err := d.dropTree(ctx, removing); err != nil {
 		return err
 	}
-	_, err = d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: &raftpb.DropAccount{Number: a.Number}}})
+	c := &raftpb.DropAccount{Number: a.Number}
+	if d.namesLives() {
+		c.Version = removing.Version
+	}
+	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: c}})
 	d.shards.set(a.Number, 0)
-	if err == syscall.ENOENT { // somebody else did it meanwhile
+	if err == syscall.ENOENT || err == syscall.EAGAIN { // somebody else did it meanwhile, and it may be back
 		err = nil
 	}
 	return err
 }
+
+// namesLives tells whether every node knows commands that tell a restored account from the one before. Older ones forbid to restore.
+func (d *Directory) namesLives() bool { return d.store.allows(machine.NamesLives) == nil }
 
 // shardsOf are those that may have the account's tree: its own, and of one that moves the other; 0: none.
 func shardsOf(a *raftpb.Account) [3]uint32 { return [3]uint32{a.Shard, a.MovingTo, a.MovedFrom} }
 
 // dropTree has the account's shard forget its mail; of one that moves, both shards.
 func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
+	c := &raftpb.RemoveAccount{Account: a.Number}
+	if d.namesLives() {
+		c.Until = a.Version // its moves had lesser numbers, a restore since has a greater one
+	}
 	for _, id := range shardsOf(a) {
 		if id == 0 {
 			continue
 		}
-		if err := d.dropFrom(ctx, a.Number, id, 0); err != nil {
+		if err := d.dropFrom(ctx, id, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dropFrom has a shard forget the account's mail; with a move, only what that has left frozen there.
-func (d *Directory) dropFrom(ctx context.Context, account, shard uint32, move uint64) error {
+// dropMoved has a shard forget what a move has left frozen there, or has not brought to its end.
+func (d *Directory) dropMoved(ctx context.Context, account, shard uint32, move uint64) error {
+	return d.dropFrom(ctx, shard, &raftpb.RemoveAccount{Account: account, Move: move})
+}
+
+// dropFrom has a shard forget an account's mail, if that is there.
+func (d *Directory) dropFrom(ctx context.Context, shard uint32, c *raftpb.RemoveAccount) error {
 	sh, err := d.store.shardNumber(shard)
 	if err != nil {
 		return err
 	}
-	r, err := d.store.admin.ProposeIn(ctx, sh, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{
-		Account: account, Move: move,
-	}}})
-	if err == nil && r.Errno != syscall.ENOENT && (move == 0 || r.Errno != syscall.ESTALE) {
+	r, err := d.store.admin.ProposeIn(ctx, sh, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: c}})
+	if err == nil && r.Errno != syscall.ENOENT && r.Errno != syscall.ESTALE {
 		err = r.Err()
 	}
 	return err

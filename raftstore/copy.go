@@ -113,7 +113,7 @@ func (sn *Snapshot) Close() error {
 func (d *Directory) RestoreAccount(ctx context.Context, was *raftpb.Account, records func(put func(key, value []byte) error) error) error {
 	address := was.LocalPart + "@" + was.Domain
 	a := proto.CloneOf(was)
-	a.MovingTo, a.MovedFrom, a.Move = 0, 0, 0
+	a.MovingTo, a.MovedFrom, a.Move = 0, 0, 0 // the directory gives it a move that is later than all that it may have had here
 	a.Shard = (was.Shard+uint32(len(d.store.shards))-1)%uint32(len(d.store.shards)) + 1
 	if err := d.free(a.LocalPart, a.Domain); err != nil {
 		return err
@@ -121,25 +121,22 @@ func (d *Directory) RestoreAccount(ctx context.Context, was *raftpb.Account, rec
 	if other, err := d.Account(tree.Account(a.Number)); err == nil {
 		return fmt.Errorf("account %s has the number %d, which is that of %s@%s here: %w", address, a.Number, other.LocalPart, other.Domain, ErrExists)
 	}
-	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_RestoreAccount{RestoreAccount: &raftpb.RestoreAccount{Account: proto.CloneOf(a)}}})
+	version, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_RestoreAccount{RestoreAccount: &raftpb.RestoreAccount{Account: proto.CloneOf(a)}}})
 	if err != nil {
 		return named(err, "account "+address, ErrNoSuchDomain)
 	}
+	a.State, a.Version, a.Move = raftpb.AccountState_ACCOUNT_STATE_CREATING, version, version
 	err = d.importTree(ctx, a, records)
 	if err == nil {
 		err = d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
-			if now.State != raftpb.AccountState_ACCOUNT_STATE_CREATING { // somebody took this for cut short, and drops it
+			if now.Version != version { // somebody took this for cut short, and drops it
 				return errState
 			}
-			version := now.Version
-			proto.Reset(now)
-			proto.Merge(now, a)
-			now.Version, now.State = version, raftpb.AccountState_ACCOUNT_STATE_ACTIVE
+			now.State = raftpb.AccountState_ACCOUNT_STATE_ACTIVE
 			return nil
 		})
 	}
 	if err != nil {
-		a.State = raftpb.AccountState_ACCOUNT_STATE_CREATING
 		derr := d.drop(context.WithoutCancel(ctx), a)
 		return errors.Join(fmt.Errorf("account %s: %w", address, err), derr)
 	}
@@ -152,7 +149,7 @@ func (d *Directory) importTree(ctx context.Context, a *raftpb.Account, records f
 	if err != nil {
 		return err
 	}
-	in := d.store.newImporter(sh, a.Number)
+	in := d.store.newImporter(sh, a.Number, a.Move)
 	if err := in.begin(ctx); err != nil {
 		return err
 	}

@@ -75,13 +75,17 @@ func (h Home) ask(ctx context.Context) (*Shard, error) {
 	return h.store.shard(a)
 }
 
-// awaitMove answers where an account that is frozen in sh has come to, as soon as it has: ErrNoSuchAccount.
+// awaitMove answers where an account that was frozen in sh changes again, as soon as it does: ErrNoSuchAccount.
 func (h Home) awaitMove(ctx context.Context, sh *Shard) (*Shard, error) {
 	changed, cancel := h.store.directory.changes(h.account)
 	defer cancel()
 	for {
-		if now, err := h.ask(ctx); err != nil || now != sh {
+		now, err := h.ask(ctx)
+		if err != nil || now != sh {
 			return now, err
+		}
+		if here, err := sh.has(ctx, h.account); err != nil || here { // it has left and come back
+			return sh, err
 		}
 		select {
 		case <-changed:

@@ -20,18 +20,17 @@ type importer struct {
 	shard   *Shard
 	account uint32
 	attempt uint64
-	move    uint64 // 0: the account does not come from another shard
+	move    uint64 // that the account gets there
+	frozen  bool   // its writes wait until it is there
+
+	throttled bool // as long as they do not
 
 	batch  *raftpb.ImportRecords
 	octets int
 }
 
-func (s *Store) newImporter(sh *Shard, account uint32) *importer {
-	return &importer{store: s, shard: sh, account: account}
-}
-
-// newMover makes the importer of a move, and of none that anybody else has begun.
-func (s *Store) newMover(sh *Shard, account uint32, move uint64) *importer {
+// newImporter makes one that goes on with nothing that anybody else has begun.
+func (s *Store) newImporter(sh *Shard, account uint32, move uint64) *importer {
 	var b [8]byte
 	rand.Read(b[:])
 	return &importer{store: s, shard: sh, account: account, attempt: binary.BigEndian.Uint64(b[:]) | 1, move: move}
@@ -94,11 +93,12 @@ func (i *importer) flush(ctx context.Context) error {
 	if i.octets == 0 {
 		return nil
 	}
-	if i.move != 0 {
+	if i.throttled && !i.frozen {
 		if err := i.store.spend(ctx, i.octets); err != nil {
 			return err
 		}
 	}
+	i.batch.Frozen = i.frozen
 	err := i.propose(ctx, &raftpb.Command{Op: &raftpb.Command_ImportRecords{ImportRecords: i.batch}})
 	i.batch, i.octets = &raftpb.ImportRecords{Account: i.account, Attempt: i.attempt}, 0
 	return err

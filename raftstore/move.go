@@ -29,8 +29,8 @@ import (
 // last (AccountRecord.Move): one that is over does nothing.
 
 const (
-	// few records may be copied while the account is frozen.
-	few = 100
+	// few octets may be copied while the account is frozen: they go in one command.
+	few = importBatch / 2
 	// passes is after how many copies of what has changed the account is frozen all the same.
 	passes = 10
 	// moveAgain is when what could not be done is tried again.
@@ -182,7 +182,7 @@ func (s *Store) move(ctx context.Context, a *raftpb.Account) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
-	if err := d.dropFrom(asking, a.Number, a.MovedFrom, a.Move); err != nil {
+	if err := d.dropMoved(asking, a.Number, a.MovedFrom, a.Move); err != nil {
 		return err
 	}
 	return d.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
@@ -202,9 +202,9 @@ func (s *Store) abandon(ctx context.Context, a *raftpb.Account) error {
 	now, err := s.directory.Account(tree.Account(a.Number))
 	switch {
 	case errors.Is(err, ErrNoSuchAccount), err == nil && now.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE:
-		return s.directory.dropFrom(ctx, a.Number, a.MovingTo, a.Move) // what is whole there the removal drops; or it was restored there
+		return s.directory.dropMoved(ctx, a.Number, a.MovingTo, a.Move) // what is whole there the removal drops; or it was restored there
 	case err == nil && (now.Move != a.Move || now.MovingTo == 0):
-		return s.directory.dropFrom(ctx, a.Number, a.MovingTo, a.Move)
+		return s.directory.dropMoved(ctx, a.Number, a.MovingTo, a.Move)
 	}
 	return err
 }
@@ -219,7 +219,8 @@ func (s *Store) bring(ctx context.Context, a *raftpb.Account) error {
 	if err != nil {
 		return err
 	}
-	in := s.newMover(to, a.Number, a.Move)
+	in := s.newImporter(to, a.Number, a.Move)
+	in.throttled = true
 	if err := in.begin(ctx); err == syscall.EEXIST {
 		return s.brought(to, a)
 	} else if err != nil {
@@ -227,9 +228,9 @@ func (s *Store) bring(ctx context.Context, a *raftpb.Account) error {
 	}
 	c := copying{importer: in, from: from, account: tree.Account(a.Number)}
 	defer c.close()
-	for pass, frozen := 0, false; !frozen; pass++ {
+	for pass := 0; !c.frozen; pass++ {
 		// After the first pass little has changed, unless that took long.
-		if frozen = pass > 0 && c.changed <= few || pass > passes; frozen {
+		if pass > 0 && c.changed <= few || pass > passes {
 			if err := c.freeze(ctx); err != nil {
 				return err
 			}
@@ -259,7 +260,7 @@ type copying struct {
 	from    *Shard
 	account tree.Account
 	last    ShardSnapshot // what has been copied; nil: nothing
-	changed int           // records in the last pass
+	changed uint64        // octets in the last pass
 }
 
 func (c *copying) close() {
@@ -268,7 +269,7 @@ func (c *copying) close() {
 	}
 }
 
-// freeze has nothing change in the account any more where it comes from.
+// freeze has nothing change in the account any more where it comes from, and whatever is brought now be waited for.
 func (c *copying) freeze(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
@@ -278,6 +279,7 @@ func (c *copying) freeze(ctx context.Context) error {
 	if err == nil {
 		err = r.Err()
 	}
+	c.frozen = err == nil
 	return err
 }
 
@@ -345,7 +347,7 @@ func (c *copying) records(ctx context.Context, now ShardSnapshot) (contents []co
 
 // record copies one that was other, or is not there any more: nil.
 func (c *copying) record(ctx context.Context, contents []content, key, was, is []byte) ([]content, error) {
-	c.changed++
+	c.changed += uint64(len(key) + len(is))
 	var numbers [2]content
 	for i, value := range [][]byte{was, is} {
 		if value == nil {
@@ -364,6 +366,7 @@ func (c *copying) record(ctx context.Context, contents []content, key, was, is [
 		}
 		if numbers[1].number != 0 {
 			contents = append(contents, numbers[1])
+			c.changed += numbers[1].sealed
 		}
 	}
 	if is == nil {

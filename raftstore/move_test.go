@@ -239,6 +239,12 @@ func TestAnAccountIsFoundByAStaleDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
+	r, err := s.NewProposer().Propose(t.Context(), &raftpb.Command{Op: &raftpb.Command_SetXattr{SetXattr: &raftpb.SetXattr{
+		Inode: uint64(tree.RootIno(a)), Name: "user.x", Value: []byte("y"),
+	}}})
+	if err != nil || r.Errno != 0 {
+		t.Fatal(r, err)
+	}
 	// What a move does, without its last step.
 	record, err := s.Directory().Account(a)
 	if err != nil {
@@ -258,7 +264,7 @@ func TestAnAccountIsFoundByAStaleDirectory(t *testing.T) {
 	for i, left := range []func(){
 		func() {},
 		func() {
-			if err := s.Directory().dropFrom(t.Context(), uint32(a), from.ID(), record.Move); err != nil {
+			if err := s.Directory().dropMoved(t.Context(), uint32(a), from.ID(), record.Move); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -268,6 +274,14 @@ func TestAnAccountIsFoundByAStaleDirectory(t *testing.T) {
 		name := fmt.Sprint("m", i)
 		if err := deliver(t.Context(), s.NewProposer(), a, name, []byte("sealed")); err != nil {
 			t.Fatal(err)
+		}
+		s.directory.shards.set(uint32(a), from.ID())
+		if attr, err := s.Home(a).View().Xattr(tree.RootIno(a), "user.x"); err != nil || string(attr) != "y" {
+			t.Errorf("an attribute is %q, %v", attr, err)
+		}
+		s.directory.shards.set(uint32(a), from.ID())
+		if attrs, err := s.Home(a).View().Xattrs(tree.RootIno(a)); err != nil || len(attrs) != 1 {
+			t.Errorf("the attributes are %q, %v", attrs, err)
 		}
 		s.directory.shards.set(uint32(a), from.ID())
 		names, err := (&member{Store: s}).listed(t.Context(), a)
@@ -332,6 +346,178 @@ func TestALateMoverHurtsNobody(t *testing.T) {
 	}
 	if err := deliver(t.Context(), p, a, "after", []byte("sealed")); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// restored removes an account and brings it back as it was, under its number.
+func restored(t *testing.T, s *Store, a tree.Account) {
+	t.Helper()
+	record, err := s.Directory().Account(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sn, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sn.Close()
+	if err := s.Directory().RemoveAccount(t.Context(), record.LocalPart, record.Domain); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Directory().RestoreAccount(t.Context(), record, func(put func(key, value []byte) error) error {
+		shard := sn.Shard(record)
+		return shard.Records(a, func(key, value []byte) error {
+			content, sealed, err := tree.ContentOf(a, key, value)
+			if err != nil {
+				return err
+			}
+			piece := uint32(0)
+			err = shard.Content(a, content, sealed, func(b []byte) error {
+				piece++
+				return put(tree.PieceKey(content, piece-1), bytes.Clone(b))
+			})
+			if err != nil {
+				return err
+			}
+			return put(bytes.Clone(key), bytes.Clone(value))
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who moves an account, makes it or removes it, and goes on late, does nothing to one that was restored under its number meanwhile.
+func TestARestoredAccountIsAnother(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer func() { s.Close() }()
+	a := tree.Account(addAccount(t, s, "alice@move.example").Number)
+	p := s.NewProposer()
+	fill(t, p, a)
+	home, err := s.Shard(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := s.Shards()[home.ID()%uint32(len(s.Shards()))]
+	if err := s.Directory().MoveAccount(t.Context(), a, away.ID()); err != nil {
+		t.Fatal(err)
+	}
+	// As somebody read it just before it was removed.
+	was, err := s.Directory().Account(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moving, removing, creating := proto.CloneOf(was), proto.CloneOf(was), proto.CloneOf(was)
+	moving.MovingTo, moving.Move = home.ID(), was.Version+1
+	moving.Version++
+	removing.State = raftpb.AccountState_ACCOUNT_STATE_REMOVING
+	removing.Version++
+	creating.State, creating.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, 1
+
+	restored(t, s, a)
+	now, err := s.Directory().Account(a)
+	if err != nil || now.Move <= moving.Move || now.Version <= removing.Version {
+		t.Fatalf("restored as %v, %v; it was %v", now, err, was)
+	}
+	before := dump(t, s, a)
+	if err := s.move(t.Context(), moving); err == nil {
+		t.Error("a late mover has moved it")
+	}
+	if err := s.Directory().drop(t.Context(), removing); err != nil {
+		t.Error("a late removal:", err)
+	}
+	if err := s.Directory().takeBack(t.Context(), []*raftpb.Account{creating}); !errors.Is(err, errActive) {
+		t.Error("a late maker:", err)
+	}
+	if after := dump(t, s, a); after != before {
+		t.Errorf("it is\n%s\nand was\n%s", after, before)
+	}
+	if err := deliver(t.Context(), p, a, "after", []byte("sealed")); err != nil {
+		t.Error("it takes no mail:", err)
+	}
+	checkClean(t, s)
+	if err := s.Directory().MoveAccount(t.Context(), a, home.ID()); err != nil {
+		t.Error("it does not move:", err)
+	}
+	checkClean(t, s)
+	if err := s.Directory().RemoveAccount(t.Context(), "alice", "move.example"); err != nil {
+		t.Error(err)
+	}
+	for _, sh := range s.Shards() {
+		if _, err := sh.View().Account(a); err != syscall.ENOENT {
+			t.Errorf("shard %d has it yet: %v", sh.ID(), err)
+		}
+	}
+}
+
+// Who found an account frozen goes on at once when it has left and come back before he looked.
+func TestAnAccountThatCameBackIsNotWaitedFor(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer func() { s.Close() }()
+	a := tree.Account(addAccount(t, s, "alice@move.example").Number)
+	sh, err := s.Shard(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if now, err := s.Home(a).awaitMove(ctx, sh); err != nil || now != sh {
+		t.Error(now, err)
+	}
+}
+
+// The end of a move may use the disk's reserve: as long as it is not done, nobody can write to the account, nor remove anything.
+func TestAMoveEndsOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	a := tree.Account(addAccount(t, s, "alice@move.example").Number)
+	p := s.NewProposer()
+	fill(t, p, a)
+	before := dump(t, s, a)
+	from, err := s.Shard(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := s.Directory().Account(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
+	record.MovingTo, record.Move = to.ID(), record.Version+1
+	for _, minFree := range []uint64{full, 0} {
+		c := copying{importer: s.newImporter(to, uint32(a), record.Move), from: from, account: a}
+		defer c.close()
+		s.space.minFree = 0
+		if err := c.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.space.minFree = minFree
+		err := c.pass(t.Context())
+		if minFree == full {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("what nobody waits for yet: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.space.minFree = full
+		for _, step := range []func(context.Context) error{c.freeze, c.pass, c.orphans, c.end} {
+			if err := step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err = s.Directory().UpdateAccount(t.Context(), a, func(now *raftpb.Account) error {
+		now.Shard, now.MovedFrom, now.Move = to.ID(), from.ID(), record.Move
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := dump(t, s, a); after != before {
+		t.Errorf("it is\n%s\nand was\n%s", after, before)
 	}
 }
 

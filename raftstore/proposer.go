@@ -51,22 +51,23 @@ func (p *Proposer) Session() uint64 { return p.session }
 func (p *Proposer) Propose(ctx context.Context, cmd *raftpb.Command) (tree.Result, error) {
 	home := p.store.Home(tree.AccountOf(cmd))
 	sh, err := home.shard()
-	for err == nil {
+	for missed := false; err == nil; {
 		r, failed := p.ProposeIn(ctx, sh, cmd)
-		if failed != nil {
+		switch {
+		case failed != nil:
 			return r, failed
-		}
-		now := sh
-		switch r.Errno {
-		case syscall.EREMCHG:
-			now, err = home.awaitMove(ctx, sh)
-		case syscall.ENOENT:
-			now, err = home.follow(ctx, sh)
-		}
-		if err == nil && now == sh {
+		case r.Errno == syscall.EREMCHG:
+			sh, err = home.awaitMove(ctx, sh)
+		case r.Errno == syscall.ENOENT:
+			var now *Shard
+			// Once more where it is: the account may have come there since.
+			if now, err = home.follow(ctx, sh); now == sh && missed {
+				return r, nil
+			}
+			sh, missed = now, now == sh
+		default:
 			return r, nil
 		}
-		sh = now
 	}
 	if errors.Is(err, syscall.ENOENT) { // the account is no more
 		return machine.Result{Errno: syscall.ENOENT}, nil
@@ -112,12 +113,16 @@ func (p *Proposer) propose(
 }
 
 // admit refuses what adds data when the disk is almost full. What removes data may use the reserve, and so may a change of
-// accounts' records: removing an account begins with one, and making some ends with one.
+// accounts' records: removing an account begins with one, and making some ends with one. So may the end of a move, for which writes wait.
 func (p *Proposer) admit(cmd *raftpb.Command) error {
-	switch cmd.Op.(type) {
+	switch op := cmd.Op.(type) {
+	case *raftpb.Command_ImportRecords:
+		if op.ImportRecords.Frozen {
+			return nil
+		}
 	case *raftpb.Command_Unlink, *raftpb.Command_RemoveAccount, *raftpb.Command_DropContent, *raftpb.Command_ReapOrphans,
 		*raftpb.Command_RemoveXattr, *raftpb.Command_UpdateAccount, *raftpb.Command_UpdateAccounts, *raftpb.Command_DropAccount,
-		*raftpb.Command_Rename:
+		*raftpb.Command_Rename, *raftpb.Command_FreezeAccount, *raftpb.Command_EndImport:
 		return nil
 	}
 	_, full, err := p.store.space.free()

@@ -50,8 +50,8 @@ func at[T any](v view, fn func(tree.Reader) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), findTime)
 	defer cancel()
 	here, lost := sh.has(ctx, v.home.account)
-	if lost == nil && here {
-		return answer, err
+	if lost == nil && here { // it may have come since it was read
+		return readFrom(sh, fn)
 	}
 	var now *Shard
 	if lost == nil {

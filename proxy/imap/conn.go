@@ -317,6 +317,7 @@ func isTimeout(err error) bool {
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() {
 		c.flush()
+		c.server.makeRoom(c)
 		c.wmu.Lock()
 		c.w.Close() // TLS says goodbye first
 		c.wmu.Unlock()

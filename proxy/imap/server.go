@@ -188,17 +188,24 @@ func (s *Server) remember(c *conn) (refusal string) {
 	return ""
 }
 
-// forget counts a connection out.
+// makeRoom counts a connection out of the limits: before it is closed, so that who sees it closed may come again.
+func (s *Server) makeRoom(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if leave := s.conns[c]; leave != nil {
+		leave()
+		s.conns[c] = nil
+	}
+}
+
+// forget drops a connection that has been closed.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	leave, ok := s.conns[c]
-	if !ok {
-		return
+	if _, ok := s.conns[c]; ok {
+		delete(s.conns, c)
+		s.active.Done()
 	}
-	delete(s.conns, c)
-	leave()
-	s.active.Done()
 }
 
 func (s *Server) isStopping() bool {

@@ -116,7 +116,7 @@ func get(r pebble.Reader, k []byte) ([]byte, error) {
 // ENOTEMPTY (the domain has accounts or aliases), EAGAIN (the record has changed since it was read), EINVAL.
 func (d *Directory) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (machine.Result, error) {
 	before := len(d.events)
-	value, err := d.apply(b, cmd)
+	value, err := d.apply(b, index, cmd)
 	for i := before; i < len(d.events); i++ {
 		d.events[i].Session = cmd.GetRequest().GetSession()
 	}
@@ -126,7 +126,7 @@ func (d *Directory) Apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (m
 	return machine.Result{Value: value, Index: index}, err
 }
 
-func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) {
+func (d *Directory) apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (uint64, error) {
 	switch op := cmd.Op.(type) {
 	case *raftpb.Command_AddDomain:
 		return 0, d.addDomain(b, op.AddDomain.Name)
@@ -135,13 +135,17 @@ func (d *Directory) apply(b *pebble.Batch, cmd *raftpb.Command) (uint64, error) 
 	case *raftpb.Command_AddAccounts:
 		return d.addAccounts(b, op.AddAccounts.Accounts, cmd.Now)
 	case *raftpb.Command_RestoreAccount:
-		return 0, d.restoreAccount(b, op.RestoreAccount.Account)
+		version := index
+		if cmd.Version < machine.NamesLives {
+			version = 1
+		}
+		return version, d.restoreAccount(b, version, op.RestoreAccount.Account)
 	case *raftpb.Command_UpdateAccount:
 		return 0, d.updateAccounts(b, []*raftpb.Account{op.UpdateAccount.Account})
 	case *raftpb.Command_UpdateAccounts:
 		return 0, d.updateAccounts(b, op.UpdateAccounts.Accounts)
 	case *raftpb.Command_DropAccount:
-		return 0, d.dropAccount(b, op.DropAccount.Number)
+		return 0, d.dropAccount(b, op.DropAccount)
 	case *raftpb.Command_AddAlias:
 		return 0, d.addAlias(b, op.AddAlias)
 	case *raftpb.Command_RemoveAlias:
@@ -275,8 +279,9 @@ func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int
 	return uint64(first), putNumbers(b, last, dom)
 }
 
-// restoreAccount adds an account under the number that it comes with, which must not be in use: EEXIST, as for its name.
-func (d *Directory) restoreAccount(b *pebble.Batch, a *raftpb.Account) error {
+// restoreAccount adds an account under the number that it comes with, which must not be in use: EEXIST, as for its name. Its version is
+// above all that an account of that number has had here, as each of those took an index of the log; so is its move.
+func (d *Directory) restoreAccount(b *pebble.Batch, version uint64, a *raftpb.Account) error {
 	last, dom, err := numbers(b)
 	if err != nil {
 		return err
@@ -294,7 +299,10 @@ func (d *Directory) restoreAccount(b *pebble.Batch, a *raftpb.Account) error {
 	if err := absent(b, key(keyAccount, a.Number, "")); err != nil {
 		return err
 	}
-	a.State, a.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, 1
+	a.State, a.Version = raftpb.AccountState_ACCOUNT_STATE_CREATING, version
+	if version > 1 {
+		a.Move = version
+	}
 	if err := putAccount(b, a); err != nil {
 		return err
 	}
@@ -360,10 +368,14 @@ func (d *Directory) updateAccounts(b *pebble.Batch, list []*raftpb.Account) erro
 	return nil
 }
 
-func (d *Directory) dropAccount(b *pebble.Batch, n uint32) error {
+func (d *Directory) dropAccount(b *pebble.Batch, c *raftpb.DropAccount) error {
+	n := c.Number
 	a, err := account(b, n)
 	if err != nil {
 		return err
+	}
+	if c.Version != 0 && (a.Version != c.Version || a.State != raftpb.AccountState_ACCOUNT_STATE_REMOVING) {
+		return syscall.EAGAIN
 	}
 	id, err := d.domain(b, a.Domain)
 	if err != nil {

@@ -13,7 +13,10 @@ import (
 // Version is the newest meaning of commands that this program knows (Command.version). Whoever adds a command, a field that changes what one does,
 // or another effect, raises it, and has Needs name it: an older program would apply such a command as another one, and its replica would
 // differ.
-const Version = 3
+const Version = 4
+
+// NamesLives is the version of commands from which on an account that is restored is told from the one that was removed before.
+const NamesLives = 4
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
 // not named.
@@ -28,7 +31,15 @@ func Needs(cmd *raftpb.Command) uint32 {
 	case *raftpb.Command_UpdateAccount:
 		return needsRecord(op.UpdateAccount.Account)
 	case *raftpb.Command_RestoreAccount:
-		return needsRecord(op.RestoreAccount.Account)
+		return NamesLives
+	case *raftpb.Command_RemoveAccount:
+		if op.RemoveAccount.Until != 0 {
+			return NamesLives
+		}
+	case *raftpb.Command_DropAccount:
+		if op.DropAccount.Version != 0 {
+			return NamesLives
+		}
 	}
 	return 1
 }

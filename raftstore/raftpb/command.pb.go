@@ -892,7 +892,8 @@ func (x *CreateAccount) GetQuotaFiles() uint64 {
 type RemoveAccount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
-	Move          uint64                 `protobuf:"varint,2,opt,name=move,proto3" json:"move,omitempty"` // not 0: only if it is frozen for that move, or being brought by it; else ESTALE
+	Move          uint64                 `protobuf:"varint,2,opt,name=move,proto3" json:"move,omitempty"`   // not 0: only if it is frozen for that move, or being brought by it; else ESTALE
+	Until         uint64                 `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"` // not 0: ESTALE for one that came here by a later move: it was restored since
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +938,13 @@ func (x *RemoveAccount) GetAccount() uint32 {
 func (x *RemoveAccount) GetMove() uint64 {
 	if x != nil {
 		return x.Move
+	}
+	return 0
+}
+
+func (x *RemoveAccount) GetUntil() uint64 {
+	if x != nil {
+		return x.Until
 	}
 	return 0
 }
@@ -1967,7 +1975,7 @@ type BeginImport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
 	Attempt       uint64                 `protobuf:"fixed64,2,opt,name=attempt,proto3" json:"attempt,omitempty"` // what is brought has to name it (ESTALE): who began before somebody else did is refused
-	Move          uint64                 `protobuf:"varint,3,opt,name=move,proto3" json:"move,omitempty"`        // Account.move; 0: it does not come from another shard
+	Move          uint64                 `protobuf:"varint,3,opt,name=move,proto3" json:"move,omitempty"`        // Account.move, which its record here gets
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2030,6 +2038,7 @@ type ImportRecords struct {
 	Records       []*Record              `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	Attempt       uint64                 `protobuf:"fixed64,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Removed       [][]byte               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"` // keys of records that are there no more; of a content, without the piece's number, all of its pieces
+	Frozen        bool                   `protobuf:"varint,5,opt,name=frozen,proto3" json:"frozen,omitempty"`  // the account's writes wait for them, so they may use the disk's reserve
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2090,6 +2099,13 @@ func (x *ImportRecords) GetRemoved() [][]byte {
 		return x.Removed
 	}
 	return nil
+}
+
+func (x *ImportRecords) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
 }
 
 // Record is one of an account's, as it is stored (docs/format.md).
@@ -2370,9 +2386,11 @@ type Account struct {
 	QuotaFiles uint64                 `protobuf:"varint,11,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
 	// A move to another shard has two steps: moving_to, until the account is there; then it is that shard's, and moved_from, until the one
 	// before has dropped it.
-	MovingTo      uint32 `protobuf:"varint,12,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"`    // a shard; 0: none
-	MovedFrom     uint32 `protobuf:"varint,13,opt,name=moved_from,json=movedFrom,proto3" json:"moved_from,omitempty"` // a shard; 0: none
-	Move          uint64 `protobuf:"varint,14,opt,name=move,proto3" json:"move,omitempty"`                            // the version that the record got when its last move began: none is as great
+	MovingTo  uint32 `protobuf:"varint,12,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"`    // a shard; 0: none
+	MovedFrom uint32 `protobuf:"varint,13,opt,name=moved_from,json=movedFrom,proto3" json:"moved_from,omitempty"` // a shard; 0: none
+	// The version that the record got when its last move began, or when it was restored: no number before was as great, as a restored record's
+	// version begins at the index in the directory's log.
+	Move          uint64 `protobuf:"varint,14,opt,name=move,proto3" json:"move,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2639,7 +2657,7 @@ func (x *UpdateAccounts) GetAccounts() []*Account {
 	return nil
 }
 
-// RestoreAccount adds an account under a number that it had before, here or in another cluster.
+// RestoreAccount adds an account under a number that it had before, here or in another cluster. It answers the record's version and move.
 type RestoreAccount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -2684,9 +2702,11 @@ func (x *RestoreAccount) GetAccount() *Account {
 	return nil
 }
 
+// DropAccount forgets an account that is being removed.
 type DropAccount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // not 0: only if the record is that still, and says so; else EAGAIN
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2724,6 +2744,13 @@ func (*DropAccount) Descriptor() ([]byte, []int) {
 func (x *DropAccount) GetNumber() uint32 {
 	if x != nil {
 		return x.Number
+	}
+	return 0
+}
+
+func (x *DropAccount) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
 	}
 	return 0
 }
@@ -3284,10 +3311,11 @@ const file_command_proto_rawDesc = "" +
 	"\vquota_bytes\x18\x04 \x01(\x04R\n" +
 	"quotaBytes\x12\x1f\n" +
 	"\vquota_files\x18\x05 \x01(\x04R\n" +
-	"quotaFiles\"=\n" +
+	"quotaFiles\"S\n" +
 	"\rRemoveAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x12\n" +
-	"\x04move\x18\x02 \x01(\x04R\x04move\"S\n" +
+	"\x04move\x18\x02 \x01(\x04R\x04move\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x04R\x05until\"S\n" +
 	"\rFreezeAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x12\n" +
@@ -3379,12 +3407,13 @@ const file_command_proto_rawDesc = "" +
 	"\vBeginImport\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x06R\aattempt\x12\x12\n" +
-	"\x04move\x18\x03 \x01(\x04R\x04move\"\x91\x01\n" +
+	"\x04move\x18\x03 \x01(\x04R\x04move\"\xa9\x01\n" +
 	"\rImportRecords\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x122\n" +
 	"\arecords\x18\x02 \x03(\v2\x18.mailraft.raft.v1.RecordR\arecords\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x06R\aattempt\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\fR\aremoved\"0\n" +
+	"\aremoved\x18\x04 \x03(\fR\aremoved\x12\x16\n" +
+	"\x06frozen\x18\x05 \x01(\bR\x06frozen\"0\n" +
 	"\x06Record\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"?\n" +
@@ -3427,9 +3456,10 @@ const file_command_proto_rawDesc = "" +
 	"\x0eUpdateAccounts\x125\n" +
 	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"E\n" +
 	"\x0eRestoreAccount\x123\n" +
-	"\aaccount\x18\x01 \x01(\v2\x19.mailraft.raft.v1.AccountR\aaccount\"%\n" +
+	"\aaccount\x18\x01 \x01(\v2\x19.mailraft.raft.v1.AccountR\aaccount\"?\n" +
 	"\vDropAccount\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\rR\x06number\"[\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"[\n" +
 	"\bAddAlias\x12\x1d\n" +
 	"\n" +
 	"local_part\x18\x01 \x01(\tR\tlocalPart\x12\x16\n" +

@@ -66,7 +66,7 @@ func (x *txn) newDirectory(i Ino, perm, uid, gid uint32, role Role) (*Inode, err
 }
 
 // removeAccount drops all records of the account, also of one that is being imported: ENOENT. Of one that was moved nobody is told: it
-// goes on elsewhere. ESTALE when it was not frozen by that move, nor is it brought by it.
+// goes on elsewhere. ESTALE when it was not frozen by that move, nor is it brought by it; or when it came by one that is later than c.Until.
 func (x *txn) removeAccount(c *raftpb.RemoveAccount) error {
 	a := Account(c.Account)
 	r, err := x.counters(a)
@@ -76,12 +76,12 @@ func (x *txn) removeAccount(c *raftpb.RemoveAccount) error {
 		if err != nil {
 			return err
 		}
-		if c.Move != 0 && i.move != c.Move {
+		if c.Move != 0 && i.move != c.Move || c.Until != 0 && i.move > c.Until {
 			return syscall.ESTALE
 		}
 	case err != nil:
 		return err
-	case c.Move != 0 && (r.Frozen == 0 || r.Move != c.Move):
+	case c.Move != 0 && (r.Frozen == 0 || r.Move != c.Move), c.Until != 0 && r.Move > c.Until:
 		return syscall.ESTALE
 	}
 	x.deleteRange(accountRange(a))

@@ -19,7 +19,11 @@ type dirReader struct {
 // OpenDir implements Reader.
 func (v *View) OpenDir(dir Ino) (DirReader, error) {
 	snap := v.snapshot()
-	in, err := inode(snap, dir)
+	err := whole(snap, dir.Account())
+	var in *Inode
+	if err == nil {
+		in, err = inode(snap, dir)
+	}
 	if err == nil && !in.IsDir() {
 		err = syscall.ENOTDIR
 	}

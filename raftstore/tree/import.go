@@ -23,7 +23,7 @@ type importing struct {
 	account []byte // the account's record; none: it has not come
 	modSeq  ModSeq
 	attempt uint64 // what is brought has to name it
-	move    uint64 // by which it comes from another shard; 0: from elsewhere
+	move    uint64 // Account.move that it gets; 0: it was restored by a program before machine.NamesLives
 }
 
 func (i *importing) appendTo(b []byte) []byte {

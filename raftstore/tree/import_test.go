@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"syscall"
 	"testing"
@@ -80,16 +81,14 @@ func TestImport(t *testing.T) {
 	apply(syscall.EINVAL, end(1))
 	apply(0, bring(1, list...))
 	sound()
-	if _, err := r.tree.View().Account(1); err != syscall.ENOENT {
-		t.Errorf("an account that is being imported is there: %v", err)
-	}
+	unseen(t, r.tree.View(), from.tree.View(), list)
 	apply(syscall.EEXIST, &raftpb.Command{Op: &raftpb.Command_CreateAccount{CreateAccount: &raftpb.CreateAccount{Account: 1}}})
 	apply(syscall.ENOENT, &raftpb.Command{Op: &raftpb.Command_Unlink{Unlink: &raftpb.Unlink{Parent: uint64(MakeIno(1, 3)), Name: []byte("x")}}})
 	apply(0, begin(1)) // cut off, and begun again
 	apply(0, bring(1, list...))
 	apply(0, begin(2)) // and one that is given up
 	apply(0, bring(2, list[1]))
-	apply(0, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: 2}}})
+	apply(0, &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: 2, Until: 9}}})
 	for _, bad := range []*raftpb.Record{
 		{Key: []byte("a"), Value: []byte{2}}, {Key: []byte("t"), Value: []byte{1}}, {Key: nil}, {Key: []byte("zxxxxxxxx")},
 		{Key: list[1].Key[:5], Value: list[1].Value}, {Key: list[1].Key, Value: append(bytes.Clone(list[1].Value), 0)},
@@ -211,5 +210,75 @@ func TestFrozen(t *testing.T) {
 	apply(0, &raftpb.Command{Op: &raftpb.Command_ReserveInodes{ReserveInodes: &raftpb.ReserveInodes{Account: 1, Count: 1}}})
 	if err := Check(s.tree.View(), func(p Problem) { t.Error(p) }); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// unseen makes sure that no reader finds anything of account 1 in v, where the records of a list from another tree have come.
+func unseen(t *testing.T, v, from *View, list []*raftpb.Record) {
+	t.Helper()
+	want := func(what string, err error) {
+		t.Helper()
+		if err != syscall.ENOENT {
+			t.Errorf("%s of an account that is being brought: %v", what, err)
+		}
+	}
+	_, err := v.Account(1)
+	want("the counters", err)
+	_, err = v.Lookup(RootIno(1), "new")
+	want("a name", err)
+	_, err = v.FolderIndex(sceneFolder, 0)
+	want("a folder", err)
+	for _, r := range list {
+		if r.Key[0] != kindInode {
+			continue
+		}
+		i := MakeIno(1, binary.BigEndian.Uint64(r.Key[1:]))
+		in, err := from.Inode(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = v.Inode(i)
+		want("an inode", err)
+		_, err = v.Xattr(i, "user.x")
+		want("an attribute", err)
+		_, err = v.Xattrs(i)
+		want("the attributes", err)
+		_, err = v.OpenDir(i)
+		want("a directory", err)
+		_, err = v.OpenContent(in)
+		want("a content", err)
+		_, err = v.Path(i)
+		want("a path", err)
+	}
+}
+
+// What is removed late, after it was restored, is left alone; what came before is not.
+func TestRemoveAccountUntil(t *testing.T) {
+	from := newScene(t)
+	list := recordsOf(t, from.tree.View(), 1)
+	r := newReplica(t, vfs.NewMem(), 10)
+	index := uint64(0)
+	apply := func(want syscall.Errno, cmd *raftpb.Command) {
+		t.Helper()
+		index++
+		if res := r.apply(index, cmd); res.Errno != want {
+			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
+		}
+		r.commit()
+	}
+	remove := func(until uint64) *raftpb.Command {
+		return &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: 1, Until: until}}}
+	}
+	const move = 30
+	for _, whole := range []bool{false, true} {
+		apply(0, &raftpb.Command{Op: &raftpb.Command_BeginImport{BeginImport: &raftpb.BeginImport{Account: 1, Move: move}}})
+		apply(0, bring(1, list...))
+		if whole {
+			apply(0, end(1))
+			apply(syscall.ESTALE, &raftpb.Command{Op: &raftpb.Command_FreezeAccount{FreezeAccount: &raftpb.FreezeAccount{Account: 1, Shard: 2, Move: move - 1}}})
+		}
+		apply(syscall.ESTALE, remove(move-1))
+		apply(0, remove(move))
+		apply(syscall.ENOENT, remove(move))
 	}
 }

@@ -42,7 +42,11 @@ type contentReader struct {
 // OpenContent implements Reader.
 func (v *View) OpenContent(in *Inode) (ContentReader, error) {
 	snap := v.snapshot()
-	now, err := inode(snap, in.Ino)
+	err := whole(snap, in.Ino.Account())
+	var now *Inode
+	if err == nil {
+		now, err = inode(snap, in.Ino)
+	}
 	if err == nil && now.Content != in.Content {
 		err = syscall.ESTALE
 	}

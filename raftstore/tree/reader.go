@@ -21,9 +21,9 @@ type Reader interface {
 	ReadContent(in *Inode, buf []byte) ([]byte, error)
 	// OpenContent opens the content of a regular file: ENOENT, or ESTALE when the file has another by now, and this one is not at hand.
 	OpenContent(in *Inode) (ContentReader, error)
-	// Xattr reads an extended attribute: ENODATA.
+	// Xattr reads an extended attribute: ENODATA; ENOENT when the account is not there.
 	Xattr(i Ino, name string) ([]byte, error)
-	// Xattrs lists the names of the inode's extended attributes, sorted.
+	// Xattrs lists the names of the inode's extended attributes, sorted: ENOENT when the account is not there.
 	Xattrs(i Ino) ([]string, error)
 	// Path is the inode's path below its account's home by its first name, for people: fsck, logs of the operator's own choice.
 	Path(i Ino) (string, error)

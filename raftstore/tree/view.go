@@ -50,10 +50,22 @@ func account(r pebble.Reader, a Account) (*AccountRecord, error) {
 	return rec, closed(c, err)
 }
 
+// whole makes sure that the account is there, and not yet being brought: ENOENT. Else records of a tree that is half there were shown.
+func whole(r pebble.Reader, a Account) error {
+	_, c, err := read(r, accountKey(a))
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // Inode implements Reader.
 func (v *View) Inode(i Ino) (*Inode, error) {
 	h := v.store.Acquire()
 	defer h.Release()
+	if err := whole(h, i.Account()); err != nil {
+		return nil, err
+	}
 	return inode(h, i)
 }
 
@@ -81,6 +93,9 @@ func storedInode(r pebble.Reader, i Ino) (*Inode, error) {
 func (v *View) Lookup(parent Ino, name string) (DirEntry, error) {
 	h := v.store.Acquire()
 	defer h.Release()
+	if err := whole(h, parent.Account()); err != nil {
+		return DirEntry{}, err
+	}
 	de, err := entry(h, parent, name)
 	if err == nil {
 		err = fillDir(h, &de)
@@ -114,6 +129,9 @@ func fillDir(r pebble.Reader, de *DirEntry) error {
 func (v *View) Xattr(i Ino, name string) ([]byte, error) {
 	h := v.store.Acquire()
 	defer h.Release()
+	if err := whole(h, i.Account()); err != nil {
+		return nil, err
+	}
 	b, c, err := read(h, xattrKey(i, name))
 	if err == syscall.ENOENT {
 		err = syscall.ENODATA
@@ -128,6 +146,9 @@ func (v *View) Xattr(i Ino, name string) ([]byte, error) {
 func (v *View) Xattrs(i Ino) ([]string, error) {
 	h := v.store.Acquire()
 	defer h.Release()
+	if err := whole(h, i.Account()); err != nil {
+		return nil, err
+	}
 	it, err := newIter(h, inoKey(kindXattr, i))
 	if err != nil {
 		return nil, err
@@ -143,6 +164,9 @@ func (v *View) Xattrs(i Ino) ([]string, error) {
 func (v *View) Path(i Ino) (string, error) {
 	h := v.store.Acquire()
 	defer h.Release()
+	if err := whole(h, i.Account()); err != nil {
+		return "", err
+	}
 	return path(h, i)
 }
 
