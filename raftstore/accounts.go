@@ -436,7 +436,7 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 		return err
 	}
 	c := &raftpb.DropAccount{Number: a.Number}
-	if d.namesLives() {
+	if d.store.Knows(machine.NamesLives) {
 		c.Version = removing.Version
 	}
 	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_DropAccount{DropAccount: c}})
@@ -447,16 +447,13 @@ func (d *Directory) drop(ctx context.Context, a *raftpb.Account) error {
 	return err
 }
 
-// namesLives tells whether every node knows commands that tell a restored account from the one before. Older ones forbid to restore.
-func (d *Directory) namesLives() bool { return d.store.allows(machine.NamesLives) == nil }
-
 // shardsOf are those that may have the account's tree: its own, and of one that moves the other; 0: none.
 func shardsOf(a *raftpb.Account) [3]uint32 { return [3]uint32{a.Shard, a.MovingTo, a.MovedFrom} }
 
 // dropTree has the account's shard forget its mail; of one that moves, both shards.
 func (d *Directory) dropTree(ctx context.Context, a *raftpb.Account) error {
 	c := &raftpb.RemoveAccount{Account: a.Number}
-	if d.namesLives() {
+	if d.store.Knows(machine.NamesLives) {
 		c.Until = a.Version // its moves had lesser numbers, a restore since has a greater one
 	}
 	for _, id := range shardsOf(a) {

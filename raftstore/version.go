@@ -39,6 +39,9 @@ func (s *Store) allows(version uint32) error {
 	return fmt.Errorf("not before all nodes run a version of mailraft that can do this; these do not: %v: %w", old, syscall.EOPNOTSUPP)
 }
 
+// Knows tells whether every node can apply commands of a version: what does not yet need them does without.
+func (s *Store) Knows(version uint32) bool { return s.allows(version) == nil }
+
 // raiseVersion has the directory note what all of the nodes can apply, if that is more than it says.
 func (s *Store) raiseVersion(ctx context.Context, nodes []*raftpb.PutNode) error {
 	all := uint32(machine.Version)

@@ -141,6 +141,12 @@ func (k *Keyring) Open(account uint64, identity seal.Identity, lifetime time.Dur
 	return k.open(account, identity, nil, lifetime)
 }
 
+// OpenSlot is Open of what the slot gave: the session ends when that is no longer one of the account's.
+func (k *Keyring) OpenSlot(account uint64, s *slot.Slot, identity seal.Identity, lifetime time.Duration) (*Session, error) {
+	by := k.mac.sum(account, s, nil) // no password is empty, so no login is this one
+	return k.open(account, identity, &by, lifetime)
+}
+
 // open starts a session; known, when not nil, is remembered as a login.
 func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime time.Duration) (*Session, error) {
 	if identity.Wiped() {

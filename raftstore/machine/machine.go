@@ -15,8 +15,13 @@ import (
 // differ.
 const Version = 4
 
-// NamesLives is the version of commands from which on an account that is restored is told from the one that was removed before.
-const NamesLives = 4
+// What came with which version.
+const (
+	// NamesLives: an account that is restored is told from the one that was removed before.
+	NamesLives = 4
+	// MoreSlots: app passwords and SCRAM. A program that does not know a kind of slot locks the account.
+	MoreSlots = 4
+)
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
 // not named.
@@ -30,6 +35,12 @@ func Needs(cmd *raftpb.Command) uint32 {
 		}
 	case *raftpb.Command_UpdateAccount:
 		return needsRecord(op.UpdateAccount.Account)
+	case *raftpb.Command_UpdateAccounts:
+		most := uint32(1)
+		for _, a := range op.UpdateAccounts.Accounts {
+			most = max(most, needsRecord(a))
+		}
+		return most
 	case *raftpb.Command_RestoreAccount:
 		return NamesLives
 	case *raftpb.Command_RemoveAccount:
@@ -46,15 +57,20 @@ func Needs(cmd *raftpb.Command) uint32 {
 
 // needsRecord is Needs of what gives an account that record.
 func needsRecord(a *raftpb.Account) uint32 {
+	needs := uint32(1)
+	if a.GetMove() != 0 {
+		needs = 2
+	}
 	for _, s := range a.GetSlots() {
-		if s.Kind != "password" { // 3: recovery codes; a program that does not know one locks the account
-			return 3
+		switch s.Kind {
+		case "password":
+		case "recovery":
+			needs = max(needs, 3)
+		default:
+			needs = max(needs, MoreSlots)
 		}
 	}
-	if a.GetMove() != 0 {
-		return 2
-	}
-	return 1
+	return needs
 }
 
 // Result is what applying a command answers. It is stored under the request's id until the proposer says that it has it.

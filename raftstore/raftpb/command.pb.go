@@ -2304,11 +2304,15 @@ func (x *RemoveDomain) GetName() string {
 
 // Slot is one way to unwrap an account's private key; its record is package fs/seal/slot's.
 type Slot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "password", "recovery"
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Record        []byte                 `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind   string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "password", "recovery", "app", "scram"
+	Name   string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // of an app password, its owner's for it
+	Record []byte                 `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	// Of an app password:
+	Protocols     []string `protobuf:"bytes,5,rep,name=protocols,proto3" json:"protocols,omitempty"` // it is good for these alone; none: for all
+	Created       int64    `protobuf:"fixed64,6,opt,name=created,proto3" json:"created,omitempty"`
+	LastUsed      int64    `protobuf:"fixed64,7,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"` // to the hour; 0: never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2369,6 +2373,27 @@ func (x *Slot) GetRecord() []byte {
 		return x.Record
 	}
 	return nil
+}
+
+func (x *Slot) GetProtocols() []string {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+func (x *Slot) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Slot) GetLastUsed() int64 {
+	if x != nil {
+		return x.LastUsed
+	}
+	return 0
 }
 
 type Account struct {
@@ -3423,12 +3448,15 @@ const file_command_proto_rawDesc = "" +
 	"\tAddDomain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\"\n" +
 	"\fRemoveDomain\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"V\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xab\x01\n" +
 	"\x04Slot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
-	"\x06record\x18\x04 \x01(\fR\x06record\"\xb6\x03\n" +
+	"\x06record\x18\x04 \x01(\fR\x06record\x12\x1c\n" +
+	"\tprotocols\x18\x05 \x03(\tR\tprotocols\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\x10R\acreated\x12\x1b\n" +
+	"\tlast_used\x18\a \x01(\x10R\blastUsed\"\xb6\x03\n" +
 	"\aAccount\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x1d\n" +
 	"\n" +

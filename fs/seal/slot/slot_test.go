@@ -2,10 +2,15 @@ package slot_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
 
+	"github.com/xdg-go/scram"
 	"pgregory.net/rapid"
 
 	"mailraft/fs/seal"
@@ -107,6 +112,95 @@ func TestRecovery(t *testing.T) {
 		t.Error("of few octets:", err)
 	}
 	everyByteIsBound(t, record, secret)
+}
+
+// TestSCRAM: RFC 7677's example logs in by its proof (section 3), which opens the slot; no other proof does, and what is stored neither.
+func TestSCRAM(t *testing.T) {
+	id := newIdentity(t, seal.Hybrid)
+	s, err := slot.Wrap(id, []byte("pencil"), slot.Params{Passes: 4096}, slot.Binding{Account: 1, Slot: 2, Kind: slot.SCRAM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := s.Marshal()
+	if len(record) != 155+64 {
+		t.Errorf("record of %d bytes, docs say 219", len(record))
+	}
+	if s, err = slot.Unmarshal(record); err != nil {
+		t.Fatal(err)
+	}
+	client, err := scram.SHA256.NewClient("user", "pencil", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(s.Salt[:]), Iters: 4096})
+	if err != nil || !bytes.Equal(stored.StoredKey, s.SCRAM.StoredKey[:]) || !bytes.Equal(stored.ServerKey, s.SCRAM.ServerKey[:]) {
+		t.Fatalf("another program makes %x of it: %v", stored, err)
+	}
+	const message = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096," +
+		"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+	salt, _ := base64.StdEncoding.DecodeString("W22ZaJ0SNY7soEsUEjb6gQ==")
+	example, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(salt), Iters: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, _ := base64.StdEncoding.DecodeString("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
+	v := slot.Verifier{StoredKey: [32]byte(example.StoredKey)}
+	key, err := v.ClientKey(message, proof)
+	if err != nil || sha256.Sum256(key) != v.StoredKey {
+		t.Fatalf("the example's proof: %x, %v", key, err)
+	}
+	for _, wrong := range [][]byte{nil, proof[1:], append(proof, 0), bytes.Repeat([]byte{1}, 32)} {
+		if _, err := v.ClientKey(message, wrong); !errors.Is(err, slot.ErrWrongPassword) {
+			t.Errorf("%x: %v", wrong, err)
+		}
+	}
+	clientKey := clientKey(t, "pencil", s)
+	got, err := slot.Unwrap(s, 1, clientKey)
+	if err != nil || got.Recipient().String() != id.Recipient().String() {
+		t.Error("another key came out:", err)
+	}
+	for _, wrong := range [][]byte{nil, []byte("pencil"), s.SCRAM.StoredKey[:], s.SCRAM.ServerKey[:]} {
+		if _, err := slot.Unwrap(s, 1, wrong); !errors.Is(err, slot.ErrWrongPassword) {
+			t.Errorf("%x: %v", wrong, err)
+		}
+	}
+	everyByteIsBound(t, record, clientKey)
+	for _, wrong := range []slot.Params{{}, quick, {Passes: 4095}, {Passes: slot.MaxIterations + 1}, {Passes: 4096, Threads: 1}} {
+		if _, err := slot.Wrap(id, []byte("pencil"), wrong, slot.Binding{Kind: slot.SCRAM}); !errors.Is(err, slot.ErrParams) {
+			t.Errorf("with %+v: %v", wrong, err)
+		}
+	}
+}
+
+// clientKey is a SCRAM client's of a password (RFC 5802, 3).
+func clientKey(t testing.TB, password string, s *slot.Slot) []byte {
+	t.Helper()
+	salted, err := pbkdf2.Key(sha256.New, password, s.Salt[:], int(s.Params.Passes), sha256.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hmac.New(sha256.New, salted)
+	h.Write([]byte("Client Key"))
+	return h.Sum(nil)
+}
+
+// TestApp: an app password's characters open its slot, as a recovery code's octets do theirs; they can't be exchanged.
+func TestApp(t *testing.T) {
+	id := newIdentity(t, seal.X25519)
+	secret := []byte("abcdeabcdeabcdeabcde")
+	app, err := slot.Wrap(id, secret, slot.Params{}, slot.Binding{Account: 1, Slot: 2, Kind: slot.App})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := slot.Unwrap(app, 1, secret); err != nil || got.Recipient().String() != id.Recipient().String() {
+		t.Error("another key came out:", err)
+	}
+	other := *app
+	other.Kind = slot.Recovery
+	if _, err := slot.Unwrap(&other, 1, secret); !errors.Is(err, slot.ErrWrongPassword) {
+		t.Error("as a recovery code:", err)
+	}
+	everyByteIsBound(t, app.Marshal(), secret)
 }
 
 func TestDefaultParams(t *testing.T) {
@@ -231,6 +325,11 @@ func FuzzMalleability(f *testing.F) {
 	for _, kind := range []seal.Kind{seal.X25519, seal.Hybrid} {
 		f.Add(wrap(f, newIdentity(f, kind), "pw", 1, 1).Marshal())
 		f.Add(recovery(f, newIdentity(f, kind), make([]byte, slot.SecretSize)).Marshal())
+		s, err := slot.Wrap(newIdentity(f, kind), []byte("pencil"), slot.Params{Passes: 4096}, slot.Binding{Kind: slot.SCRAM})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(s.Marshal())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := slot.Unmarshal(b)
@@ -240,7 +339,14 @@ func FuzzMalleability(f *testing.F) {
 			}
 			return
 		}
-		if err := s.Params.Check(); s.Kind == slot.Password && err != nil || s.Kind != slot.Password && s.Params != (slot.Params{}) {
+		ok := s.Params == slot.Params{}
+		switch s.Kind {
+		case slot.Password:
+			ok = s.Params.Check() == nil
+		case slot.SCRAM:
+			ok = s.Params == slot.Params{Passes: max(4096, s.Params.Passes)}
+		}
+		if !ok {
 			t.Fatalf("%+v of a %v slot", s.Params, s.Kind)
 		}
 		if again := s.Marshal(); !bytes.Equal(again, b) {

@@ -2,8 +2,10 @@ package slot
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/hkdf"
+	"golang.org/x/crypto/pbkdf2"
 
 	"mailraft/fs/seal"
 )
@@ -44,7 +47,7 @@ type Binding struct {
 
 // Wrap seals id under password, which stays the caller's to wipe and is taken byte for byte: normalising it is the
 // caller's business. It takes p's time and memory at once: where several may come together, go through a [Gate]. Under a secret
-// of another kind p is Params{}, and it takes none.
+// of another kind p is Params{}, and it takes none; but for SCRAM, whose password it is given, and whose iterations it takes.
 // Errors: ErrParams, also for a secret of another size than SecretSize; ErrRecord for an unknown kind; seal.ErrWiped.
 func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error) {
 	if b.Kind.kdf() == 0 {
@@ -53,7 +56,7 @@ func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error)
 	if err := b.Kind.check(p); err != nil {
 		return nil, err
 	}
-	if b.Kind != Password && len(password) != SecretSize {
+	if b.Kind.made() && len(password) != SecretSize {
 		return nil, fmt.Errorf("%w: a secret of %d bytes", ErrParams, len(password))
 	}
 	encoded, err := id.Encode()
@@ -64,7 +67,12 @@ func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error)
 	s := &Slot{ID: b.Slot, Kind: b.Kind, Params: p}
 	rand.Read(s.Salt[:]) // never fails
 	rand.Read(s.Nonce[:])
-	kek := s.derive(password)
+	secret := password
+	if s.Kind == SCRAM {
+		secret = s.setVerifier(password)
+		defer clear(secret)
+	}
+	kek := s.derive(secret)
 	defer clear(kek)
 	aead, err := chacha20poly1305.NewX(kek)
 	if err != nil {
@@ -74,7 +82,10 @@ func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error)
 	return s, nil
 }
 
-// Unwrap opens slot s of account. password stays the caller's to wipe. It takes s.Params' time and memory at once: where
+// made tells whether this program makes the kind's secrets.
+func (k Kind) made() bool { return k == Recovery || k == App }
+
+// Unwrap opens slot s of account; of SCRAM with the ClientKey. password stays the caller's to wipe. It takes s.Params' time and memory at once: where
 // several may come together, go through a [Gate]. Errors: ErrWrongPassword, ErrParams.
 //
 // The key-encryption key is wiped. Copies of it in the cipher object, and the memory that Argon2id filled, are the x/crypto
@@ -99,6 +110,38 @@ func Unwrap(s *Slot, account uint64, password []byte) (seal.Identity, error) {
 		return seal.Identity{}, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
 	return id, nil
+}
+
+// setVerifier makes SCRAM's keys of a password, and returns the ClientKey, for the caller to wipe (RFC 5802, 3).
+func (s *Slot) setVerifier(password []byte) (clientKey []byte) {
+	salted := pbkdf2.Key(password, s.Salt[:], int(s.Params.Passes), sha256.Size, sha256.New)
+	defer clear(salted)
+	clientKey = mac(salted, "Client Key")
+	s.SCRAM.StoredKey = sha256.Sum256(clientKey)
+	s.SCRAM.ServerKey = [sha256.Size]byte(mac(salted, "Server Key"))
+	return clientKey
+}
+
+func mac(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	io.WriteString(h, text)
+	return h.Sum(nil)
+}
+
+// ClientKey is what a client's proof, that the exchange's messages come with, says that its ClientKey is (RFC 5802, 3). It opens the slot if
+// it is right. Errors: ErrWrongPassword, for a proof of another size too. The caller wipes it.
+func (v *Verifier) ClientKey(authMessage string, proof []byte) ([]byte, error) {
+	key := mac(v.StoredKey[:], authMessage)
+	if len(proof) != len(key) {
+		return nil, ErrWrongPassword
+	}
+	subtle.XORBytes(key, key, proof)
+	stored := sha256.Sum256(key)
+	if subtle.ConstantTimeCompare(stored[:], v.StoredKey[:]) != 1 {
+		clear(key)
+		return nil, ErrWrongPassword
+	}
+	return key, nil
 }
 
 // derive returns the key-encryption key, 32 bytes, for the caller to wipe.

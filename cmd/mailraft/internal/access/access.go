@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,9 @@ type Control struct {
 
 	cancel func() // of the subscription
 	done   chan struct{}
-	stop   chan struct{}
+	life   context.Context
+	stop   context.CancelFunc
+	noting sync.WaitGroup
 
 	mu      sync.Mutex // taken by the applying goroutine: never held for long
 	changed map[uint32]struct{}
@@ -47,9 +50,10 @@ type Control struct {
 
 // New begins to follow the directory, until Close.
 func New(store *raftstore.Store, ring *keyring.Keyring, log *slog.Logger) *Control {
+	life, stop := context.WithCancel(context.Background())
 	c := &Control{
 		directory: store.Directory(), keyring: ring, log: log,
-		done: make(chan struct{}), stop: make(chan struct{}),
+		done: make(chan struct{}), life: life, stop: stop,
 		changed: map[uint32]struct{}{}, news: make(chan struct{}, 1),
 	}
 	c.cancel = c.directory.Subscribe(c.note)
@@ -60,8 +64,9 @@ func New(store *raftstore.Store, ring *keyring.Keyring, log *slog.Logger) *Contr
 // Close ends the following. The sessions are the keyring's to end.
 func (c *Control) Close() error {
 	c.cancel()
-	close(c.stop)
+	c.stop()
 	<-c.done
+	c.noting.Wait()
 	return nil
 }
 
@@ -88,7 +93,7 @@ func (c *Control) follow() {
 	defer close(c.done)
 	for {
 		select {
-		case <-c.stop:
+		case <-c.life.Done():
 			return
 		case <-c.news:
 		}
@@ -187,24 +192,27 @@ func (c *Control) findHere(address string) (*raftpb.Account, error) {
 	return c.directory.FindAccount(local, domain)
 }
 
-// Unlock starts a session of an account that was found for who knows the password, waiting for its turn as one of the party from. It
-// returns the account's record of then. Errors: ErrNoSlots, those of keyring.Unlock and of Current.
+// Unlock starts a session of an account that was found for who knows the password, or an app password that is good for the protocol ("": none
+// is), waiting for its turn as one of the party from. It returns the account's record of then. Errors: ErrNoSlots, those of keyring.Unlock
+// and of Current.
 //
 // The record may be of a copy of the directory that lags behind, so nobody is refused by it: the password may be the one that was just
 // set on another node.
 //
 // A derivation takes its time, and longer when many wait. Whatever happens to the account meanwhile: the session that is returned
 // was opened by a slot that the account had at the end of it, or is over.
-func (c *Control) Unlock(ctx context.Context, from string, a *raftpb.Account, password []byte, lifetime time.Duration) (*raftpb.Account, *keyring.Session, error) {
+func (c *Control) Unlock(
+	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration,
+) (*raftpb.Account, *keyring.Session, error) {
 	address := a.LocalPart + "@" + a.Domain
 	for newest := false; ; {
-		session, err := c.open(ctx, from, a, password, lifetime)
+		session, err := c.open(ctx, from, a, password, protocol, lifetime)
 		if !newest && (errors.Is(err, keyring.ErrWrongPassword) || errors.Is(err, ErrNoSlots)) {
 			if err := c.Current(ctx); err != nil {
 				return nil, nil, err
 			}
 			newest = true
-			if now, err := c.findHere(address); err == nil && (now.Number != a.Number || now.Version != a.Version) {
+			if now, err := c.findHere(address); err == nil && !sameSlots(now, a) {
 				a = now
 				continue
 			}
@@ -233,7 +241,12 @@ func (c *Control) Unlock(ctx context.Context, from string, a *raftpb.Account, pa
 }
 
 // open tries the password on the slots of the record.
-func (c *Control) open(ctx context.Context, from string, a *raftpb.Account, password []byte, lifetime time.Duration) (*keyring.Session, error) {
+func (c *Control) open(
+	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration,
+) (*keyring.Session, error) {
+	if session, err := c.openApp(a, password, protocol, lifetime); session != nil || err != nil {
+		return session, err
+	}
 	slots, err := Passwords(a)
 	if err != nil {
 		return nil, err
@@ -252,6 +265,13 @@ func (c *Control) checked(a *raftpb.Account, session *keyring.Session) (*raftpb.
 		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
 	}
 	return a, session, nil
+}
+
+// sameSlots tells whether what opens the one opens the other too.
+func sameSlots(a, b *raftpb.Account) bool {
+	return a.Number == b.Number && slices.EqualFunc(a.Slots, b.Slots, func(x, y *raftpb.Slot) bool {
+		return bytes.Equal(x.Record, y.Record) && slices.Equal(x.Protocols, y.Protocols)
+	})
 }
 
 func ended(s *keyring.Session) bool {

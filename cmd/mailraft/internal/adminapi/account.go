@@ -30,10 +30,7 @@ func (s *Server) RemoveAccount(ctx context.Context, req *adminpb.AccountRequest)
 
 // GetAccount implements adminpb.AdminServer.
 func (s *Server) GetAccount(ctx context.Context, req *adminpb.AccountRequest) (*adminpb.Account, error) {
-	if err := s.current(ctx); err != nil {
-		return nil, refusal(err)
-	}
-	a, err := s.find(ctx, req.Address)
+	a, err := s.newest(ctx, req.Address)
 	if err != nil {
 		return nil, refusal(err)
 	}

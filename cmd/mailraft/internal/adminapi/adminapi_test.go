@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
@@ -295,6 +297,85 @@ func TestRecovery(t *testing.T) {
 	w.wantCode(t, "discard", err, codes.OK)
 	_, err = recover(next, "new")
 	w.wantCode(t, "the code of a key that was given up", err, codes.FailedPrecondition)
+}
+
+// TestAppPasswords: each has its name; it needs the password to be made, not to be removed; no admin command takes it for the password.
+func TestAppPasswords(t *testing.T) {
+	w := newWorld(t)
+	const address = "a@example.org"
+	w.add(t, account(address, "secret"))
+	add := func(password, name string, protocols ...string) (string, error) {
+		r, err := w.AddAppPassword(within(t), &adminpb.AddAppPasswordRequest{
+			Address: address, Password: []byte(password), Name: name, Protocols: protocols,
+		})
+		return string(r.GetAppPassword()), err
+	}
+	list := func() (names []string) {
+		t.Helper()
+		r, err := w.ListAppPasswords(within(t), &adminpb.AccountRequest{Address: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, app := range r.AppPasswords {
+			if app.LastUsed != 0 || time.Since(time.Unix(app.Created, 0)) > time.Hour {
+				t.Errorf("%+v", app)
+			}
+			names = append(names, app.Name+strings.Join(app.Protocols, "+"))
+		}
+		return names
+	}
+	for _, wrong := range []string{"", "two\nlines", strings.Repeat("x", maxAppName+1)} {
+		_, err := add("secret", wrong)
+		w.wantCode(t, "the name "+wrong, err, codes.InvalidArgument)
+	}
+	_, err := add("secret", "phone", "imap", "ftp")
+	w.wantCode(t, "a protocol that nobody logs in to", err, codes.InvalidArgument)
+	_, err = add("wrong", "phone")
+	w.wantCode(t, "a wrong password", err, codes.Unauthenticated)
+	phone, err := add("secret", "phone")
+	w.wantCode(t, "one for the phone", err, codes.OK)
+	_, err = add("secret", "phone")
+	w.wantCode(t, "the name again", err, codes.AlreadyExists)
+	_, err = add(phone, "laptop")
+	w.wantCode(t, "one by another", err, codes.Unauthenticated)
+	laptop, err := add("secret", "laptop", "imap", "pop3")
+	w.wantCode(t, "one for the laptop", err, codes.OK)
+	if phone == laptop {
+		t.Error("both are the same")
+	}
+	if got := list(); !slices.Equal(got, []string{"phone", "laptopimap+pop3"}) {
+		t.Errorf("there are %q", got)
+	}
+	w.wantCode(t, "unlock by it", w.unlock(t, address, phone), codes.Unauthenticated)
+	_, err = w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, Old: []byte(phone), New: []byte("new")})
+	w.wantCode(t, "a password set by it", err, codes.Unauthenticated)
+	_, err = w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, Old: []byte("secret"), New: []byte("new")})
+	w.wantCode(t, "another password", err, codes.OK)
+	_, err = w.RemoveAppPassword(within(t), &adminpb.AppPasswordRequest{Address: address, Name: "tablet"})
+	w.wantCode(t, "removing what is not there", err, codes.NotFound)
+	_, err = w.RemoveAppPassword(within(t), &adminpb.AppPasswordRequest{Address: address, Name: "phone"})
+	w.wantCode(t, "removing", err, codes.OK)
+	if got := list(); !slices.Equal(got, []string{"laptopimap+pop3"}) {
+		t.Errorf("there are %q", got)
+	}
+	a, err := w.GetAccount(within(t), &adminpb.AccountRequest{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.store.Directory().UpdateAccount(within(t), tree.Account(a.Number), func(now *raftpb.Account) error {
+		is := slices.IndexFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Name == "laptop" })
+		for n := range maxApps - 1 {
+			other := proto.CloneOf(now.Slots[is])
+			other.Name = fmt.Sprint("app ", n)
+			now.Slots = append(now.Slots, other)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = add("new", "one too many")
+	w.wantCode(t, "one too many", err, codes.FailedPrecondition)
 }
 
 func TestUnlockAndLock(t *testing.T) {

@@ -48,6 +48,14 @@ func (s *Server) find(ctx context.Context, address string) (*raftpb.Account, err
 	return s.Access.Find(ctx, address)
 }
 
+// newest finds an account as it is in the whole cluster now.
+func (s *Server) newest(ctx context.Context, address string) (*raftpb.Account, error) {
+	if err := s.current(ctx); err != nil {
+		return nil, err
+	}
+	return s.find(ctx, address)
+}
+
 // current waits until what was changed before the call shows here.
 func (s *Server) current(ctx context.Context) error { return s.Store.Directory().ReadIndex(ctx) }
 

@@ -26,7 +26,7 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	defer clear(normal)
 	a, err := s.find(ctx, req.Address)
 	if err == nil {
-		a, _, err = s.Access.Unlock(ctx, "", a, normal, d)
+		a, _, err = s.Access.Unlock(ctx, "", a, normal, "", d)
 	}
 	if err != nil {
 		return nil, refusal(err)
@@ -44,7 +44,7 @@ func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStre
 	if err != nil {
 		return refusal(err)
 	}
-	a, session, err := s.Access.Unlock(stream.Context(), "", a, normal, 0)
+	a, session, err := s.Access.Unlock(stream.Context(), "", a, normal, "", 0)
 	if err != nil {
 		return refusal(err)
 	}

@@ -91,7 +91,7 @@ func (o *addition) account(address, password, quota string) (newAccount, error) 
 		return a, err
 	}
 	if password == "" {
-		a.random = passwords.Random()
+		a.random = string(passwords.Random())
 		password = a.random
 	}
 	a.Password = []byte(password)

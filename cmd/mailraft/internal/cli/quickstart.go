@@ -118,7 +118,7 @@ func (p *program) firstAccount(ctx context.Context, c *adminapi.Client) (string,
 	if status.Code(err) != codes.NotFound {
 		return "", err
 	}
-	password := passwords.Random()
+	password := string(passwords.Random())
 	if err := p.introduce("its password, kept nowhere else: " + password); err != nil {
 		return "", err
 	}

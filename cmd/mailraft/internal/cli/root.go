@@ -57,7 +57,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.configFile, "config", "c", "", "configuration `file` (default: $"+config.EnvFile+", then "+config.DefaultFile+" if it is there)")
 	flags.StringVar(&p.socket, "socket", "", "the daemon's admin `socket` (default: $"+socketEnv+", then admin.sock in the configured run folder)")
 	root.AddCommand(
-		p.serve(), p.quickstart(), p.config(), p.proxy(), p.guard(), p.domain(), p.account(), p.recovery(), p.alias(), p.unlock(), p.lock(), p.status(),
+		p.serve(), p.quickstart(), p.config(), p.proxy(), p.guard(), p.domain(), p.account(), p.recovery(), p.appPassword(), p.alias(), p.unlock(), p.lock(), p.status(),
 		p.cat(), p.fsck(), p.export(), p.importMail(), p.backup(), p.restore(), p.init(), p.token(), p.join(), p.node(), p.shard(), p.version(),
 	)
 	completions(root)

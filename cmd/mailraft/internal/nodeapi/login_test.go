@@ -3,6 +3,8 @@ package nodeapi
 import (
 	"errors"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
+	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/proxy"
@@ -170,6 +173,90 @@ func TestASessionEndsWithItsPassword(t *testing.T) {
 	}
 }
 
+// app adds an app password to an account.
+func (w *world) app(t *testing.T, a *raftpb.Account, password, name string, protocols ...string) (text string) {
+	t.Helper()
+	was, err := slot.Unmarshal(a.Slots[0].Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := slot.Unwrap(was, uint64(a.Number), []byte(password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := passwords.Random()
+	number := uint32(len(a.Slots) + 9)
+	s, err := slot.Wrap(id, passwords.Secret(random), slot.Params{}, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.App})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(t, a, func(now *raftpb.Account) {
+		now.Slots = append(now.Slots, &raftpb.Slot{Id: number, Kind: "app", Name: name, Record: s.Marshal(), Protocols: protocols})
+	})
+	return string(random)
+}
+
+// TestAppPassword: it logs in where it is good, without a derivation; elsewhere it is as a wrong password. When it is used is noted, and who
+// it has let in is out when it is removed.
+func TestAppPassword(t *testing.T) {
+	w := newWorld(t)
+	a := w.account(t, "alice", 0)
+	all := w.app(t, a, "secret", "phone")
+	imap := w.app(t, a, "secret", "laptop", "imap")
+	var derivations atomic.Int64
+	w.left = func() { derivations.Add(1) }
+	login := func(password, protocol string, want error, derived int64) proxy.Session {
+		t.Helper()
+		c := credentials("alice@example.org", password)
+		c.Protocol = protocol
+		s, err := w.client.Login(within(t), c)
+		if !errors.Is(err, want) {
+			t.Errorf("%s by %s: %v, want %v", password, protocol, err, want)
+		}
+		if n := derivations.Swap(0); n != derived {
+			t.Errorf("%s by %s: %d derivations", password, protocol, n)
+		}
+		return s
+	}
+	phone := login(strings.ToUpper(strings.ReplaceAll(all, "-", " ")), "pop3", nil, 0)
+	laptop := login(imap, "imap", nil, 0)
+	defer laptop.Close()
+	login(imap, "pop3", proxy.ErrAuthentication, 1)
+	login(imap, "", proxy.ErrAuthentication, 1)
+	login(string(passwords.Random()), "imap", proxy.ErrAuthentication, 1)
+	own := login("secret", "imap", nil, 1)
+	defer own.Close()
+	for used := false; !used; { // of both
+		now, err := w.store.Directory().Account(tree.Account(a.Number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		used = !slices.ContainsFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Kind == "app" && s.LastUsed == 0 })
+		if within(t).Err() != nil {
+			t.Fatal("it is not noted that they were used")
+		}
+	}
+	for _, s := range []proxy.Session{phone, laptop, own} {
+		select {
+		case <-s.Done():
+			t.Error("a note of it has ended a session")
+		default:
+		}
+	}
+	w.update(t, a, func(now *raftpb.Account) {
+		now.Slots = slices.DeleteFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Name == "phone" })
+	})
+	<-phone.Done()
+	login(all, "pop3", proxy.ErrAuthentication, 1)
+	for _, s := range []proxy.Session{laptop, own} {
+		select {
+		case <-s.Done():
+			t.Error("another session has ended")
+		default:
+		}
+	}
+}
+
 // TestAnUnknownUserIsAsAWrongPassword compares the work and the answer, to the letter.
 func TestAnUnknownUserIsAsAWrongPassword(t *testing.T) {
 	w := newWorld(t)
@@ -287,7 +374,7 @@ func TestNoPasswordOpensAnotherKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.access.Unlock(t.Context(), "", now, []byte("secret"), 0); err == nil || errors.Is(err, keyring.ErrWrongPassword) {
+	if _, _, err := w.access.Unlock(t.Context(), "", now, []byte("secret"), "imap", 0); err == nil || errors.Is(err, keyring.ErrWrongPassword) {
 		t.Error(err)
 	}
 	if w.unlocked(a) {

@@ -153,7 +153,7 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 	defer s.sessions.Release(1)
 	ctx := stream.Context()
 	password := passwords.Normal(req.Password)
-	a, session, err := s.unlock(ctx, party(req.Remote, req.Username), req.Username, password)
+	a, session, err := s.unlock(ctx, party(req.Remote, req.Username), req.Username, password, req.Protocol)
 	clear(password)
 	switch {
 	case errors.Is(err, keyring.ErrWrongPassword):
@@ -186,11 +186,11 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 
 // unlock opens a session. An unknown user costs as much time as a wrong password, which is a derivation and the directory's read index,
 // and has the same answer, also when the directory can't be asked.
-func (s *Server) unlock(ctx context.Context, from, username string, password []byte) (*raftpb.Account, *keyring.Session, error) {
+func (s *Server) unlock(ctx context.Context, from, username string, password []byte, protocol string) (*raftpb.Account, *keyring.Session, error) {
 	a, err := s.access.Find(ctx, username)
 	if err == nil {
 		var session *keyring.Session
-		if a, session, err = s.access.Unlock(ctx, from, a, password, 0); !errors.Is(err, access.ErrNoSlots) {
+		if a, session, err = s.access.Unlock(ctx, from, a, password, protocol, 0); !errors.Is(err, access.ErrNoSlots) {
 			return a, session, err
 		}
 	}

@@ -4,6 +4,7 @@ package passwords
 
 import (
 	"crypto/rand"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -24,16 +25,46 @@ func Normal(password []byte) []byte {
 // alphabet has no characters that look like others.
 const alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
 
+// group is how many characters are in a group of a random password, and randomSize in all of it: 100 bits.
+const (
+	group      = 5
+	randomSize = 20
+)
+
 // Random makes a password of 100 bits, in groups that can be typed.
-func Random() string {
-	var b [20]byte
+func Random() []byte {
+	var b [randomSize]byte
+	defer clear(b[:])
 	rand.Read(b[:]) // never fails
-	out := make([]byte, 0, len(b)+3)
+	out := make([]byte, 0, randomSize+randomSize/group-1)
 	for i, c := range b {
-		if i > 0 && i%5 == 0 {
+		if i > 0 && i%group == 0 {
 			out = append(out, '-')
 		}
 		out = append(out, alphabet[c%byte(len(alphabet))])
 	}
-	return string(out)
+	return out
+}
+
+// Secret is the characters of a password that Random made, however they were typed, or nil: it can be none. The caller wipes it.
+func Secret(password []byte) []byte {
+	secret := make([]byte, 0, randomSize+1)
+	for _, c := range password {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		switch {
+		case c == '-' || c == ' ':
+			continue
+		case strings.IndexByte(alphabet, c) < 0 || len(secret) == randomSize:
+			clear(secret)
+			return nil
+		}
+		secret = append(secret, c)
+	}
+	if len(secret) < randomSize {
+		clear(secret)
+		return nil
+	}
+	return secret
 }

@@ -33,12 +33,27 @@ func TestRandom(t *testing.T) {
 	seen := map[string]bool{}
 	for range 100 {
 		p := Random()
-		if !form.MatchString(p) || seen[p] {
+		if !form.Match(p) || seen[string(p)] {
 			t.Fatalf("%q", p)
 		}
-		seen[p] = true
+		seen[string(p)] = true
+		if want := strings.ReplaceAll(string(p), "-", ""); string(Secret(p)) != want {
+			t.Errorf("%q becomes %q", p, Secret(p))
+		}
 	}
 	if 256%len(alphabet) != 0 {
 		t.Error("some characters come more often than others")
+	}
+}
+
+func TestSecret(t *testing.T) {
+	const whole = "abcdefghijkmnpqrstuv"
+	for in, want := range map[string]string{
+		whole: whole, "ABCDE FGHIJ kmnpq rstuv": whole, "-abcde--fghijkmnpqrstuv-": whole,
+		"": "", whole[1:]: "", whole + "a": "", "abcdefghijkmnpqrstu1": "", "abcdefghijkmnpqrstu\xff": "", "abcdefghijkmnpqrstuo": "",
+	} {
+		if got := Secret([]byte(in)); string(got) != want || (got == nil) != (want == "") {
+			t.Errorf("%q becomes %q", in, got)
+		}
 	}
 }

@@ -1749,6 +1749,282 @@ func (x *RecoveryReply) GetCode() []byte {
 	return nil
 }
 
+type AddAppPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Password      []byte                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`           // the owner's for it
+	Protocols     []string               `protobuf:"bytes,4,rep,name=protocols,proto3" json:"protocols,omitempty"` // it is good for these alone: "imap", "pop3", "submission"; none: for all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddAppPasswordRequest) Reset() {
+	*x = AddAppPasswordRequest{}
+	mi := &file_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddAppPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddAppPasswordRequest) ProtoMessage() {}
+
+func (x *AddAppPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddAppPasswordRequest.ProtoReflect.Descriptor instead.
+func (*AddAppPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AddAppPasswordRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddAppPasswordRequest) GetPassword() []byte {
+	if x != nil {
+		return x.Password
+	}
+	return nil
+}
+
+func (x *AddAppPasswordRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddAppPasswordRequest) GetProtocols() []string {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+type AppPasswordReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AppPassword   []byte                 `protobuf:"bytes,1,opt,name=app_password,json=appPassword,proto3" json:"app_password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppPasswordReply) Reset() {
+	*x = AppPasswordReply{}
+	mi := &file_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppPasswordReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppPasswordReply) ProtoMessage() {}
+
+func (x *AppPasswordReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppPasswordReply.ProtoReflect.Descriptor instead.
+func (*AppPasswordReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AppPasswordReply) GetAppPassword() []byte {
+	if x != nil {
+		return x.AppPassword
+	}
+	return nil
+}
+
+type AppPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppPasswordRequest) Reset() {
+	*x = AppPasswordRequest{}
+	mi := &file_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppPasswordRequest) ProtoMessage() {}
+
+func (x *AppPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppPasswordRequest.ProtoReflect.Descriptor instead.
+func (*AppPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AppPasswordRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AppPasswordRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type AppPasswordsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AppPasswords  []*AppPassword         `protobuf:"bytes,1,rep,name=app_passwords,json=appPasswords,proto3" json:"app_passwords,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppPasswordsReply) Reset() {
+	*x = AppPasswordsReply{}
+	mi := &file_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppPasswordsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppPasswordsReply) ProtoMessage() {}
+
+func (x *AppPasswordsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppPasswordsReply.ProtoReflect.Descriptor instead.
+func (*AppPasswordsReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AppPasswordsReply) GetAppPasswords() []*AppPassword {
+	if x != nil {
+		return x.AppPasswords
+	}
+	return nil
+}
+
+type AppPassword struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protocols     []string               `protobuf:"bytes,2,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	Created       int64                  `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`                   // seconds since the epoch
+	LastUsed      int64                  `protobuf:"varint,4,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"` // to the hour; 0: never
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppPassword) Reset() {
+	*x = AppPassword{}
+	mi := &file_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppPassword) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppPassword) ProtoMessage() {}
+
+func (x *AppPassword) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppPassword.ProtoReflect.Descriptor instead.
+func (*AppPassword) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *AppPassword) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AppPassword) GetProtocols() []string {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+func (x *AppPassword) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *AppPassword) GetLastUsed() int64 {
+	if x != nil {
+		return x.LastUsed
+	}
+	return 0
+}
+
 type MoveAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1759,7 +2035,7 @@ type MoveAccountRequest struct {
 
 func (x *MoveAccountRequest) Reset() {
 	*x = MoveAccountRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +2047,7 @@ func (x *MoveAccountRequest) String() string {
 func (*MoveAccountRequest) ProtoMessage() {}
 
 func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +2060,7 @@ func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveAccountRequest.ProtoReflect.Descriptor instead.
 func (*MoveAccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MoveAccountRequest) GetAddress() string {
@@ -1812,7 +2088,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +2100,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +2113,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetQuotaRequest) GetAddress() string {
@@ -1871,7 +2147,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2159,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2172,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Alias) GetAddress() string {
@@ -1922,7 +2198,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2210,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2223,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListAliasesRequest) GetDomain() string {
@@ -1968,7 +2244,7 @@ type UnlockRequest struct {
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2256,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2269,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UnlockRequest) GetAddress() string {
@@ -2026,7 +2302,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2314,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2327,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LockReply) GetWasUnlocked() bool {
@@ -2070,7 +2346,7 @@ type ReadSealedRequest struct {
 
 func (x *ReadSealedRequest) Reset() {
 	*x = ReadSealedRequest{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2358,7 @@ func (x *ReadSealedRequest) String() string {
 func (*ReadSealedRequest) ProtoMessage() {}
 
 func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2371,7 @@ func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSealedRequest.ProtoReflect.Descriptor instead.
 func (*ReadSealedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReadSealedRequest) GetPath() string {
@@ -2114,7 +2390,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2402,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2415,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Piece) GetData() []byte {
@@ -2161,7 +2437,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2449,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2462,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BackupRequest) GetAddress() string {
@@ -2232,7 +2508,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2520,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2533,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BackupReply) GetDomains() []string {
@@ -2319,7 +2595,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2607,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2620,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BackupRecord) GetKey() []byte {
@@ -2372,7 +2648,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2660,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2673,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -2558,7 +2834,24 @@ const file_admin_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\fR\x04code\x12\x10\n" +
 	"\x03new\x18\x03 \x01(\fR\x03new\"#\n" +
 	"\rRecoveryReply\x12\x12\n" +
-	"\x04code\x18\x01 \x01(\fR\x04code\"D\n" +
+	"\x04code\x18\x01 \x01(\fR\x04code\"\x7f\n" +
+	"\x15AddAppPasswordRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\fR\bpassword\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\tprotocols\x18\x04 \x03(\tR\tprotocols\"5\n" +
+	"\x10AppPasswordReply\x12!\n" +
+	"\fapp_password\x18\x01 \x01(\fR\vappPassword\"B\n" +
+	"\x12AppPasswordRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"X\n" +
+	"\x11AppPasswordsReply\x12C\n" +
+	"\rapp_passwords\x18\x01 \x03(\v2\x1e.mailraft.admin.v1.AppPasswordR\fappPasswords\"v\n" +
+	"\vAppPassword\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tprotocols\x18\x02 \x03(\tR\tprotocols\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1b\n" +
+	"\tlast_used\x18\x04 \x01(\x03R\blastUsed\"D\n" +
 	"\x12MoveAccountRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\"W\n" +
@@ -2602,7 +2895,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\xf1\x11\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\x85\x14\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2615,7 +2908,10 @@ const file_admin_proto_rawDesc = "" +
 	"\fListAccounts\x12&.mailraft.admin.v1.ListAccountsRequest\x1a\x1a.mailraft.admin.v1.Account0\x01\x12N\n" +
 	"\vSetPassword\x12%.mailraft.admin.v1.SetPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12V\n" +
 	"\vNewRecovery\x12%.mailraft.admin.v1.NewRecoveryRequest\x1a .mailraft.admin.v1.RecoveryReply\x12N\n" +
-	"\aRecover\x12!.mailraft.admin.v1.RecoverRequest\x1a .mailraft.admin.v1.RecoveryReply\x12H\n" +
+	"\aRecover\x12!.mailraft.admin.v1.RecoverRequest\x1a .mailraft.admin.v1.RecoveryReply\x12_\n" +
+	"\x0eAddAppPassword\x12(.mailraft.admin.v1.AddAppPasswordRequest\x1a#.mailraft.admin.v1.AppPasswordReply\x12[\n" +
+	"\x10ListAppPasswords\x12!.mailraft.admin.v1.AccountRequest\x1a$.mailraft.admin.v1.AppPasswordsReply\x12T\n" +
+	"\x11RemoveAppPassword\x12%.mailraft.admin.v1.AppPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12H\n" +
 	"\bSetQuota\x12\".mailraft.admin.v1.SetQuotaRequest\x1a\x18.mailraft.admin.v1.Empty\x12N\n" +
 	"\vMoveAccount\x12%.mailraft.admin.v1.MoveAccountRequest\x1a\x18.mailraft.admin.v1.Empty\x12>\n" +
 	"\bAddAlias\x12\x18.mailraft.admin.v1.Alias\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2651,47 +2947,52 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_admin_proto_goTypes = []any{
-	(*Empty)(nil),               // 0: mailraft.admin.v1.Empty
-	(*TokenRequest)(nil),        // 1: mailraft.admin.v1.TokenRequest
-	(*TokenReply)(nil),          // 2: mailraft.admin.v1.TokenReply
-	(*NodesReply)(nil),          // 3: mailraft.admin.v1.NodesReply
-	(*ClusterNode)(nil),         // 4: mailraft.admin.v1.ClusterNode
-	(*ChangeNodeRequest)(nil),   // 5: mailraft.admin.v1.ChangeNodeRequest
-	(*ShardsReply)(nil),         // 6: mailraft.admin.v1.ShardsReply
-	(*ShardInfo)(nil),           // 7: mailraft.admin.v1.ShardInfo
-	(*ReplicaInfo)(nil),         // 8: mailraft.admin.v1.ReplicaInfo
-	(*MoveShardRequest)(nil),    // 9: mailraft.admin.v1.MoveShardRequest
-	(*StatusRequest)(nil),       // 10: mailraft.admin.v1.StatusRequest
-	(*StatusReply)(nil),         // 11: mailraft.admin.v1.StatusReply
-	(*Group)(nil),               // 12: mailraft.admin.v1.Group
-	(*Proxy)(nil),               // 13: mailraft.admin.v1.Proxy
-	(*Unlocked)(nil),            // 14: mailraft.admin.v1.Unlocked
-	(*Listener)(nil),            // 15: mailraft.admin.v1.Listener
-	(*DomainRequest)(nil),       // 16: mailraft.admin.v1.DomainRequest
-	(*DomainsReply)(nil),        // 17: mailraft.admin.v1.DomainsReply
-	(*AddAccountRequest)(nil),   // 18: mailraft.admin.v1.AddAccountRequest
-	(*AddAccountReply)(nil),     // 19: mailraft.admin.v1.AddAccountReply
-	(*AccountRequest)(nil),      // 20: mailraft.admin.v1.AccountRequest
-	(*Account)(nil),             // 21: mailraft.admin.v1.Account
-	(*ListAccountsRequest)(nil), // 22: mailraft.admin.v1.ListAccountsRequest
-	(*SetPasswordRequest)(nil),  // 23: mailraft.admin.v1.SetPasswordRequest
-	(*NewRecoveryRequest)(nil),  // 24: mailraft.admin.v1.NewRecoveryRequest
-	(*RecoverRequest)(nil),      // 25: mailraft.admin.v1.RecoverRequest
-	(*RecoveryReply)(nil),       // 26: mailraft.admin.v1.RecoveryReply
-	(*MoveAccountRequest)(nil),  // 27: mailraft.admin.v1.MoveAccountRequest
-	(*SetQuotaRequest)(nil),     // 28: mailraft.admin.v1.SetQuotaRequest
-	(*Alias)(nil),               // 29: mailraft.admin.v1.Alias
-	(*ListAliasesRequest)(nil),  // 30: mailraft.admin.v1.ListAliasesRequest
-	(*UnlockRequest)(nil),       // 31: mailraft.admin.v1.UnlockRequest
-	(*LockReply)(nil),           // 32: mailraft.admin.v1.LockReply
-	(*ReadSealedRequest)(nil),   // 33: mailraft.admin.v1.ReadSealedRequest
-	(*Piece)(nil),               // 34: mailraft.admin.v1.Piece
-	(*BackupRequest)(nil),       // 35: mailraft.admin.v1.BackupRequest
-	(*BackupReply)(nil),         // 36: mailraft.admin.v1.BackupReply
-	(*BackupRecord)(nil),        // 37: mailraft.admin.v1.BackupRecord
-	(*CheckReply)(nil),          // 38: mailraft.admin.v1.CheckReply
+	(*Empty)(nil),                 // 0: mailraft.admin.v1.Empty
+	(*TokenRequest)(nil),          // 1: mailraft.admin.v1.TokenRequest
+	(*TokenReply)(nil),            // 2: mailraft.admin.v1.TokenReply
+	(*NodesReply)(nil),            // 3: mailraft.admin.v1.NodesReply
+	(*ClusterNode)(nil),           // 4: mailraft.admin.v1.ClusterNode
+	(*ChangeNodeRequest)(nil),     // 5: mailraft.admin.v1.ChangeNodeRequest
+	(*ShardsReply)(nil),           // 6: mailraft.admin.v1.ShardsReply
+	(*ShardInfo)(nil),             // 7: mailraft.admin.v1.ShardInfo
+	(*ReplicaInfo)(nil),           // 8: mailraft.admin.v1.ReplicaInfo
+	(*MoveShardRequest)(nil),      // 9: mailraft.admin.v1.MoveShardRequest
+	(*StatusRequest)(nil),         // 10: mailraft.admin.v1.StatusRequest
+	(*StatusReply)(nil),           // 11: mailraft.admin.v1.StatusReply
+	(*Group)(nil),                 // 12: mailraft.admin.v1.Group
+	(*Proxy)(nil),                 // 13: mailraft.admin.v1.Proxy
+	(*Unlocked)(nil),              // 14: mailraft.admin.v1.Unlocked
+	(*Listener)(nil),              // 15: mailraft.admin.v1.Listener
+	(*DomainRequest)(nil),         // 16: mailraft.admin.v1.DomainRequest
+	(*DomainsReply)(nil),          // 17: mailraft.admin.v1.DomainsReply
+	(*AddAccountRequest)(nil),     // 18: mailraft.admin.v1.AddAccountRequest
+	(*AddAccountReply)(nil),       // 19: mailraft.admin.v1.AddAccountReply
+	(*AccountRequest)(nil),        // 20: mailraft.admin.v1.AccountRequest
+	(*Account)(nil),               // 21: mailraft.admin.v1.Account
+	(*ListAccountsRequest)(nil),   // 22: mailraft.admin.v1.ListAccountsRequest
+	(*SetPasswordRequest)(nil),    // 23: mailraft.admin.v1.SetPasswordRequest
+	(*NewRecoveryRequest)(nil),    // 24: mailraft.admin.v1.NewRecoveryRequest
+	(*RecoverRequest)(nil),        // 25: mailraft.admin.v1.RecoverRequest
+	(*RecoveryReply)(nil),         // 26: mailraft.admin.v1.RecoveryReply
+	(*AddAppPasswordRequest)(nil), // 27: mailraft.admin.v1.AddAppPasswordRequest
+	(*AppPasswordReply)(nil),      // 28: mailraft.admin.v1.AppPasswordReply
+	(*AppPasswordRequest)(nil),    // 29: mailraft.admin.v1.AppPasswordRequest
+	(*AppPasswordsReply)(nil),     // 30: mailraft.admin.v1.AppPasswordsReply
+	(*AppPassword)(nil),           // 31: mailraft.admin.v1.AppPassword
+	(*MoveAccountRequest)(nil),    // 32: mailraft.admin.v1.MoveAccountRequest
+	(*SetQuotaRequest)(nil),       // 33: mailraft.admin.v1.SetQuotaRequest
+	(*Alias)(nil),                 // 34: mailraft.admin.v1.Alias
+	(*ListAliasesRequest)(nil),    // 35: mailraft.admin.v1.ListAliasesRequest
+	(*UnlockRequest)(nil),         // 36: mailraft.admin.v1.UnlockRequest
+	(*LockReply)(nil),             // 37: mailraft.admin.v1.LockReply
+	(*ReadSealedRequest)(nil),     // 38: mailraft.admin.v1.ReadSealedRequest
+	(*Piece)(nil),                 // 39: mailraft.admin.v1.Piece
+	(*BackupRequest)(nil),         // 40: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),           // 41: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),          // 42: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),            // 43: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
 	4,  // 0: mailraft.admin.v1.NodesReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
@@ -2703,73 +3004,80 @@ var file_admin_proto_depIdxs = []int32{
 	15, // 6: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
 	4,  // 7: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
 	7,  // 8: mailraft.admin.v1.StatusReply.shards:type_name -> mailraft.admin.v1.ShardInfo
-	29, // 9: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	37, // 10: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
-	10, // 11: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
-	16, // 12: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
-	16, // 13: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
-	0,  // 14: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
-	18, // 15: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
-	20, // 16: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
-	20, // 17: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
-	22, // 18: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
-	23, // 19: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	24, // 20: mailraft.admin.v1.Admin.NewRecovery:input_type -> mailraft.admin.v1.NewRecoveryRequest
-	25, // 21: mailraft.admin.v1.Admin.Recover:input_type -> mailraft.admin.v1.RecoverRequest
-	28, // 22: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	27, // 23: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
-	29, // 24: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	20, // 25: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	30, // 26: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	31, // 27: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	20, // 28: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	31, // 29: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	33, // 30: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	35, // 31: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	1,  // 32: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
-	0,  // 33: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
-	5,  // 34: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
-	0,  // 35: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
-	9,  // 36: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
-	0,  // 37: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
-	0,  // 38: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
-	0,  // 39: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	0,  // 40: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
-	11, // 41: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 42: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 43: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	17, // 44: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	19, // 45: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 46: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	21, // 47: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	21, // 48: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 49: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	26, // 50: mailraft.admin.v1.Admin.NewRecovery:output_type -> mailraft.admin.v1.RecoveryReply
-	26, // 51: mailraft.admin.v1.Admin.Recover:output_type -> mailraft.admin.v1.RecoveryReply
-	0,  // 52: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 53: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
-	0,  // 54: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 55: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	29, // 56: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 57: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	32, // 58: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 59: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	34, // 60: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	36, // 61: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 62: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 63: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 64: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 65: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	0,  // 66: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
-	0,  // 67: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
-	0,  // 68: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
-	38, // 69: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	38, // 70: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
-	41, // [41:71] is the sub-list for method output_type
-	11, // [11:41] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	31, // 9: mailraft.admin.v1.AppPasswordsReply.app_passwords:type_name -> mailraft.admin.v1.AppPassword
+	34, // 10: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	42, // 11: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	10, // 12: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
+	16, // 13: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
+	16, // 14: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
+	0,  // 15: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
+	18, // 16: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
+	20, // 17: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
+	20, // 18: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
+	22, // 19: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
+	23, // 20: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
+	24, // 21: mailraft.admin.v1.Admin.NewRecovery:input_type -> mailraft.admin.v1.NewRecoveryRequest
+	25, // 22: mailraft.admin.v1.Admin.Recover:input_type -> mailraft.admin.v1.RecoverRequest
+	27, // 23: mailraft.admin.v1.Admin.AddAppPassword:input_type -> mailraft.admin.v1.AddAppPasswordRequest
+	20, // 24: mailraft.admin.v1.Admin.ListAppPasswords:input_type -> mailraft.admin.v1.AccountRequest
+	29, // 25: mailraft.admin.v1.Admin.RemoveAppPassword:input_type -> mailraft.admin.v1.AppPasswordRequest
+	33, // 26: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	32, // 27: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
+	34, // 28: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	20, // 29: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	35, // 30: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	36, // 31: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	20, // 32: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	36, // 33: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	38, // 34: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	40, // 35: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 36: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 37: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 38: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 39: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	9,  // 40: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
+	0,  // 41: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
+	0,  // 42: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
+	0,  // 43: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	0,  // 44: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
+	11, // 45: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 46: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 47: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	17, // 48: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	19, // 49: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 50: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	21, // 51: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	21, // 52: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 53: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	26, // 54: mailraft.admin.v1.Admin.NewRecovery:output_type -> mailraft.admin.v1.RecoveryReply
+	26, // 55: mailraft.admin.v1.Admin.Recover:output_type -> mailraft.admin.v1.RecoveryReply
+	28, // 56: mailraft.admin.v1.Admin.AddAppPassword:output_type -> mailraft.admin.v1.AppPasswordReply
+	30, // 57: mailraft.admin.v1.Admin.ListAppPasswords:output_type -> mailraft.admin.v1.AppPasswordsReply
+	0,  // 58: mailraft.admin.v1.Admin.RemoveAppPassword:output_type -> mailraft.admin.v1.Empty
+	0,  // 59: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 60: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
+	0,  // 61: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 62: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	34, // 63: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 64: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	37, // 65: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 66: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	39, // 67: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	41, // 68: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 69: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 70: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 71: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 72: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	0,  // 73: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
+	0,  // 74: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
+	0,  // 75: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
+	43, // 76: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	43, // 77: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
+	45, // [45:78] is the sub-list for method output_type
+	12, // [12:45] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -2783,7 +3091,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

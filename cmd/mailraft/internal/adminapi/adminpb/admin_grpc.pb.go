@@ -21,36 +21,39 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Status_FullMethodName        = "/mailraft.admin.v1.Admin/Status"
-	Admin_AddDomain_FullMethodName     = "/mailraft.admin.v1.Admin/AddDomain"
-	Admin_RemoveDomain_FullMethodName  = "/mailraft.admin.v1.Admin/RemoveDomain"
-	Admin_ListDomains_FullMethodName   = "/mailraft.admin.v1.Admin/ListDomains"
-	Admin_AddAccounts_FullMethodName   = "/mailraft.admin.v1.Admin/AddAccounts"
-	Admin_RemoveAccount_FullMethodName = "/mailraft.admin.v1.Admin/RemoveAccount"
-	Admin_GetAccount_FullMethodName    = "/mailraft.admin.v1.Admin/GetAccount"
-	Admin_ListAccounts_FullMethodName  = "/mailraft.admin.v1.Admin/ListAccounts"
-	Admin_SetPassword_FullMethodName   = "/mailraft.admin.v1.Admin/SetPassword"
-	Admin_NewRecovery_FullMethodName   = "/mailraft.admin.v1.Admin/NewRecovery"
-	Admin_Recover_FullMethodName       = "/mailraft.admin.v1.Admin/Recover"
-	Admin_SetQuota_FullMethodName      = "/mailraft.admin.v1.Admin/SetQuota"
-	Admin_MoveAccount_FullMethodName   = "/mailraft.admin.v1.Admin/MoveAccount"
-	Admin_AddAlias_FullMethodName      = "/mailraft.admin.v1.Admin/AddAlias"
-	Admin_RemoveAlias_FullMethodName   = "/mailraft.admin.v1.Admin/RemoveAlias"
-	Admin_ListAliases_FullMethodName   = "/mailraft.admin.v1.Admin/ListAliases"
-	Admin_Unlock_FullMethodName        = "/mailraft.admin.v1.Admin/Unlock"
-	Admin_Lock_FullMethodName          = "/mailraft.admin.v1.Admin/Lock"
-	Admin_HoldUnlocked_FullMethodName  = "/mailraft.admin.v1.Admin/HoldUnlocked"
-	Admin_ReadSealed_FullMethodName    = "/mailraft.admin.v1.Admin/ReadSealed"
-	Admin_Backup_FullMethodName        = "/mailraft.admin.v1.Admin/Backup"
-	Admin_MakeToken_FullMethodName     = "/mailraft.admin.v1.Admin/MakeToken"
-	Admin_ListNodes_FullMethodName     = "/mailraft.admin.v1.Admin/ListNodes"
-	Admin_ChangeNode_FullMethodName    = "/mailraft.admin.v1.Admin/ChangeNode"
-	Admin_ListShards_FullMethodName    = "/mailraft.admin.v1.Admin/ListShards"
-	Admin_MoveShard_FullMethodName     = "/mailraft.admin.v1.Admin/MoveShard"
-	Admin_SplitLeaders_FullMethodName  = "/mailraft.admin.v1.Admin/SplitLeaders"
-	Admin_Rebalance_FullMethodName     = "/mailraft.admin.v1.Admin/Rebalance"
-	Admin_Check_FullMethodName         = "/mailraft.admin.v1.Admin/Check"
-	Admin_Compare_FullMethodName       = "/mailraft.admin.v1.Admin/Compare"
+	Admin_Status_FullMethodName            = "/mailraft.admin.v1.Admin/Status"
+	Admin_AddDomain_FullMethodName         = "/mailraft.admin.v1.Admin/AddDomain"
+	Admin_RemoveDomain_FullMethodName      = "/mailraft.admin.v1.Admin/RemoveDomain"
+	Admin_ListDomains_FullMethodName       = "/mailraft.admin.v1.Admin/ListDomains"
+	Admin_AddAccounts_FullMethodName       = "/mailraft.admin.v1.Admin/AddAccounts"
+	Admin_RemoveAccount_FullMethodName     = "/mailraft.admin.v1.Admin/RemoveAccount"
+	Admin_GetAccount_FullMethodName        = "/mailraft.admin.v1.Admin/GetAccount"
+	Admin_ListAccounts_FullMethodName      = "/mailraft.admin.v1.Admin/ListAccounts"
+	Admin_SetPassword_FullMethodName       = "/mailraft.admin.v1.Admin/SetPassword"
+	Admin_NewRecovery_FullMethodName       = "/mailraft.admin.v1.Admin/NewRecovery"
+	Admin_Recover_FullMethodName           = "/mailraft.admin.v1.Admin/Recover"
+	Admin_AddAppPassword_FullMethodName    = "/mailraft.admin.v1.Admin/AddAppPassword"
+	Admin_ListAppPasswords_FullMethodName  = "/mailraft.admin.v1.Admin/ListAppPasswords"
+	Admin_RemoveAppPassword_FullMethodName = "/mailraft.admin.v1.Admin/RemoveAppPassword"
+	Admin_SetQuota_FullMethodName          = "/mailraft.admin.v1.Admin/SetQuota"
+	Admin_MoveAccount_FullMethodName       = "/mailraft.admin.v1.Admin/MoveAccount"
+	Admin_AddAlias_FullMethodName          = "/mailraft.admin.v1.Admin/AddAlias"
+	Admin_RemoveAlias_FullMethodName       = "/mailraft.admin.v1.Admin/RemoveAlias"
+	Admin_ListAliases_FullMethodName       = "/mailraft.admin.v1.Admin/ListAliases"
+	Admin_Unlock_FullMethodName            = "/mailraft.admin.v1.Admin/Unlock"
+	Admin_Lock_FullMethodName              = "/mailraft.admin.v1.Admin/Lock"
+	Admin_HoldUnlocked_FullMethodName      = "/mailraft.admin.v1.Admin/HoldUnlocked"
+	Admin_ReadSealed_FullMethodName        = "/mailraft.admin.v1.Admin/ReadSealed"
+	Admin_Backup_FullMethodName            = "/mailraft.admin.v1.Admin/Backup"
+	Admin_MakeToken_FullMethodName         = "/mailraft.admin.v1.Admin/MakeToken"
+	Admin_ListNodes_FullMethodName         = "/mailraft.admin.v1.Admin/ListNodes"
+	Admin_ChangeNode_FullMethodName        = "/mailraft.admin.v1.Admin/ChangeNode"
+	Admin_ListShards_FullMethodName        = "/mailraft.admin.v1.Admin/ListShards"
+	Admin_MoveShard_FullMethodName         = "/mailraft.admin.v1.Admin/MoveShard"
+	Admin_SplitLeaders_FullMethodName      = "/mailraft.admin.v1.Admin/SplitLeaders"
+	Admin_Rebalance_FullMethodName         = "/mailraft.admin.v1.Admin/Rebalance"
+	Admin_Check_FullMethodName             = "/mailraft.admin.v1.Admin/Check"
+	Admin_Compare_FullMethodName           = "/mailraft.admin.v1.Admin/Compare"
 )
 
 // AdminClient is the client API for Admin service.
@@ -74,6 +77,11 @@ type AdminClient interface {
 	NewRecovery(ctx context.Context, in *NewRecoveryRequest, opts ...grpc.CallOption) (*RecoveryReply, error)
 	// Recover sets a password by the recovery code, which is used up: the reply has the next. No other slot stays.
 	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoveryReply, error)
+	// AddAppPassword makes a password for one program of the owner's: ALREADY_EXISTS.
+	AddAppPassword(ctx context.Context, in *AddAppPasswordRequest, opts ...grpc.CallOption) (*AppPasswordReply, error)
+	ListAppPasswords(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*AppPasswordsReply, error)
+	// RemoveAppPassword ends the sessions that it opened, on all nodes: NOT_FOUND.
+	RemoveAppPassword(ctx context.Context, in *AppPasswordRequest, opts ...grpc.CallOption) (*Empty, error)
 	SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*Empty, error)
 	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
 	MoveAccount(ctx context.Context, in *MoveAccountRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -227,6 +235,36 @@ func (c *adminClient) Recover(ctx context.Context, in *RecoverRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RecoveryReply)
 	err := c.cc.Invoke(ctx, Admin_Recover_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) AddAppPassword(ctx context.Context, in *AddAppPasswordRequest, opts ...grpc.CallOption) (*AppPasswordReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AppPasswordReply)
+	err := c.cc.Invoke(ctx, Admin_AddAppPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListAppPasswords(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*AppPasswordsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AppPasswordsReply)
+	err := c.cc.Invoke(ctx, Admin_ListAppPasswords_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RemoveAppPassword(ctx context.Context, in *AppPasswordRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Admin_RemoveAppPassword_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -492,6 +530,11 @@ type AdminServer interface {
 	NewRecovery(context.Context, *NewRecoveryRequest) (*RecoveryReply, error)
 	// Recover sets a password by the recovery code, which is used up: the reply has the next. No other slot stays.
 	Recover(context.Context, *RecoverRequest) (*RecoveryReply, error)
+	// AddAppPassword makes a password for one program of the owner's: ALREADY_EXISTS.
+	AddAppPassword(context.Context, *AddAppPasswordRequest) (*AppPasswordReply, error)
+	ListAppPasswords(context.Context, *AccountRequest) (*AppPasswordsReply, error)
+	// RemoveAppPassword ends the sessions that it opened, on all nodes: NOT_FOUND.
+	RemoveAppPassword(context.Context, *AppPasswordRequest) (*Empty, error)
 	SetQuota(context.Context, *SetQuotaRequest) (*Empty, error)
 	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
 	MoveAccount(context.Context, *MoveAccountRequest) (*Empty, error)
@@ -561,6 +604,15 @@ func (UnimplementedAdminServer) NewRecovery(context.Context, *NewRecoveryRequest
 }
 func (UnimplementedAdminServer) Recover(context.Context, *RecoverRequest) (*RecoveryReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Recover not implemented")
+}
+func (UnimplementedAdminServer) AddAppPassword(context.Context, *AddAppPasswordRequest) (*AppPasswordReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddAppPassword not implemented")
+}
+func (UnimplementedAdminServer) ListAppPasswords(context.Context, *AccountRequest) (*AppPasswordsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAppPasswords not implemented")
+}
+func (UnimplementedAdminServer) RemoveAppPassword(context.Context, *AppPasswordRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveAppPassword not implemented")
 }
 func (UnimplementedAdminServer) SetQuota(context.Context, *SetQuotaRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetQuota not implemented")
@@ -816,6 +868,60 @@ func _Admin_Recover_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Recover(ctx, req.(*RecoverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_AddAppPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddAppPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).AddAppPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_AddAppPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).AddAppPassword(ctx, req.(*AddAppPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListAppPasswords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListAppPasswords(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListAppPasswords_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListAppPasswords(ctx, req.(*AccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RemoveAppPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AppPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RemoveAppPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RemoveAppPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RemoveAppPassword(ctx, req.(*AppPasswordRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1158,6 +1264,18 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Recover",
 			Handler:    _Admin_Recover_Handler,
+		},
+		{
+			MethodName: "AddAppPassword",
+			Handler:    _Admin_AddAppPassword_Handler,
+		},
+		{
+			MethodName: "ListAppPasswords",
+			Handler:    _Admin_ListAppPasswords_Handler,
+		},
+		{
+			MethodName: "RemoveAppPassword",
+			Handler:    _Admin_RemoveAppPassword_Handler,
 		},
 		{
 			MethodName: "SetQuota",

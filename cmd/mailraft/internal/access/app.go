@@ -1,0 +1,68 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"mailraft/cmd/mailraft/internal/passwords"
+	"mailraft/fs/keyring"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
+)
+
+// Protocols are what app passwords may be good for.
+var Protocols = []string{"imap", "pop3", "submission"}
+
+// usedEvery is how exactly it is known when an app password was used last: each time is a write to the directory.
+const usedEvery = time.Hour
+
+// openApp tries an app password on the record's slots that are good for the protocol; nil when it is none of them. It needs no derivation, so
+// it does not wait for a turn; what is none of them is tried as a password, and so takes as long as any wrong one.
+func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, lifetime time.Duration) (*keyring.Session, error) {
+	secret := passwords.Secret(password)
+	if secret == nil || protocol == "" {
+		return nil, nil
+	}
+	defer clear(secret)
+	for _, r := range a.Slots {
+		if r.Kind != slot.App.String() || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, protocol) {
+			continue
+		}
+		s, err := slot.Unmarshal(r.Record)
+		if err != nil {
+			return nil, err
+		}
+		identity, err := slot.Unwrap(s, uint64(a.Number), secret)
+		if err != nil {
+			continue
+		}
+		session, err := c.keyring.OpenSlot(uint64(a.Number), s, identity, lifetime)
+		if err == nil && time.Since(time.Unix(0, r.LastUsed)) > usedEvery {
+			c.used(a.Number, r.Record)
+		}
+		return session, err
+	}
+	return nil, nil
+}
+
+// used notes when an app password was used last: in its own time, nobody's login waits for that.
+func (c *Control) used(account uint32, record []byte) {
+	c.noting.Go(func() {
+		ctx, cancel := context.WithTimeout(c.life, patience)
+		defer cancel()
+		err := c.directory.UpdateAccount(ctx, tree.Account(account), func(now *raftpb.Account) error {
+			for _, r := range now.Slots {
+				if bytes.Equal(r.Record, record) {
+					r.LastUsed = time.Now().Truncate(usedEvery).UnixNano()
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			c.log.Debug("when an app password was used is not noted", "account", account, "error", err)
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package adminapi
+
+import (
+	"context"
+	"slices"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"mailraft/cmd/mailraft/internal/access"
+	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/cmd/mailraft/internal/passwords"
+	"mailraft/fs/seal/slot"
+	"mailraft/raftstore/raftpb"
+)
+
+// Bounds of an account's app passwords: a login tries one after the other.
+const (
+	maxApps    = 64
+	maxAppName = 100 // octets
+)
+
+// AddAppPassword implements adminpb.AdminServer.
+func (s *Server) AddAppPassword(ctx context.Context, req *adminpb.AddAppPasswordRequest) (*adminpb.AppPasswordReply, error) {
+	defer clear(req.Password)
+	if err := checkApp(req); err != nil {
+		return nil, err
+	}
+	a, err := s.newest(ctx, req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	apps := appsOf(a)
+	switch {
+	case slices.ContainsFunc(apps, func(sl *raftpb.Slot) bool { return sl.Name == req.Name }):
+		return nil, status.Errorf(codes.AlreadyExists, "%s has an app password %q", addressOf(a), req.Name)
+	case len(apps) >= maxApps:
+		return nil, status.Errorf(codes.FailedPrecondition, "%s has %d app passwords already; remove one", addressOf(a), len(apps))
+	}
+	id, _, err := s.unwrap(ctx, a, req.Password)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	defer id.Wipe()
+	text := passwords.Random()
+	secret := passwords.Secret(text)
+	defer clear(secret)
+	number := nextSlot(a)
+	wrapped, err := slot.Wrap(id, secret, slot.Params{}, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.App})
+	if err == nil {
+		err = s.replaceSlots(ctx, a, everySlot, &raftpb.Slot{
+			Id: number, Kind: slot.App.String(), Name: req.Name, Record: wrapped.Marshal(),
+			Protocols: req.Protocols, Created: time.Now().UnixNano(),
+		})
+	}
+	if err != nil {
+		clear(text)
+		return nil, refusal(err)
+	}
+	s.Logger.Info("app password added", "account", addressOf(a), "name", req.Name)
+	return &adminpb.AppPasswordReply{AppPassword: text}, nil
+}
+
+// checkApp looks at what does not depend on the account.
+func checkApp(req *adminpb.AddAppPasswordRequest) error {
+	if !utf8.ValidString(req.Name) || len(req.Name) > maxAppName || req.Name == "" ||
+		slices.ContainsFunc([]rune(req.Name), func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return status.Errorf(codes.InvalidArgument, "%q can't be the name of an app password: it has 1 to %d octets of printable text", req.Name, maxAppName)
+	}
+	for _, p := range req.Protocols {
+		if !slices.Contains(access.Protocols, p) {
+			return status.Errorf(codes.InvalidArgument, "%q is none of the protocols that one logs in to: %v", p, access.Protocols)
+		}
+	}
+	return nil
+}
+
+// ListAppPasswords implements adminpb.AdminServer.
+func (s *Server) ListAppPasswords(ctx context.Context, req *adminpb.AccountRequest) (*adminpb.AppPasswordsReply, error) {
+	a, err := s.newest(ctx, req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	reply := &adminpb.AppPasswordsReply{}
+	for _, sl := range appsOf(a) {
+		reply.AppPasswords = append(reply.AppPasswords, &adminpb.AppPassword{
+			Name: sl.Name, Protocols: sl.Protocols, Created: sl.Created / 1e9, LastUsed: sl.LastUsed / 1e9,
+		})
+	}
+	return reply, nil
+}
+
+// RemoveAppPassword implements adminpb.AdminServer.
+func (s *Server) RemoveAppPassword(ctx context.Context, req *adminpb.AppPasswordRequest) (*adminpb.Empty, error) {
+	a, err := s.newest(ctx, req.Address)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	is := func(sl *raftpb.Slot) bool { return sl.Kind == slot.App.String() && sl.Name == req.Name }
+	if !slices.ContainsFunc(a.Slots, is) {
+		return nil, status.Errorf(codes.NotFound, "%s has no app password %q", addressOf(a), req.Name)
+	}
+	err = s.replaceSlots(ctx, a, func(sl *raftpb.Slot) bool { return !is(sl) })
+	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
+	if err != nil {
+		return nil, refusal(err)
+	}
+	s.Logger.Info("app password removed", "account", addressOf(a), "name", req.Name)
+	return &adminpb.Empty{}, nil
+}
+
+// appsOf are the slots of the account's app passwords.
+func appsOf(a *raftpb.Account) []*raftpb.Slot {
+	var apps []*raftpb.Slot
+	for _, sl := range a.Slots {
+		if sl.Kind == slot.App.String() {
+			apps = append(apps, sl)
+		}
+	}
+	return apps
+}
