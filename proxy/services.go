@@ -38,6 +38,32 @@ type Logins interface {
 	Login(ctx context.Context, c Credentials) (Session, error)
 }
 
+// Proofs checks what clients prove, and unlocks accounts as Logins.
+type Proofs interface {
+	// Prove begins a login by which the client proves that it knows the password, by SCRAM-SHA-256 (RFC 7677). The Proof is closed by its last
+	// message, by an error, or by Close. ctx is for all of it.
+	Prove(ctx context.Context, t ProofTerms) (Proof, error)
+}
+
+// ProofTerms are what a Proof is made on.
+type ProofTerms struct {
+	Protocol string
+	Remote   net.Addr
+	TLS      bool
+	Binding  string // what the connection has to bind to (RFC 5802, 6): "tls-exporter", "tls-unique"; "": nothing
+	Data     []byte // of that
+	Plus     bool   // the client has chosen SCRAM-SHA-256-PLUS: it has to bind
+}
+
+// Proof is a login under way. It is for one goroutine.
+type Proof interface {
+	// Next hands a message of the client's on and returns the answer to it; with the last one a session, as Login's. Errors: ErrMalformed, those
+	// of Login.
+	Next(message []byte) (answer []byte, s Session, err error)
+	// Close gives up, if it has not come to its end.
+	Close()
+}
+
 // Session keeps an account unlocked.
 type Session interface {
 	Mailbox() Mailbox
@@ -68,5 +94,6 @@ var (
 	ErrNoSuchUser     = errors.New("no such user here")
 	ErrOverQuota      = errors.New("mailbox is over its quota")
 	ErrAuthentication = errors.New("authentication failed")
+	ErrMalformed      = errors.New("malformed message")
 	ErrTemporary      = errors.New("temporary failure")
 )

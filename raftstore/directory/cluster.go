@@ -59,6 +59,17 @@ func (d *Directory) raiseVersion(b *pebble.Batch, v *raftpb.RaiseVersion) error 
 	return put(b, []byte{keyVersion}, v)
 }
 
+// putSecret keeps the first: EEXIST.
+func putSecret(b *pebble.Batch, s *raftpb.PutSecret) error {
+	if len(s.Value) != 32 {
+		return syscall.EINVAL
+	}
+	if err := absent(b, []byte{keySecret}); err != nil {
+		return err
+	}
+	return put(b, []byte{keySecret}, s)
+}
+
 // addToken adds a token, and forgets those that have expired: EEXIST.
 func (d *Directory) addToken(b *pebble.Batch, t *raftpb.AddToken, now int64) error {
 	if len(t.Id) == 0 || len(t.Hash) != 32 {

@@ -228,7 +228,7 @@ func nextCommand(t *rapid.T, m *model) *raftpb.Command {
 		}
 	}
 	token := func() []byte { return []byte(rapid.SampledFrom([]string{"", "t1", "t1", "t2", "t2"}).Draw(t, "token")) }
-	switch rapid.IntRange(0, 19).Draw(t, "command") {
+	switch rapid.IntRange(0, 20).Draw(t, "command") {
 	case 0, 1:
 		cmd.Op = &raftpb.Command_AddDomain{AddDomain: &raftpb.AddDomain{Name: one(someDomains)}}
 	case 2:
@@ -289,6 +289,9 @@ func nextCommand(t *rapid.T, m *model) *raftpb.Command {
 			use.Node = node()
 		}
 		cmd.Op = &raftpb.Command_UseToken{UseToken: use}
+	case 18:
+		size := rapid.SampledFrom([]int{31, 32, 32}).Draw(t, "size")
+		cmd.Op = &raftpb.Command_PutSecret{PutSecret: &raftpb.PutSecret{Value: rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "secret")}}
 	default:
 		cmd.Op = &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: number}} // a shard's
 	}
@@ -335,6 +338,9 @@ func compareState(t *rapid.T, d *Directory, m *model, shown map[string]bool) {
 	}
 	for id, tok := range m.tokens {
 		same(t, "token", tok, value(d.Token([]byte(id))))
+	}
+	if c, err := d.Secret(); m.secret == nil && err != syscall.ENOENT || m.secret != nil && !proto.Equal(c, m.secret) {
+		t.Fatalf("secret is %v, %v, want %v", c, err, m.secret)
 	}
 	if c, err := d.Cluster(); m.cluster == nil && err != syscall.ENOENT || m.cluster != nil && !proto.Equal(c, m.cluster) {
 		t.Fatalf("cluster is %v, %v, want %v", c, err, m.cluster)

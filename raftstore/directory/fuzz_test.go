@@ -21,6 +21,7 @@ var records = map[byte]func(b []byte) ([]byte, error){
 	keyToken:   again(new(raftpb.AddToken)),
 	keyCluster: again(new(raftpb.PutCluster)),
 	keyVersion: again(new(raftpb.RaiseVersion)),
+	keySecret:  again(new(raftpb.PutSecret)),
 	keyDomain:  numberAgain,
 	keyName:    numberAgain,
 	keyNumbers: func(b []byte) ([]byte, error) {

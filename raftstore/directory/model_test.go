@@ -21,6 +21,7 @@ type model struct {
 	nodes                   map[string]*raftpb.PutNode
 	tokens                  map[string]*raftpb.AddToken
 	cluster                 *raftpb.PutCluster
+	secret                  *raftpb.PutSecret
 	lastAccount, lastDomain uint32
 }
 
@@ -119,6 +120,14 @@ func (m *model) apply(cmd *raftpb.Command) (uint64, syscall.Errno) {
 			return 0, syscall.EEXIST
 		}
 		m.cluster = clone(op.PutCluster)
+	case *raftpb.Command_PutSecret:
+		switch {
+		case len(op.PutSecret.Value) != 32:
+			return 0, syscall.EINVAL
+		case m.secret != nil:
+			return 0, syscall.EEXIST
+		}
+		m.secret = clone(op.PutSecret)
 	case *raftpb.Command_AddToken:
 		t := op.AddToken
 		switch {

@@ -188,6 +188,13 @@ func (d *Directory) Cluster() (*raftpb.PutCluster, error) {
 	return record(h, []byte{keyCluster}, new(raftpb.PutCluster))
 }
 
+// Secret reads what others are derived of: ENOENT.
+func (d *Directory) Secret() (*raftpb.PutSecret, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return record(h, []byte{keySecret}, new(raftpb.PutSecret))
+}
+
 // Token finds a join token: ENOENT.
 func (d *Directory) Token(id []byte) (*raftpb.AddToken, error) {
 	h := d.store.Acquire()

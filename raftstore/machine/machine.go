@@ -29,6 +29,8 @@ func Needs(cmd *raftpb.Command) uint32 {
 	switch op := cmd.Op.(type) {
 	case *raftpb.Command_FreezeAccount: // 2: accounts move between shards
 		return 2
+	case *raftpb.Command_PutSecret:
+		return MoreSlots
 	case *raftpb.Command_BeginImport:
 		if op.BeginImport.Move != 0 {
 			return 2

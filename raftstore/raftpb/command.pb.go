@@ -232,6 +232,7 @@ type Command struct {
 	//	*Command_AddToken
 	//	*Command_UseToken
 	//	*Command_RaiseVersion
+	//	*Command_PutSecret
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -601,6 +602,15 @@ func (x *Command) GetRaiseVersion() *RaiseVersion {
 	return nil
 }
 
+func (x *Command) GetPutSecret() *PutSecret {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutSecret); ok {
+			return x.PutSecret
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -743,6 +753,10 @@ type Command_RaiseVersion struct {
 	RaiseVersion *RaiseVersion `protobuf:"bytes,54,opt,name=raise_version,json=raiseVersion,proto3,oneof"`
 }
 
+type Command_PutSecret struct {
+	PutSecret *PutSecret `protobuf:"bytes,55,opt,name=put_secret,json=putSecret,proto3,oneof"`
+}
+
 func (*Command_CreateAccount) isCommand_Op() {}
 
 func (*Command_RemoveAccount) isCommand_Op() {}
@@ -810,6 +824,8 @@ func (*Command_AddToken) isCommand_Op() {}
 func (*Command_UseToken) isCommand_Op() {}
 
 func (*Command_RaiseVersion) isCommand_Op() {}
+
+func (*Command_PutSecret) isCommand_Op() {}
 
 // CreateAccount makes an account's root directory with cur, new and tmp.
 type CreateAccount struct {
@@ -3161,6 +3177,51 @@ func (x *RaiseVersion) GetVersion() uint32 {
 	return 0
 }
 
+// PutSecret gives the cluster 32 random octets, of which what all nodes must know alike, and nobody else, is derived: EEXIST.
+type PutSecret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutSecret) Reset() {
+	*x = PutSecret{}
+	mi := &file_command_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutSecret) ProtoMessage() {}
+
+func (x *PutSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutSecret.ProtoReflect.Descriptor instead.
+func (*PutSecret) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PutSecret) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // AddToken lets a machine join once: EEXIST.
 type AddToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3173,7 +3234,7 @@ type AddToken struct {
 
 func (x *AddToken) Reset() {
 	*x = AddToken{}
-	mi := &file_command_proto_msgTypes[38]
+	mi := &file_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3246,7 @@ func (x *AddToken) String() string {
 func (*AddToken) ProtoMessage() {}
 
 func (x *AddToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[38]
+	mi := &file_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3259,7 @@ func (x *AddToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddToken.ProtoReflect.Descriptor instead.
 func (*AddToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{38}
+	return file_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AddToken) GetId() []byte {
@@ -3234,7 +3295,7 @@ type UseToken struct {
 
 func (x *UseToken) Reset() {
 	*x = UseToken{}
-	mi := &file_command_proto_msgTypes[39]
+	mi := &file_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3307,7 @@ func (x *UseToken) String() string {
 func (*UseToken) ProtoMessage() {}
 
 func (x *UseToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[39]
+	mi := &file_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3320,7 @@ func (x *UseToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseToken.ProtoReflect.Descriptor instead.
 func (*UseToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{39}
+	return file_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UseToken) GetId() []byte {
@@ -3284,7 +3345,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\x85\x12\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xc3\x12\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -3327,7 +3388,9 @@ const file_command_proto_rawDesc = "" +
 	"putCluster\x129\n" +
 	"\tadd_token\x184 \x01(\v2\x1a.mailraft.raft.v1.AddTokenH\x00R\baddToken\x129\n" +
 	"\tuse_token\x185 \x01(\v2\x1a.mailraft.raft.v1.UseTokenH\x00R\buseToken\x12E\n" +
-	"\rraise_version\x186 \x01(\v2\x1e.mailraft.raft.v1.RaiseVersionH\x00R\fraiseVersionB\x04\n" +
+	"\rraise_version\x186 \x01(\v2\x1e.mailraft.raft.v1.RaiseVersionH\x00R\fraiseVersion\x12<\n" +
+	"\n" +
+	"put_secret\x187 \x01(\v2\x1b.mailraft.raft.v1.PutSecretH\x00R\tputSecretB\x04\n" +
 	"\x02op\"\x8f\x01\n" +
 	"\rCreateAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
@@ -3517,7 +3580,9 @@ const file_command_proto_rawDesc = "" +
 	"\vprivate_key\x18\x03 \x01(\fR\n" +
 	"privateKey\"(\n" +
 	"\fRaiseVersion\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"H\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"!\n" +
+	"\tPutSecret\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\"H\n" +
 	"\bAddToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x18\n" +
@@ -3549,7 +3614,7 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
 	(NodeState)(0),         // 1: mailraft.raft.v1.NodeState
@@ -3591,9 +3656,10 @@ var file_command_proto_goTypes = []any{
 	(*PutNode)(nil),        // 37: mailraft.raft.v1.PutNode
 	(*PutCluster)(nil),     // 38: mailraft.raft.v1.PutCluster
 	(*RaiseVersion)(nil),   // 39: mailraft.raft.v1.RaiseVersion
-	(*AddToken)(nil),       // 40: mailraft.raft.v1.AddToken
-	(*UseToken)(nil),       // 41: mailraft.raft.v1.UseToken
-	nil,                    // 42: mailraft.raft.v1.Create.XattrsEntry
+	(*PutSecret)(nil),      // 40: mailraft.raft.v1.PutSecret
+	(*AddToken)(nil),       // 41: mailraft.raft.v1.AddToken
+	(*UseToken)(nil),       // 42: mailraft.raft.v1.UseToken
+	nil,                    // 43: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	2,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
@@ -3628,26 +3694,27 @@ var file_command_proto_depIdxs = []int32{
 	31, // 29: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
 	32, // 30: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
 	38, // 31: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
-	40, // 32: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
-	41, // 33: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
+	41, // 32: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
+	42, // 33: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
 	39, // 34: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
-	9,  // 35: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	42, // 36: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	9,  // 37: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	23, // 38: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
-	27, // 39: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 40: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	28, // 41: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	28, // 42: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	28, // 43: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	28, // 44: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
-	1,  // 45: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
-	37, // 46: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	40, // 35: mailraft.raft.v1.Command.put_secret:type_name -> mailraft.raft.v1.PutSecret
+	9,  // 36: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	43, // 37: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	9,  // 38: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	23, // 39: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	27, // 40: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 41: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	28, // 42: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	28, // 43: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	28, // 44: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	28, // 45: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	1,  // 46: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
+	37, // 47: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -3690,6 +3757,7 @@ func file_command_proto_init() {
 		(*Command_AddToken)(nil),
 		(*Command_UseToken)(nil),
 		(*Command_RaiseVersion)(nil),
+		(*Command_PutSecret)(nil),
 	}
 	file_command_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
@@ -3698,7 +3766,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

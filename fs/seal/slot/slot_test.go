@@ -205,7 +205,7 @@ func TestApp(t *testing.T) {
 
 func TestDefaultParams(t *testing.T) {
 	id := newIdentity(t, seal.X25519)
-	s, err := slot.NewGate(1).Wrap(t.Context(), "", id, []byte("pw"), slot.DefaultParams, slot.Binding{Account: 1, Slot: 1, Kind: slot.Password})
+	s, err := slot.Wrap(id, []byte("pw"), slot.DefaultParams, slot.Binding{Account: 1, Slot: 1, Kind: slot.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,6 +363,16 @@ func BenchmarkUnwrapDefault(b *testing.B) {
 	}
 	for b.Loop() {
 		if _, err := slot.Unwrap(s, 0, []byte("pw")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkWrapSCRAM is what a password that is set costs beside Argon2id.
+func BenchmarkWrapSCRAM(b *testing.B) {
+	id := newIdentity(b, seal.Hybrid)
+	for b.Loop() {
+		if _, err := slot.Wrap(id, []byte("pencil"), slot.Params{Passes: slot.DefaultIterations}, slot.Binding{Kind: slot.SCRAM}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -18,16 +18,6 @@ import (
 	"mailraft/fs/seal"
 )
 
-// Wrap is [Wrap], when it is its turn. Errors: those of Enter and Wrap.
-func (g *Gate) Wrap(ctx context.Context, from string, id seal.Identity, password []byte, p Params, b Binding) (*Slot, error) {
-	leave, err := g.Enter(ctx, from, p)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	return Wrap(id, password, p, b)
-}
-
 // Unwrap is [Unwrap], when it is its turn. Errors: those of Enter and Unwrap.
 func (g *Gate) Unwrap(ctx context.Context, from string, s *Slot, account uint64, password []byte) (seal.Identity, error) {
 	leave, err := g.Enter(ctx, from, s.Params)

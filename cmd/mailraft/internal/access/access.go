@@ -32,9 +32,10 @@ const patience = 5 * time.Second
 
 // Control opens accounts of a store's directory in a keyring.
 type Control struct {
-	directory *raftstore.Directory
-	keyring   *keyring.Keyring
-	log       *slog.Logger
+	directory  *raftstore.Directory
+	keyring    *keyring.Keyring
+	iterations uint32 // of SCRAM, for users that do not exist
+	log        *slog.Logger
 
 	cancel func() // of the subscription
 	done   chan struct{}
@@ -48,11 +49,11 @@ type Control struct {
 	news    chan struct{} // has an element while there is something in changed, or all is set
 }
 
-// New begins to follow the directory, until Close.
-func New(store *raftstore.Store, ring *keyring.Keyring, log *slog.Logger) *Control {
+// New begins to follow the directory, until Close. iterations are those that SCRAM slots are made with.
+func New(store *raftstore.Store, ring *keyring.Keyring, iterations uint32, log *slog.Logger) *Control {
 	life, stop := context.WithCancel(context.Background())
 	c := &Control{
-		directory: store.Directory(), keyring: ring, log: log,
+		directory: store.Directory(), keyring: ring, iterations: iterations, log: log,
 		done: make(chan struct{}), life: life, stop: stop,
 		changed: map[uint32]struct{}{}, news: make(chan struct{}, 1),
 	}
@@ -220,24 +221,32 @@ func (c *Control) Unlock(
 		if err != nil {
 			return nil, nil, err
 		}
-		// A change that does not show here yet finds the session when it is enforced.
-		now, err := c.findHere(address)
-		if err == nil && now.Number == a.Number && now.Version == a.Version {
-			return c.checked(a, session)
+		if a, session, err = c.settled(a, session); err != nil || session != nil {
+			return a, session, err
 		}
-		c.Enforce(a.Number)
-		if err == nil && now.Number == a.Number && !ended(session) { // something else of the record changed
-			return c.checked(now, session)
-		}
-		session.Close()
-		switch {
-		case errors.Is(err, syscall.ENOENT):
-			return nil, nil, keyring.ErrWrongPassword
-		case err != nil:
-			return nil, nil, err
-		}
-		a = now
 	}
+}
+
+// settled makes sure that what has opened a session is still one of the account's slots: else the session is closed and nil, and the record is
+// the one that has changed. Errors: keyring.ErrWrongPassword when the account is gone.
+func (c *Control) settled(a *raftpb.Account, session *keyring.Session) (*raftpb.Account, *keyring.Session, error) {
+	// A change that does not show here yet finds the session when it is enforced.
+	now, err := c.findHere(a.LocalPart + "@" + a.Domain)
+	if err == nil && now.Number == a.Number && now.Version == a.Version {
+		return c.checked(a, session)
+	}
+	c.Enforce(a.Number)
+	if err == nil && now.Number == a.Number && !ended(session) { // something else of the record changed
+		return c.checked(now, session)
+	}
+	session.Close()
+	if errors.Is(err, syscall.ENOENT) {
+		err = keyring.ErrWrongPassword
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return now, nil, nil
 }
 
 // open tries the password on the slots of the record.

@@ -7,6 +7,7 @@ import (
 
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
 	"mailraft/raftstore/raftpb"
 )
@@ -20,7 +21,7 @@ func TestAReplacedDirectoryIsEnforced(t *testing.T) {
 	defer store.Close()
 	ring := keyring.New(keyring.Config{})
 	defer ring.Close()
-	c := New(store, ring, slog.New(slog.DiscardHandler))
+	c := New(store, ring, slot.MinIterations, slog.New(slog.DiscardHandler))
 	defer c.Close()
 	d := store.Directory()
 	if err := d.AddDomain(t.Context(), "example.org"); err != nil {

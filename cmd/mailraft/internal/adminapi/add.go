@@ -2,7 +2,6 @@ package adminapi
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"google.golang.org/grpc"
@@ -14,6 +13,7 @@ import (
 	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
 
@@ -127,20 +127,38 @@ func (s *Server) newKeys(ctx context.Context, account uint32, kind seal.Kind, pa
 		return "", nil, err
 	}
 	defer id.Wipe()
-	record, err := s.wrap(ctx, id, account, password, number)
+	records, err := s.wrap(ctx, id, account, password, number)
 	if err != nil {
 		return "", nil, err
 	}
-	return id.Recipient().String(), []*raftpb.Slot{record}, nil
+	return id.Recipient().String(), records, nil
 }
 
-func (s *Server) wrap(ctx context.Context, id seal.Identity, account uint32, password []byte, number uint32) (*raftpb.Slot, error) {
+// wrap wraps the private key under a password, for who sends it and, where every node knows how, for who proves it by SCRAM: in slots from that
+// number on.
+func (s *Server) wrap(ctx context.Context, id seal.Identity, account uint32, password []byte, number uint32) ([]*raftpb.Slot, error) {
 	normal := passwords.Normal(password)
 	defer clear(normal)
-	binding := slot.Binding{Account: uint64(account), Slot: uint64(number), Kind: slot.Password}
-	wrapped, err := s.Gate.Wrap(ctx, "", id, normal, slot.DefaultParams, binding)
+	leave, err := s.Gate.Enter(ctx, "", slot.DefaultParams)
 	if err != nil {
-		return nil, errors.Join(err, ctx.Err())
+		return nil, err
 	}
-	return &raftpb.Slot{Id: number, Kind: slot.Password.String(), Record: wrapped.Marshal()}, nil
+	defer leave()
+	var records []*raftpb.Slot
+	for _, w := range []struct {
+		kind   slot.Kind
+		params slot.Params
+	}{{slot.Password, slot.DefaultParams}, {slot.SCRAM, slot.Params{Passes: s.Iterations}}} {
+		if w.kind == slot.SCRAM && (s.Iterations == 0 || !s.Store.Knows(machine.MoreSlots)) {
+			continue
+		}
+		binding := slot.Binding{Account: uint64(account), Slot: uint64(number), Kind: w.kind}
+		wrapped, err := slot.Wrap(id, normal, w.params, binding)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, &raftpb.Slot{Id: number, Kind: w.kind.String(), Record: wrapped.Marshal()})
+		number++
+	}
+	return records, nil
 }

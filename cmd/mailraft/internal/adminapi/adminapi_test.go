@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdg-go/scram"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -54,10 +55,10 @@ func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	control := access.New(store, ring, log)
+	control := access.New(store, ring, slot.MinIterations, log)
 	t.Cleanup(func() { control.Close() })
 	server := grpc.NewServer(append(options, Options()...)...)
-	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
+	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Iterations: slot.MinIterations, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -297,6 +298,67 @@ func TestRecovery(t *testing.T) {
 	w.wantCode(t, "discard", err, codes.OK)
 	_, err = recover(next, "new")
 	w.wantCode(t, "the code of a key that was given up", err, codes.FailedPrecondition)
+}
+
+// TestSlotsOfAPassword: with each password comes what SCRAM checks it by, and nothing of the one before stays.
+func TestSlotsOfAPassword(t *testing.T) {
+	w := newWorld(t)
+	const address = "a@example.org"
+	w.add(t, account(address, "old"))
+	seen := map[string]bool{}
+	check := func(after, password string, want ...string) {
+		t.Helper()
+		a, err := w.store.Directory().FindAccount("a", "example.org")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kinds []string
+		numbers := map[uint32]bool{}
+		for _, r := range a.Slots {
+			kinds = append(kinds, r.Kind)
+			numbers[r.Id] = true
+			sl, err := slot.Unmarshal(r.Record)
+			if err != nil || sl.ID != uint64(r.Id) || sl.Kind.String() != r.Kind {
+				t.Errorf("after %s: %+v, %v", after, r, err)
+			}
+			if sl.Kind != slot.SCRAM {
+				continue
+			}
+			if seen[string(r.Record)] {
+				t.Errorf("after %s SCRAM checks the password of before", after)
+			}
+			seen[string(r.Record)] = true
+			client, err := scram.SHA256.NewClient(address, password, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			made, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(sl.Salt[:]), Iters: int(sl.Params.Passes)})
+			if err != nil || !bytes.Equal(made.StoredKey, sl.SCRAM.StoredKey[:]) {
+				t.Errorf("after %s SCRAM checks another password: %v", after, err)
+			}
+		}
+		slices.Sort(kinds)
+		if !slices.Equal(kinds, want) || len(numbers) != len(kinds) {
+			t.Errorf("after %s there are slots %q with the numbers %v, want %q", after, kinds, numbers, want)
+		}
+	}
+	check("account add", "old", "password", "scram")
+	_, err := w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, Old: []byte("old"), New: []byte("new")})
+	w.wantCode(t, "another password", err, codes.OK)
+	check("account passwd", "new", "password", "scram")
+	r, err := w.NewRecovery(within(t), &adminpb.NewRecoveryRequest{Address: address, Password: []byte("new")})
+	w.wantCode(t, "a code", err, codes.OK)
+	_, err = w.AddAppPassword(within(t), &adminpb.AddAppPasswordRequest{Address: address, Password: []byte("new"), Name: "phone"})
+	w.wantCode(t, "an app password", err, codes.OK)
+	_, err = w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, Old: []byte("new"), New: []byte("newer")})
+	w.wantCode(t, "another password", err, codes.OK)
+	check("account passwd with more", "newer", "app", "password", "recovery", "scram")
+	_, err = w.Recover(within(t), &adminpb.RecoverRequest{Address: address, Code: r.Code, New: []byte("newest")})
+	w.wantCode(t, "recover", err, codes.OK)
+	check("account recover", "newest", "password", "recovery", "scram")
+	_, err = w.SetPassword(within(t), &adminpb.SetPasswordRequest{Address: address, New: []byte("last"), Discard: true})
+	w.wantCode(t, "discard", err, codes.OK)
+	check("--discard-mail-key", "last", "password", "scram")
 }
 
 // TestAppPasswords: each has its name; it needs the password to be made, not to be removed; no admin command takes it for the password.

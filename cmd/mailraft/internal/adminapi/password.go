@@ -3,6 +3,7 @@ package adminapi
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,6 +13,7 @@ import (
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
+	"mailraft/fs/seal/slot"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -50,19 +52,19 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 		return err
 	}
 	defer id.Wipe()
-	record, err := s.wrap(ctx, id, a.Number, new, nextSlot(a))
+	records, err := s.wrap(ctx, id, a.Number, new, nextSlot(a))
 	if err != nil {
 		return err
 	}
 	return s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
-		for i, was := range now.Slots {
-			if bytes.Equal(was.Record, opened) {
-				record.Name = was.Name
-				now.Slots[i] = record
-				return nil
-			}
+		if !slices.ContainsFunc(now.Slots, func(was *raftpb.Slot) bool { return bytes.Equal(was.Record, opened) }) {
+			return errChanged
 		}
-		return errChanged
+		kept := slices.DeleteFunc(now.Slots, func(was *raftpb.Slot) bool {
+			return bytes.Equal(was.Record, opened) || was.Kind == slot.SCRAM.String()
+		})
+		now.Slots = append(kept, records...)
+		return nil
 	})
 }
 

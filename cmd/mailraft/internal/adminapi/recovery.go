@@ -60,11 +60,11 @@ func (s *Server) Recover(ctx context.Context, req *adminpb.RecoverRequest) (*adm
 	if err != nil {
 		return nil, refusal(err)
 	}
-	secret, recovery, err := newRecovery(id, a.Number, password.Id+1)
+	secret, recovery, err := newRecovery(id, a.Number, password[len(password)-1].Id+1)
 	if err != nil {
 		return nil, refusal(err)
 	}
-	err = s.replaceSlots(ctx, a, func(*raftpb.Slot) bool { return false }, password, recovery)
+	err = s.replaceSlots(ctx, a, func(*raftpb.Slot) bool { return false }, append(password, recovery)...)
 	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err != nil {
 		clear(secret)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mailraft/fs/seal/slot"
 )
 
 // Config is everything that can be configured. The comments to the fields are with the options, in options.go.
@@ -31,6 +33,7 @@ type Config struct {
 	LogFormat   string
 	MemoryLimit Size
 	UnlockGrace time.Duration
+	Iterations  int
 	StopTimeout time.Duration
 
 	TLSCert string
@@ -68,6 +71,7 @@ func Default() *Config {
 		LogLevel:    "info",
 		LogFormat:   "auto",
 		UnlockGrace: 30 * time.Second,
+		Iterations:  slot.DefaultIterations,
 		StopTimeout: 10 * time.Second,
 		MaxMessage:  50 << 20,
 
@@ -134,6 +138,9 @@ func (c *Config) Check() error {
 	}
 	if c.MaxMessage < 64<<10 {
 		return fmt.Errorf("max_message: %s is too small: at least 64K (RFC 5321, 4.5.3.1.7)", c.MaxMessage.String())
+	}
+	if c.Iterations != 0 && (c.Iterations < slot.MinIterations || c.Iterations > slot.MaxIterations) {
+		return fmt.Errorf("scram_iterations: %d is not between %d and %d, nor 0", c.Iterations, slot.MinIterations, slot.MaxIterations)
 	}
 	if c.CatchUpBandwidth > 0 && c.CatchUpBandwidth < 1<<20 {
 		return fmt.Errorf("cluster.catchup_bandwidth: %s is too little, at least 1M, or 0", c.CatchUpBandwidth.String())

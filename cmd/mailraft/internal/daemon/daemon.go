@@ -189,7 +189,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.gate = slot.NewGate(turns)
 	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
 	d.atEnd("keyring", d.keyring.Close)
-	d.access = access.New(d.store, d.keyring, d.log)
+	d.access = access.New(d.store, d.keyring, uint32(d.cfg.Iterations), d.log)
 	d.atEnd("access control", d.access.Close)
 	d.sweeper = newSweeper()
 	d.gate.OnLeave(d.sweeper.derived)

@@ -18,7 +18,7 @@ import (
 	"mailraft/proxy"
 )
 
-// Client asks the node. It implements proxy.Recipients, proxy.Logins and proxy.Changes.
+// Client asks the node. It implements proxy.Recipients, proxy.Logins, proxy.Proofs and proxy.Changes.
 type Client struct {
 	conn *grpc.ClientConn
 	node nodepb.NodeClient
@@ -28,6 +28,7 @@ type Client struct {
 var (
 	_ proxy.Recipients = (*Client)(nil)
 	_ proxy.Logins     = (*Client)(nil)
+	_ proxy.Proofs     = (*Client)(nil)
 	_ proxy.Changes    = (*Client)(nil)
 )
 
@@ -61,7 +62,7 @@ var (
 		codes.NotFound:           proxy.ErrNoSuchUser,
 		codes.ResourceExhausted:  proxy.ErrOverQuota,
 	}
-	loginKinds = kinds{codes.Unauthenticated: proxy.ErrAuthentication}
+	loginKinds = kinds{codes.Unauthenticated: proxy.ErrAuthentication, codes.InvalidArgument: proxy.ErrMalformed}
 	watchKinds = kinds{codes.NotFound: proxy.ErrNoSuchUser}
 )
 
@@ -112,15 +113,11 @@ func (s *session) Close() error {
 
 // Login implements proxy.Logins. ctx bounds the login, not the session.
 func (c *Client) Login(ctx context.Context, cr proxy.Credentials) (proxy.Session, error) {
-	remote := ""
-	if cr.Remote != nil {
-		remote = cr.Remote.String()
-	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopWaiting := context.AfterFunc(ctx, cancel)
 	password := []byte(cr.Password)
 	stream, err := c.node.Login(life, &nodepb.LoginRequest{
-		Username: cr.Username, Password: password, Protocol: cr.Protocol, Remote: remote, Tls: cr.TLS,
+		Username: cr.Username, Password: password, Protocol: cr.Protocol, Remote: remoteOf(cr.Remote), Tls: cr.TLS,
 	})
 	clear(password)
 	var reply *nodepb.LoginReply
@@ -137,7 +134,12 @@ func (c *Client) Login(ctx context.Context, cr proxy.Credentials) (proxy.Session
 		}
 		return nil, loginKinds.proxyError(ctx, err)
 	}
-	s := &session{mailbox: c.mailbox(reply.Mailbox), cancel: cancel, done: make(chan struct{})}
+	return keep(c.mailbox(reply.Mailbox), cancel, stream), nil
+}
+
+// keep makes a session of a stream that is open: it lasts as long.
+func keep[T any](m proxy.Mailbox, cancel context.CancelFunc, stream interface{ Recv() (*T, error) }) *session {
+	s := &session{mailbox: m, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		defer cancel()
@@ -147,7 +149,72 @@ func (c *Client) Login(ctx context.Context, cr proxy.Credentials) (proxy.Session
 			}
 		}
 	}()
-	return s, nil
+	return s
+}
+
+// proof is a login under way.
+type proof struct {
+	client      *Client
+	ctx         context.Context
+	stopWaiting func() bool
+	cancel      context.CancelFunc // of the stream
+	stream      grpc.BidiStreamingClient[nodepb.ProveRequest, nodepb.ProveReply]
+	next        *nodepb.ProveRequest
+}
+
+// Prove implements proxy.Proofs.
+func (c *Client) Prove(ctx context.Context, t proxy.ProofTerms) (proxy.Proof, error) {
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p := &proof{client: c, ctx: ctx, stopWaiting: context.AfterFunc(ctx, cancel), cancel: cancel}
+	p.next = &nodepb.ProveRequest{
+		Protocol: t.Protocol, Remote: remoteOf(t.Remote), Tls: t.TLS, Binding: t.Binding, BindingData: t.Data, Plus: t.Plus,
+	}
+	var err error
+	if p.stream, err = c.node.Prove(life); err != nil {
+		p.Close()
+		return nil, loginKinds.proxyError(ctx, err)
+	}
+	return p, nil
+}
+
+// Next implements proxy.Proof.
+func (p *proof) Next(message []byte) ([]byte, proxy.Session, error) {
+	p.next.Message = message
+	err := p.stream.Send(p.next)
+	p.next = &nodepb.ProveRequest{}
+	var reply *nodepb.ProveReply
+	if err == nil || errors.Is(err, io.EOF) { // then Recv tells why
+		reply, err = p.stream.Recv()
+	}
+	last := err == nil && reply.Mailbox != nil
+	if last && !p.stopWaiting() {
+		err = context.Cause(p.ctx)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		p.Close()
+		return nil, nil, proxy.ErrTemporary
+	case err != nil:
+		p.Close()
+		return nil, nil, loginKinds.proxyError(p.ctx, err)
+	case last:
+		return reply.Message, keep(p.client.mailbox(reply.Mailbox), p.cancel, p.stream), nil
+	}
+	return reply.Message, nil, nil
+}
+
+// Close implements proxy.Proof.
+func (p *proof) Close() {
+	if p.stopWaiting() {
+		p.cancel()
+	}
+}
+
+func remoteOf(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
 }
 
 // Watch implements proxy.Changes.

@@ -173,8 +173,8 @@ func TestASessionEndsWithItsPassword(t *testing.T) {
 	}
 }
 
-// app adds an app password to an account.
-func (w *world) app(t *testing.T, a *raftpb.Account, password, name string, protocols ...string) (text string) {
+// addSlot wraps an account's key, which the password opens, under another secret.
+func (w *world) addSlot(t *testing.T, a *raftpb.Account, password string, kind slot.Kind, secret []byte, p slot.Params, record *raftpb.Slot) {
 	t.Helper()
 	was, err := slot.Unmarshal(a.Slots[0].Record)
 	if err != nil {
@@ -184,15 +184,22 @@ func (w *world) app(t *testing.T, a *raftpb.Account, password, name string, prot
 	if err != nil {
 		t.Fatal(err)
 	}
-	random := passwords.Random()
-	number := uint32(len(a.Slots) + 9)
-	s, err := slot.Wrap(id, passwords.Secret(random), slot.Params{}, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.App})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.update(t, a, func(now *raftpb.Account) {
-		now.Slots = append(now.Slots, &raftpb.Slot{Id: number, Kind: "app", Name: name, Record: s.Marshal(), Protocols: protocols})
+		number := uint32(len(now.Slots) + 9)
+		s, err := slot.Wrap(id, secret, p, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		record.Id, record.Kind, record.Record = number, kind.String(), s.Marshal()
+		now.Slots = append(now.Slots, record)
 	})
+}
+
+// app adds an app password to an account.
+func (w *world) app(t *testing.T, a *raftpb.Account, password, name string, protocols ...string) (text string) {
+	t.Helper()
+	random := passwords.Random()
+	w.addSlot(t, a, password, slot.App, passwords.Secret(random), slot.Params{}, &raftpb.Slot{Name: name, Protocols: protocols})
 	return string(random)
 }
 

@@ -66,7 +66,7 @@ func newWorldOn(t *testing.T, store *raftstore.Store, users ...uint32) *world {
 	w.gate.OnLeave(func() { w.left() })
 	w.ring = keyring.New(keyring.Config{Gate: w.gate})
 	t.Cleanup(func() { w.ring.Close() })
-	w.access = access.New(w.store, w.ring, log)
+	w.access = access.New(w.store, w.ring, slot.MinIterations, log)
 	t.Cleanup(func() { w.access.Close() })
 	if w.service, err = NewServer(Node{Store: w.store, Access: w.access, Gate: w.gate, Logger: log}); err != nil {
 		t.Fatal(err)

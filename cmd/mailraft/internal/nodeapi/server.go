@@ -155,6 +155,28 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 	password := passwords.Normal(req.Password)
 	a, session, err := s.unlock(ctx, party(req.Remote, req.Username), req.Username, password, req.Protocol)
 	clear(password)
+	if err != nil {
+		return loginRefusal(ctx, log, err)
+	}
+	defer session.Close()
+	log.Debug("login", "account", a.Number)
+	if err := stream.Send(&nodepb.LoginReply{Mailbox: mailbox(a)}); err != nil {
+		return err
+	}
+	await(ctx, session)
+	return nil
+}
+
+// await waits for the end of the session, or of the call that it is for.
+func await(ctx context.Context, session *keyring.Session) {
+	select {
+	case <-ctx.Done():
+	case <-session.Done():
+	}
+}
+
+// loginRefusal logs why there is no session, and says of it what the client may know.
+func loginRefusal(ctx context.Context, log *slog.Logger, err error) error {
 	switch {
 	case errors.Is(err, keyring.ErrWrongPassword):
 		log.Info("login refused")
@@ -167,21 +189,55 @@ func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServ
 	case errors.Is(err, access.ErrUnsure):
 		log.Warn("login put off", "error", err)
 		return status.Error(codes.Unavailable, access.ErrUnsure.Error())
-	case err != nil:
-		log.Error("login failed", "error", err)
-		return status.Error(codes.Unavailable, "login is not possible now")
+	case errors.Is(err, access.ErrMalformed):
+		return status.Error(codes.InvalidArgument, "malformed message")
+	}
+	log.Error("login failed", "error", err)
+	return status.Error(codes.Unavailable, "login is not possible now")
+}
+
+// Prove implements nodepb.NodeServer.
+func (s *Server) Prove(stream grpc.BidiStreamingServer[nodepb.ProveRequest, nodepb.ProveReply]) error {
+	req, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	log := s.log.With("protocol", req.Protocol, "remote", req.Remote, "tls", req.Tls, "mechanism", "SCRAM-SHA-256")
+	if !s.sessions.TryAcquire(1) {
+		log.Warn("login put off: too many sessions")
+		return status.Error(codes.Unavailable, "too many sessions")
+	}
+	defer s.sessions.Release(1)
+	ctx := stream.Context()
+	exchange, err := s.access.SCRAM(ctx, access.Binding{Type: req.Binding, Data: req.BindingData, Plus: req.Plus})
+	if errors.Is(err, access.ErrNoSCRAM) {
+		return status.Error(codes.Unimplemented, err.Error())
+	}
+	var answer string
+	if err == nil {
+		answer, err = exchange.First(string(req.Message))
+		log = log.With("user", clip(exchange.Username()))
+	}
+	if err != nil {
+		return loginRefusal(ctx, log, err)
+	}
+	if err := stream.Send(&nodepb.ProveReply{Message: []byte(answer)}); err != nil {
+		return err
+	}
+	if req, err = stream.Recv(); err != nil {
+		return err
+	}
+	answer, a, session, err := exchange.Final(string(req.Message))
+	if err != nil {
+		return loginRefusal(ctx, log, err)
 	}
 	defer session.Close()
 	log.Debug("login", "account", a.Number)
-	if err := stream.Send(&nodepb.LoginReply{Mailbox: mailbox(a)}); err != nil {
+	if err := stream.Send(&nodepb.ProveReply{Message: []byte(answer), Mailbox: mailbox(a)}); err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-session.Done():
-		return nil
-	}
+	await(ctx, session)
+	return nil
 }
 
 // unlock opens a session. An unknown user costs as much time as a wrong password, which is a derivation and the directory's read index,

@@ -291,6 +291,151 @@ func (x *LoginReply) GetMailbox() *Mailbox {
 	return nil
 }
 
+type ProveRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// Of the first:
+	Protocol      string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Remote        string `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
+	Tls           bool   `protobuf:"varint,4,opt,name=tls,proto3" json:"tls,omitempty"`
+	Binding       string `protobuf:"bytes,5,opt,name=binding,proto3" json:"binding,omitempty"` // "tls-exporter", "tls-unique": what the exchange can be bound to; "": nothing
+	BindingData   []byte `protobuf:"bytes,6,opt,name=binding_data,json=bindingData,proto3" json:"binding_data,omitempty"`
+	Plus          bool   `protobuf:"varint,7,opt,name=plus,proto3" json:"plus,omitempty"` // it has to be: SCRAM-SHA-256-PLUS
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveRequest) Reset() {
+	*x = ProveRequest{}
+	mi := &file_node_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveRequest) ProtoMessage() {}
+
+func (x *ProveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveRequest.ProtoReflect.Descriptor instead.
+func (*ProveRequest) Descriptor() ([]byte, []int) {
+	return file_node_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ProveRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ProveRequest) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *ProveRequest) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *ProveRequest) GetTls() bool {
+	if x != nil {
+		return x.Tls
+	}
+	return false
+}
+
+func (x *ProveRequest) GetBinding() string {
+	if x != nil {
+		return x.Binding
+	}
+	return ""
+}
+
+func (x *ProveRequest) GetBindingData() []byte {
+	if x != nil {
+		return x.BindingData
+	}
+	return nil
+}
+
+func (x *ProveRequest) GetPlus() bool {
+	if x != nil {
+		return x.Plus
+	}
+	return false
+}
+
+type ProveReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Mailbox       *Mailbox               `protobuf:"bytes,2,opt,name=mailbox,proto3" json:"mailbox,omitempty"` // of the last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveReply) Reset() {
+	*x = ProveReply{}
+	mi := &file_node_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveReply) ProtoMessage() {}
+
+func (x *ProveReply) ProtoReflect() protoreflect.Message {
+	mi := &file_node_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveReply.ProtoReflect.Descriptor instead.
+func (*ProveReply) Descriptor() ([]byte, []int) {
+	return file_node_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ProveReply) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ProveReply) GetMailbox() *Mailbox {
+	if x != nil {
+		return x.Mailbox
+	}
+	return nil
+}
+
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -300,7 +445,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_node_proto_msgTypes[5]
+	mi := &file_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +457,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_proto_msgTypes[5]
+	mi := &file_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +470,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_node_proto_rawDescGZIP(), []int{5}
+	return file_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchRequest) GetAccount() string {
@@ -344,7 +489,7 @@ type WatchReply struct {
 
 func (x *WatchReply) Reset() {
 	*x = WatchReply{}
-	mi := &file_node_proto_msgTypes[6]
+	mi := &file_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +501,7 @@ func (x *WatchReply) String() string {
 func (*WatchReply) ProtoMessage() {}
 
 func (x *WatchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_proto_msgTypes[6]
+	mi := &file_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +514,7 @@ func (x *WatchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReply.ProtoReflect.Descriptor instead.
 func (*WatchReply) Descriptor() ([]byte, []int) {
-	return file_node_proto_rawDescGZIP(), []int{6}
+	return file_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchReply) GetChanges() []*Change {
@@ -390,7 +535,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_node_proto_msgTypes[7]
+	mi := &file_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +547,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_node_proto_msgTypes[7]
+	mi := &file_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +560,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_node_proto_rawDescGZIP(), []int{7}
+	return file_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Change) GetFolder() string {
@@ -461,7 +606,19 @@ const file_node_proto_rawDesc = "" +
 	"\x03tls\x18\x05 \x01(\bR\x03tls\"A\n" +
 	"\n" +
 	"LoginReply\x123\n" +
-	"\amailbox\x18\x01 \x01(\v2\x19.mailraft.node.v1.MailboxR\amailbox\"(\n" +
+	"\amailbox\x18\x01 \x01(\v2\x19.mailraft.node.v1.MailboxR\amailbox\"\xbf\x01\n" +
+	"\fProveRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x16\n" +
+	"\x06remote\x18\x03 \x01(\tR\x06remote\x12\x10\n" +
+	"\x03tls\x18\x04 \x01(\bR\x03tls\x12\x18\n" +
+	"\abinding\x18\x05 \x01(\tR\abinding\x12!\n" +
+	"\fbinding_data\x18\x06 \x01(\fR\vbindingData\x12\x12\n" +
+	"\x04plus\x18\a \x01(\bR\x04plus\"[\n" +
+	"\n" +
+	"ProveReply\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\x123\n" +
+	"\amailbox\x18\x02 \x01(\v2\x19.mailraft.node.v1.MailboxR\amailbox\"(\n" +
 	"\fWatchRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\"@\n" +
 	"\n" +
@@ -470,10 +627,11 @@ const file_node_proto_rawDesc = "" +
 	"\x06Change\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\tR\x06folder\x12\x17\n" +
 	"\amod_seq\x18\x02 \x01(\x04R\x06modSeq\x12\x18\n" +
-	"\afolders\x18\x03 \x01(\bR\afolders2\xe2\x01\n" +
+	"\afolders\x18\x03 \x01(\bR\afolders2\xad\x02\n" +
 	"\x04Node\x12H\n" +
 	"\x06LookUp\x12\x1f.mailraft.node.v1.LookUpRequest\x1a\x1d.mailraft.node.v1.LookUpReply\x12G\n" +
-	"\x05Login\x12\x1e.mailraft.node.v1.LoginRequest\x1a\x1c.mailraft.node.v1.LoginReply0\x01\x12G\n" +
+	"\x05Login\x12\x1e.mailraft.node.v1.LoginRequest\x1a\x1c.mailraft.node.v1.LoginReply0\x01\x12I\n" +
+	"\x05Prove\x12\x1e.mailraft.node.v1.ProveRequest\x1a\x1c.mailraft.node.v1.ProveReply(\x010\x01\x12G\n" +
 	"\x05Watch\x12\x1e.mailraft.node.v1.WatchRequest\x1a\x1c.mailraft.node.v1.WatchReply0\x01B/Z-mailraft/cmd/mailraft/internal/nodeapi/nodepbb\x06proto3"
 
 var (
@@ -488,32 +646,37 @@ func file_node_proto_rawDescGZIP() []byte {
 	return file_node_proto_rawDescData
 }
 
-var file_node_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_node_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_node_proto_goTypes = []any{
 	(*LookUpRequest)(nil), // 0: mailraft.node.v1.LookUpRequest
 	(*LookUpReply)(nil),   // 1: mailraft.node.v1.LookUpReply
 	(*Mailbox)(nil),       // 2: mailraft.node.v1.Mailbox
 	(*LoginRequest)(nil),  // 3: mailraft.node.v1.LoginRequest
 	(*LoginReply)(nil),    // 4: mailraft.node.v1.LoginReply
-	(*WatchRequest)(nil),  // 5: mailraft.node.v1.WatchRequest
-	(*WatchReply)(nil),    // 6: mailraft.node.v1.WatchReply
-	(*Change)(nil),        // 7: mailraft.node.v1.Change
+	(*ProveRequest)(nil),  // 5: mailraft.node.v1.ProveRequest
+	(*ProveReply)(nil),    // 6: mailraft.node.v1.ProveReply
+	(*WatchRequest)(nil),  // 7: mailraft.node.v1.WatchRequest
+	(*WatchReply)(nil),    // 8: mailraft.node.v1.WatchReply
+	(*Change)(nil),        // 9: mailraft.node.v1.Change
 }
 var file_node_proto_depIdxs = []int32{
 	2, // 0: mailraft.node.v1.LookUpReply.mailboxes:type_name -> mailraft.node.v1.Mailbox
 	2, // 1: mailraft.node.v1.LoginReply.mailbox:type_name -> mailraft.node.v1.Mailbox
-	7, // 2: mailraft.node.v1.WatchReply.changes:type_name -> mailraft.node.v1.Change
-	0, // 3: mailraft.node.v1.Node.LookUp:input_type -> mailraft.node.v1.LookUpRequest
-	3, // 4: mailraft.node.v1.Node.Login:input_type -> mailraft.node.v1.LoginRequest
-	5, // 5: mailraft.node.v1.Node.Watch:input_type -> mailraft.node.v1.WatchRequest
-	1, // 6: mailraft.node.v1.Node.LookUp:output_type -> mailraft.node.v1.LookUpReply
-	4, // 7: mailraft.node.v1.Node.Login:output_type -> mailraft.node.v1.LoginReply
-	6, // 8: mailraft.node.v1.Node.Watch:output_type -> mailraft.node.v1.WatchReply
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 2: mailraft.node.v1.ProveReply.mailbox:type_name -> mailraft.node.v1.Mailbox
+	9, // 3: mailraft.node.v1.WatchReply.changes:type_name -> mailraft.node.v1.Change
+	0, // 4: mailraft.node.v1.Node.LookUp:input_type -> mailraft.node.v1.LookUpRequest
+	3, // 5: mailraft.node.v1.Node.Login:input_type -> mailraft.node.v1.LoginRequest
+	5, // 6: mailraft.node.v1.Node.Prove:input_type -> mailraft.node.v1.ProveRequest
+	7, // 7: mailraft.node.v1.Node.Watch:input_type -> mailraft.node.v1.WatchRequest
+	1, // 8: mailraft.node.v1.Node.LookUp:output_type -> mailraft.node.v1.LookUpReply
+	4, // 9: mailraft.node.v1.Node.Login:output_type -> mailraft.node.v1.LoginReply
+	6, // 10: mailraft.node.v1.Node.Prove:output_type -> mailraft.node.v1.ProveReply
+	8, // 11: mailraft.node.v1.Node.Watch:output_type -> mailraft.node.v1.WatchReply
+	8, // [8:12] is the sub-list for method output_type
+	4, // [4:8] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_node_proto_init() }
@@ -527,7 +690,7 @@ func file_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_proto_rawDesc), len(file_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

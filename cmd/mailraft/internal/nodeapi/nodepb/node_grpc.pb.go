@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Node_LookUp_FullMethodName = "/mailraft.node.v1.Node/LookUp"
 	Node_Login_FullMethodName  = "/mailraft.node.v1.Node/Login"
+	Node_Prove_FullMethodName  = "/mailraft.node.v1.Node/Prove"
 	Node_Watch_FullMethodName  = "/mailraft.node.v1.Node/Watch"
 )
 
@@ -36,6 +37,9 @@ type NodeClient interface {
 	// Login checks a password and unlocks the account: the first message says so, and the account stays unlocked as long as the
 	// stream. The daemon ends it when the account is locked or its password changed. Codes: UNAUTHENTICATED, UNAVAILABLE.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LoginReply], error)
+	// Prove is Login for who does not send the password: SCRAM-SHA-256. Each message of the client's is a request, and has a reply; the one that says
+	// who it is comes with the last, and from then on it is as Login. Codes: INVALID_ARGUMENT (malformed), UNIMPLEMENTED (turned off), as Login.
+	Prove(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProveRequest, ProveReply], error)
 	// Watch tells of changes in an account's folders. The first message is empty: from now on, nothing is missed. Changes that
 	// come faster than they are taken are merged. Codes: NOT_FOUND, UNAVAILABLE.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReply], error)
@@ -78,9 +82,22 @@ func (c *nodeClient) Login(ctx context.Context, in *LoginRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Node_LoginClient = grpc.ServerStreamingClient[LoginReply]
 
+func (c *nodeClient) Prove(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProveRequest, ProveReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Node_ServiceDesc.Streams[1], Node_Prove_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ProveRequest, ProveReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Node_ProveClient = grpc.BidiStreamingClient[ProveRequest, ProveReply]
+
 func (c *nodeClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Node_ServiceDesc.Streams[1], Node_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Node_ServiceDesc.Streams[2], Node_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +124,9 @@ type NodeServer interface {
 	// Login checks a password and unlocks the account: the first message says so, and the account stays unlocked as long as the
 	// stream. The daemon ends it when the account is locked or its password changed. Codes: UNAUTHENTICATED, UNAVAILABLE.
 	Login(*LoginRequest, grpc.ServerStreamingServer[LoginReply]) error
+	// Prove is Login for who does not send the password: SCRAM-SHA-256. Each message of the client's is a request, and has a reply; the one that says
+	// who it is comes with the last, and from then on it is as Login. Codes: INVALID_ARGUMENT (malformed), UNIMPLEMENTED (turned off), as Login.
+	Prove(grpc.BidiStreamingServer[ProveRequest, ProveReply]) error
 	// Watch tells of changes in an account's folders. The first message is empty: from now on, nothing is missed. Changes that
 	// come faster than they are taken are merged. Codes: NOT_FOUND, UNAVAILABLE.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchReply]) error
@@ -125,6 +145,9 @@ func (UnimplementedNodeServer) LookUp(context.Context, *LookUpRequest) (*LookUpR
 }
 func (UnimplementedNodeServer) Login(*LoginRequest, grpc.ServerStreamingServer[LoginReply]) error {
 	return status.Error(codes.Unimplemented, "method Login not implemented")
+}
+func (UnimplementedNodeServer) Prove(grpc.BidiStreamingServer[ProveRequest, ProveReply]) error {
+	return status.Error(codes.Unimplemented, "method Prove not implemented")
 }
 func (UnimplementedNodeServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchReply]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -179,6 +202,13 @@ func _Node_Login_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Node_LoginServer = grpc.ServerStreamingServer[LoginReply]
 
+func _Node_Prove_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(NodeServer).Prove(&grpc.GenericServerStream[ProveRequest, ProveReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Node_ProveServer = grpc.BidiStreamingServer[ProveRequest, ProveReply]
+
 func _Node_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -207,6 +237,12 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Login",
 			Handler:       _Node_Login_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Prove",
+			Handler:       _Node_Prove_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Watch",
