@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/hkdf"
 
@@ -36,4 +37,22 @@ func (d *Directory) makeSecret(ctx context.Context) (*raftpb.PutSecret, error) {
 		return nil, err
 	}
 	return d.state.Secret()
+}
+
+// NoteFailures tells all nodes how many logins have failed of what the key stands for, 16 octets, until a time. Errors: syscall.ENOSPC
+// when so much is noted that no more may.
+func (d *Directory) NoteFailures(ctx context.Context, key []byte, failures uint32, until time.Time) error {
+	_, err := d.change(ctx, &raftpb.Command{Op: &raftpb.Command_NoteFailures{NoteFailures: &raftpb.NoteFailures{
+		Key: key, Failures: failures, Until: until.UnixNano(),
+	}}})
+	return err
+}
+
+// Failures answers what was told of them, by any node: 0 when nothing was, or it is over.
+func (d *Directory) Failures(key []byte) (uint32, error) {
+	f, err := d.state.Failures(key)
+	if err == syscall.ENOENT || err == nil && f.Until <= time.Now().UnixNano() {
+		return 0, nil
+	}
+	return f.GetFailures(), err
 }

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"strings"
 	"syscall"
 
@@ -68,6 +69,43 @@ func putSecret(b *pebble.Batch, s *raftpb.PutSecret) error {
 		return err
 	}
 	return put(b, []byte{keySecret}, s)
+}
+
+// maxFailures is how many notes of failed logins are kept: a storm of them must not fill the directory.
+const maxFailures = 4096
+
+// noteFailures keeps a note until it is over, and forgets those that are: ENOSPC.
+func noteFailures(b *pebble.Batch, f *raftpb.NoteFailures, now int64) error {
+	if len(f.Key) != 16 || f.Until <= now {
+		return syscall.EINVAL
+	}
+	k := nameKey(keyFailures, string(f.Key))
+	left := 0
+	var over [][]byte
+	err := scan(b, []byte{keyFailures}, []byte{keyFailures + 1}, func(other, v []byte) (bool, error) {
+		old := new(raftpb.NoteFailures)
+		if err := decode(v, old); err != nil {
+			return false, err
+		}
+		if old.Until <= now {
+			over = append(over, bytes.Clone(other))
+			return true, nil
+		}
+		if !bytes.Equal(other, k) {
+			left++
+		}
+		return true, nil
+	})
+	if err == nil && left >= maxFailures {
+		err = syscall.ENOSPC
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range over {
+		b.Delete(k, nil)
+	}
+	return put(b, k, f)
 }
 
 // addToken adds a token, and forgets those that have expired: EEXIST.

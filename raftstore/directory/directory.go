@@ -15,7 +15,7 @@ import (
 // Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
 // 'n' domain number (4) local part: account number (4). 'p' number (4): nothing, of an account that is being made, removed or moved.
 // 'q': the numbers given last, account (4) and domain (4).
-// 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. 'w': RaiseVersion. 'x': PutSecret. Numbers are big endian.
+// 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. 'w': RaiseVersion. 'x': PutSecret. 'y' key: NoteFailures. Numbers are big endian.
 const (
 	keyAccount    = 'a'
 	keyDomain     = 'd'
@@ -30,6 +30,7 @@ const (
 	keyNode       = 'v'
 	keyVersion    = 'w'
 	keySecret     = 'x'
+	keyFailures   = 'y'
 )
 
 // Event says what an applied command changed in what the mount shows.
@@ -165,6 +166,8 @@ func (d *Directory) apply(b *pebble.Batch, index uint64, cmd *raftpb.Command) (u
 		return 0, d.raiseVersion(b, op.RaiseVersion)
 	case *raftpb.Command_PutSecret:
 		return 0, putSecret(b, op.PutSecret)
+	case *raftpb.Command_NoteFailures:
+		return 0, noteFailures(b, op.NoteFailures, cmd.Now)
 	}
 	return 0, syscall.EOPNOTSUPP
 }

@@ -204,6 +204,7 @@ func compareReplicas(t *rapid.T, first *replica, log []logged) {
 
 var (
 	someDomains = []string{"a.example", "a.example", "b.example", "b.exampl", "c"}
+	someKeys    = []string{"0123456789abcdef", "another of 16 oc"}
 	someLocals  = []string{"alice", "al", "alice2", "bob", "z"}
 	badNames    = []string{"", "a/b", "a\x00"}
 )
@@ -228,7 +229,7 @@ func nextCommand(t *rapid.T, m *model) *raftpb.Command {
 		}
 	}
 	token := func() []byte { return []byte(rapid.SampledFrom([]string{"", "t1", "t1", "t2", "t2"}).Draw(t, "token")) }
-	switch rapid.IntRange(0, 20).Draw(t, "command") {
+	switch rapid.IntRange(0, 21).Draw(t, "command") {
 	case 0, 1:
 		cmd.Op = &raftpb.Command_AddDomain{AddDomain: &raftpb.AddDomain{Name: one(someDomains)}}
 	case 2:
@@ -292,6 +293,10 @@ func nextCommand(t *rapid.T, m *model) *raftpb.Command {
 	case 18:
 		size := rapid.SampledFrom([]int{31, 32, 32}).Draw(t, "size")
 		cmd.Op = &raftpb.Command_PutSecret{PutSecret: &raftpb.PutSecret{Value: rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "secret")}}
+	case 19:
+		cmd.Op = &raftpb.Command_NoteFailures{NoteFailures: &raftpb.NoteFailures{
+			Key: []byte(one(append(someKeys, "short"))), Failures: rapid.Uint32().Draw(t, "failures"), Until: cmd.Now + rapid.Int64Range(-1, 9).Draw(t, "until"),
+		}}
 	default:
 		cmd.Op = &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: number}} // a shard's
 	}
@@ -338,6 +343,12 @@ func compareState(t *rapid.T, d *Directory, m *model, shown map[string]bool) {
 	}
 	for id, tok := range m.tokens {
 		same(t, "token", tok, value(d.Token([]byte(id))))
+	}
+	for _, key := range someKeys {
+		want := m.failures[key]
+		if got, err := d.Failures([]byte(key)); want == nil && err != syscall.ENOENT || want != nil && !proto.Equal(got, want) {
+			t.Fatalf("failures noted are %v, %v, want %v", got, err, want)
+		}
 	}
 	if c, err := d.Secret(); m.secret == nil && err != syscall.ENOENT || m.secret != nil && !proto.Equal(c, m.secret) {
 		t.Fatalf("secret is %v, %v, want %v", c, err, m.secret)

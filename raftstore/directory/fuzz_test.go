@@ -14,16 +14,17 @@ import (
 
 // records decodes and encodes again each kind of stored record.
 var records = map[byte]func(b []byte) ([]byte, error){
-	keyAccount: again(new(raftpb.Account)),
-	keyAlias:   again(new(raftpb.AddAlias)),
-	keyShard:   again(new(raftpb.PutShard)),
-	keyNode:    again(new(raftpb.PutNode)),
-	keyToken:   again(new(raftpb.AddToken)),
-	keyCluster: again(new(raftpb.PutCluster)),
-	keyVersion: again(new(raftpb.RaiseVersion)),
-	keySecret:  again(new(raftpb.PutSecret)),
-	keyDomain:  numberAgain,
-	keyName:    numberAgain,
+	keyAccount:  again(new(raftpb.Account)),
+	keyAlias:    again(new(raftpb.AddAlias)),
+	keyShard:    again(new(raftpb.PutShard)),
+	keyNode:     again(new(raftpb.PutNode)),
+	keyToken:    again(new(raftpb.AddToken)),
+	keyCluster:  again(new(raftpb.PutCluster)),
+	keyVersion:  again(new(raftpb.RaiseVersion)),
+	keySecret:   again(new(raftpb.PutSecret)),
+	keyFailures: again(new(raftpb.NoteFailures)),
+	keyDomain:   numberAgain,
+	keyName:     numberAgain,
 	keyNumbers: func(b []byte) ([]byte, error) {
 		acct, dom, err := decodeNumbers(b)
 		return appendNumber(appendNumber(nil, acct), dom), err

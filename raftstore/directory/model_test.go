@@ -22,6 +22,7 @@ type model struct {
 	tokens                  map[string]*raftpb.AddToken
 	cluster                 *raftpb.PutCluster
 	secret                  *raftpb.PutSecret
+	failures                map[string]*raftpb.NoteFailures
 	lastAccount, lastDomain uint32
 }
 
@@ -31,6 +32,7 @@ func newModel() *model {
 	return &model{
 		domains: map[string]uint32{}, accounts: map[uint32]*raftpb.Account{}, aliases: map[address]*raftpb.AddAlias{},
 		shards: map[uint32]*raftpb.PutShard{}, nodes: map[string]*raftpb.PutNode{}, tokens: map[string]*raftpb.AddToken{},
+		failures: map[string]*raftpb.NoteFailures{},
 	}
 }
 
@@ -128,6 +130,13 @@ func (m *model) apply(cmd *raftpb.Command) (uint64, syscall.Errno) {
 			return 0, syscall.EEXIST
 		}
 		m.secret = clone(op.PutSecret)
+	case *raftpb.Command_NoteFailures:
+		f := op.NoteFailures
+		if len(f.Key) != 16 || f.Until <= cmd.Now {
+			return 0, syscall.EINVAL
+		}
+		maps.DeleteFunc(m.failures, func(_ string, old *raftpb.NoteFailures) bool { return old.Until <= cmd.Now })
+		m.failures[string(f.Key)] = clone(f)
 	case *raftpb.Command_AddToken:
 		t := op.AddToken
 		switch {

@@ -195,6 +195,13 @@ func (d *Directory) Secret() (*raftpb.PutSecret, error) {
 	return record(h, []byte{keySecret}, new(raftpb.PutSecret))
 }
 
+// Failures reads a note of failed logins, which may be over: ENOENT.
+func (d *Directory) Failures(key []byte) (*raftpb.NoteFailures, error) {
+	h := d.store.Acquire()
+	defer h.Release()
+	return record(h, nameKey(keyFailures, string(key)), new(raftpb.NoteFailures))
+}
+
 // Token finds a join token: ENOENT.
 func (d *Directory) Token(id []byte) (*raftpb.AddToken, error) {
 	h := d.store.Acquire()

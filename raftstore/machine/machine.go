@@ -19,7 +19,7 @@ const Version = 4
 const (
 	// NamesLives: an account that is restored is told from the one that was removed before.
 	NamesLives = 4
-	// MoreSlots: app passwords and SCRAM. A program that does not know a kind of slot locks the account.
+	// MoreSlots: app passwords and SCRAM, and what is told of failed logins. A program that does not know a kind of slot locks the account.
 	MoreSlots = 4
 )
 
@@ -29,7 +29,7 @@ func Needs(cmd *raftpb.Command) uint32 {
 	switch op := cmd.Op.(type) {
 	case *raftpb.Command_FreezeAccount: // 2: accounts move between shards
 		return 2
-	case *raftpb.Command_PutSecret:
+	case *raftpb.Command_PutSecret, *raftpb.Command_NoteFailures:
 		return MoreSlots
 	case *raftpb.Command_BeginImport:
 		if op.BeginImport.Move != 0 {

@@ -233,6 +233,7 @@ type Command struct {
 	//	*Command_UseToken
 	//	*Command_RaiseVersion
 	//	*Command_PutSecret
+	//	*Command_NoteFailures
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -611,6 +612,15 @@ func (x *Command) GetPutSecret() *PutSecret {
 	return nil
 }
 
+func (x *Command) GetNoteFailures() *NoteFailures {
+	if x != nil {
+		if x, ok := x.Op.(*Command_NoteFailures); ok {
+			return x.NoteFailures
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -757,6 +767,10 @@ type Command_PutSecret struct {
 	PutSecret *PutSecret `protobuf:"bytes,55,opt,name=put_secret,json=putSecret,proto3,oneof"`
 }
 
+type Command_NoteFailures struct {
+	NoteFailures *NoteFailures `protobuf:"bytes,56,opt,name=note_failures,json=noteFailures,proto3,oneof"`
+}
+
 func (*Command_CreateAccount) isCommand_Op() {}
 
 func (*Command_RemoveAccount) isCommand_Op() {}
@@ -826,6 +840,8 @@ func (*Command_UseToken) isCommand_Op() {}
 func (*Command_RaiseVersion) isCommand_Op() {}
 
 func (*Command_PutSecret) isCommand_Op() {}
+
+func (*Command_NoteFailures) isCommand_Op() {}
 
 // CreateAccount makes an account's root directory with cur, new and tmp.
 type CreateAccount struct {
@@ -3222,6 +3238,68 @@ func (x *PutSecret) GetValue() []byte {
 	return nil
 }
 
+// NoteFailures tells all nodes that logins failed, of an account or from a network, and forgets what was told before and is over: ENOSPC when
+// too much is not.
+type NoteFailures struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // 16 octets, a keyed hash of what it is about
+	Failures      uint32                 `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"`
+	Until         int64                  `protobuf:"fixed64,3,opt,name=until,proto3" json:"until,omitempty"` // it is forgotten then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteFailures) Reset() {
+	*x = NoteFailures{}
+	mi := &file_command_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteFailures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteFailures) ProtoMessage() {}
+
+func (x *NoteFailures) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteFailures.ProtoReflect.Descriptor instead.
+func (*NoteFailures) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *NoteFailures) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *NoteFailures) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *NoteFailures) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // AddToken lets a machine join once: EEXIST.
 type AddToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3234,7 +3312,7 @@ type AddToken struct {
 
 func (x *AddToken) Reset() {
 	*x = AddToken{}
-	mi := &file_command_proto_msgTypes[39]
+	mi := &file_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3324,7 @@ func (x *AddToken) String() string {
 func (*AddToken) ProtoMessage() {}
 
 func (x *AddToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[39]
+	mi := &file_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3337,7 @@ func (x *AddToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddToken.ProtoReflect.Descriptor instead.
 func (*AddToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{39}
+	return file_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddToken) GetId() []byte {
@@ -3295,7 +3373,7 @@ type UseToken struct {
 
 func (x *UseToken) Reset() {
 	*x = UseToken{}
-	mi := &file_command_proto_msgTypes[40]
+	mi := &file_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3385,7 @@ func (x *UseToken) String() string {
 func (*UseToken) ProtoMessage() {}
 
 func (x *UseToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[40]
+	mi := &file_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3398,7 @@ func (x *UseToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseToken.ProtoReflect.Descriptor instead.
 func (*UseToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{40}
+	return file_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UseToken) GetId() []byte {
@@ -3345,7 +3423,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\xc3\x12\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\x8a\x13\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -3390,7 +3468,8 @@ const file_command_proto_rawDesc = "" +
 	"\tuse_token\x185 \x01(\v2\x1a.mailraft.raft.v1.UseTokenH\x00R\buseToken\x12E\n" +
 	"\rraise_version\x186 \x01(\v2\x1e.mailraft.raft.v1.RaiseVersionH\x00R\fraiseVersion\x12<\n" +
 	"\n" +
-	"put_secret\x187 \x01(\v2\x1b.mailraft.raft.v1.PutSecretH\x00R\tputSecretB\x04\n" +
+	"put_secret\x187 \x01(\v2\x1b.mailraft.raft.v1.PutSecretH\x00R\tputSecret\x12E\n" +
+	"\rnote_failures\x188 \x01(\v2\x1e.mailraft.raft.v1.NoteFailuresH\x00R\fnoteFailuresB\x04\n" +
 	"\x02op\"\x8f\x01\n" +
 	"\rCreateAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
@@ -3582,7 +3661,11 @@ const file_command_proto_rawDesc = "" +
 	"\fRaiseVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"!\n" +
 	"\tPutSecret\x12\x14\n" +
-	"\x05value\x18\x01 \x01(\fR\x05value\"H\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\"R\n" +
+	"\fNoteFailures\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1a\n" +
+	"\bfailures\x18\x02 \x01(\rR\bfailures\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x10R\x05until\"H\n" +
 	"\bAddToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x18\n" +
@@ -3614,7 +3697,7 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
 	(NodeState)(0),         // 1: mailraft.raft.v1.NodeState
@@ -3657,9 +3740,10 @@ var file_command_proto_goTypes = []any{
 	(*PutCluster)(nil),     // 38: mailraft.raft.v1.PutCluster
 	(*RaiseVersion)(nil),   // 39: mailraft.raft.v1.RaiseVersion
 	(*PutSecret)(nil),      // 40: mailraft.raft.v1.PutSecret
-	(*AddToken)(nil),       // 41: mailraft.raft.v1.AddToken
-	(*UseToken)(nil),       // 42: mailraft.raft.v1.UseToken
-	nil,                    // 43: mailraft.raft.v1.Create.XattrsEntry
+	(*NoteFailures)(nil),   // 41: mailraft.raft.v1.NoteFailures
+	(*AddToken)(nil),       // 42: mailraft.raft.v1.AddToken
+	(*UseToken)(nil),       // 43: mailraft.raft.v1.UseToken
+	nil,                    // 44: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	2,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
@@ -3694,27 +3778,28 @@ var file_command_proto_depIdxs = []int32{
 	31, // 29: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
 	32, // 30: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
 	38, // 31: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
-	41, // 32: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
-	42, // 33: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
+	42, // 32: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
+	43, // 33: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
 	39, // 34: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
 	40, // 35: mailraft.raft.v1.Command.put_secret:type_name -> mailraft.raft.v1.PutSecret
-	9,  // 36: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	43, // 37: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	9,  // 38: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	23, // 39: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
-	27, // 40: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 41: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	28, // 42: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	28, // 43: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	28, // 44: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	28, // 45: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
-	1,  // 46: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
-	37, // 47: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	41, // 36: mailraft.raft.v1.Command.note_failures:type_name -> mailraft.raft.v1.NoteFailures
+	9,  // 37: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	44, // 38: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	9,  // 39: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	23, // 40: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	27, // 41: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 42: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	28, // 43: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	28, // 44: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	28, // 45: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	28, // 46: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	1,  // 47: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
+	37, // 48: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -3758,6 +3843,7 @@ func file_command_proto_init() {
 		(*Command_UseToken)(nil),
 		(*Command_RaiseVersion)(nil),
 		(*Command_PutSecret)(nil),
+		(*Command_NoteFailures)(nil),
 	}
 	file_command_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
@@ -3766,7 +3852,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,203 @@
+package throttle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"mailraft/raftstore"
+)
+
+// node is a throttle whose clock stands still until a login waits.
+type node struct {
+	*Throttle
+	clock  time.Time
+	waited time.Duration // of the last login
+}
+
+// cluster is nodes over one directory, a real one.
+func cluster(t *testing.T, n int) []*node {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	log := slog.New(slog.DiscardHandler)
+	store, err := raftstore.Open(ctx, raftstore.Config{Dir: filepath.Join(t.TempDir(), "store"), NodeID: "n1", Shards: 1, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	nodes := make([]*node, n)
+	for i := range nodes {
+		x := &node{Throttle: New(store.Directory(), log), clock: time.Now()}
+		x.now = func() time.Time { return x.clock }
+		x.sleep = func(_ context.Context, d time.Duration) error {
+			x.waited = d
+			x.clock = x.clock.Add(d)
+			return nil
+		}
+		nodes[i] = x
+	}
+	return nodes
+}
+
+// try enters, and answers how long that took.
+func (n *node) try(t *testing.T, network, account string) (*Attempt, time.Duration, error) {
+	t.Helper()
+	n.waited = 0
+	a, err := n.Enter(t.Context(), network, account)
+	if err != nil && !errors.Is(err, ErrTooMany) {
+		t.Fatal(err)
+	}
+	return a, n.waited, err
+}
+
+func (n *node) fail(t *testing.T, times int, network, account string) {
+	t.Helper()
+	for range times {
+		a, _, err := n.try(t, network, account)
+		if err != nil {
+			n.clock = n.clock.Add(networkDelay)
+			if a, _, err = n.try(t, network, account); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.Failed()
+	}
+}
+
+// wantWait makes sure how long the next login waits; less than 0: that it is refused untried.
+func (n *node) wantWait(t *testing.T, what, network, account string, want time.Duration) {
+	t.Helper()
+	_, waited, err := n.try(t, network, account)
+	if (err != nil) != (want < 0) || want >= 0 && waited != want {
+		t.Errorf("%s: waits %v, %v; want %v", what, waited, err, want)
+	}
+}
+
+// Delays of an account grow, are bounded, and are over after a while.
+func TestDelaysGrow(t *testing.T) {
+	n := cluster(t, 1)[0]
+	want := []time.Duration{0, 0, 0, 0, 0, 1, 2, 4, 8, 8, 8}
+	for i, seconds := range want {
+		a, waited, err := n.try(t, fmt.Sprint("network ", i), "alice") // each from another network
+		if err != nil || waited != seconds*time.Second {
+			t.Errorf("try %d waits %v, %v; want %v", i, waited, err, seconds*time.Second)
+		}
+		a.Failed()
+	}
+	n.wantWait(t, "another account", "network x", "bob", 0)
+	failed, delayed := n.Counts()
+	if failed != 11 || delayed != 6 {
+		t.Errorf("%d failed, %d were delayed", failed, delayed)
+	}
+	n.fail(t, 6, "", "bob")
+	n.wantWait(t, "one that was mistyped", "", "bob", 2*time.Second)
+	n.clock = n.clock.Add(forget + time.Second)
+	n.wantWait(t, "an hour later", "", "bob", 0)
+}
+
+// Who tries one account after the other from one network is refused untried, but for one in a while.
+func TestANetworkIsSlowedDown(t *testing.T) {
+	n := cluster(t, 1)[0]
+	tried, refused := 0, 0
+	begin := n.clock
+	for i := range 1000 {
+		a, _, err := n.try(t, "network", fmt.Sprint("account ", i))
+		if err != nil {
+			refused++
+			n.clock = n.clock.Add(time.Second)
+			continue
+		}
+		tried++
+		a.Failed()
+	}
+	minutes := int(n.clock.Sub(begin) / time.Minute)
+	if tried > minutes+12 || refused < 900 {
+		t.Errorf("%d were tried in %d minutes, %d refused", tried, minutes, refused)
+	}
+	n.wantWait(t, "another network", "another", "alice", 0)
+}
+
+// An owner is not locked out, whatever strangers do.
+func TestOwnersAreNotLockedOut(t *testing.T) {
+	n := cluster(t, 1)[0]
+	home, _, err := n.try(t, "home", "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home.Succeeded()
+	for i := range 300 {
+		n.fail(t, 1, fmt.Sprint("botnet ", i), "alice")
+	}
+	n.fail(t, 30, "home", "bob") // a neighbour's guesses
+	n.wantWait(t, "the owner at home", "home", "alice", 0)
+	n.wantWait(t, "the owner abroad", "hotel", "alice", accountDelay)
+	n.wantWait(t, "somebody else abroad", "hotel", "carol", 0)
+	n.fail(t, trust, "home", "alice")
+	if _, waited, err := n.try(t, "home", "alice"); waited == 0 && err == nil {
+		t.Error("who has logged in once guesses for ever")
+	}
+}
+
+// A program that tries its old password for ever does not shut its neighbours out.
+func TestNeighboursOfAnOldPassword(t *testing.T) {
+	n := cluster(t, 1)[0]
+	n.fail(t, 500, "office", "phone")
+	n.clock = n.clock.Add(networkDelay)
+	n.wantWait(t, "a neighbour", "office", "alice", 0)
+	for i := range 8 {
+		n.clock = n.clock.Add(networkDelay)
+		a, _, err := n.try(t, "office", fmt.Sprint("colleague ", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Succeeded()
+	}
+	n.clock = n.clock.Add(networkDelay)
+	eventually(t, "many who log in make up for it", func() bool {
+		n.try(t, "office", "bob")
+		_, waited, err := n.try(t, "office", "carol")
+		return waited == 0 && err == nil
+	})
+}
+
+// eventually waits for what is told in its own time.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatal("not so: ", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// What comes from this machine itself is many people's: accounts alone are slowed down.
+func TestThisMachineIsNoNetwork(t *testing.T) {
+	n := cluster(t, 1)[0]
+	for i := range 100 {
+		n.fail(t, 1, "", fmt.Sprint("account ", i))
+	}
+	n.wantWait(t, "another account", "", "alice", 0)
+	n.fail(t, 8, "", "bob")
+	n.wantWait(t, "one that was guessed at", "", "bob", 8*time.Second)
+}
+
+// A storm at one node slows down what comes to the others.
+func TestNodesTellEachOther(t *testing.T) {
+	nodes := cluster(t, 2)
+	nodes[0].fail(t, shareFrom, "network", "alice")
+	for _, a := range []struct{ network, account string }{{"elsewhere", "alice"}, {"network", "bob"}} {
+		eventually(t, fmt.Sprintf("%+v is slowed down at the other node", a), func() bool {
+			nodes[1].try(t, a.network, a.account)
+			_, waited, err := nodes[1].try(t, a.network, a.account)
+			return waited > 0 || err != nil
+		})
+	}
+	nodes[1].wantWait(t, "who has nothing to do with it", "elsewhere", "carol", 0)
+}
