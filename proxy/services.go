@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
+	"unicode/utf8"
 )
 
 // Mailbox is where an account's mail lies.
@@ -26,9 +28,20 @@ type Recipients interface {
 type Credentials struct {
 	Username string   // an address
 	Password string   // forgotten by the proxy as soon as Login returns
-	Protocol string   // "imap", "pop3", "smtp"
+	Protocol string   // "imap", "pop3", "submission"
 	Remote   net.Addr // the client's address
 	TLS      bool     // whether the connection is encrypted
+}
+
+// Plausible says whether anybody can have them: name and password are UTF-8 without NUL, and neither is empty (RFC 4616, 2). A proxy
+// that gets others need not ask the node; it answers as to a wrong password.
+func (c Credentials) Plausible() bool {
+	for _, text := range []string{c.Username, c.Password} {
+		if text == "" || !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Logins checks credentials and unlocks accounts.

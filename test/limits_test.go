@@ -144,7 +144,7 @@ func TestPlaintextLoginIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer i.Close()
-	if caps := texts(must(t, i, "CAPABILITY")); !strings.Contains(caps, "LOGINDISABLED") || strings.Contains(caps, "AUTH=PLAIN") {
+	if caps := texts(must(t, i, "CAPABILITY")); !strings.Contains(caps, "LOGINDISABLED") || strings.Contains(caps, "AUTH=") {
 		t.Errorf("CAPABILITY without TLS: %s", caps)
 	}
 	if err := i.Login(a.Address, a.Password); err == nil || !strings.Contains(err.Error(), "PRIVACYREQUIRED") {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"mailraft/proxy/sasl"
 )
 
 // libraryCaps are the extensions that the library carries for us.
@@ -34,7 +36,9 @@ func (c *conn) capabilities() string {
 			caps = append(caps, "STARTTLS")
 		}
 		if c.mayLogIn() {
-			caps = append(caps, "AUTH=PLAIN")
+			for _, mechanism := range sasl.Mechanisms() {
+				caps = append(caps, "AUTH="+mechanism)
+			}
 		} else {
 			caps = append(caps, "LOGINDISABLED")
 		}

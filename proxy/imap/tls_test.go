@@ -21,7 +21,7 @@ func TestImplicitTLS(t *testing.T) {
 	w := newWorld(t)
 	c := w.dialTLS()
 	caps := c.ok("CAPABILITY")
-	if contains(caps, "STARTTLS") || !contains(caps, "AUTH=PLAIN") {
+	if contains(caps, "STARTTLS") || !contains(caps, "AUTH=PLAIN") || !contains(caps, "AUTH=LOGIN") {
 		t.Errorf("capabilities under TLS: %q", caps)
 	}
 	c.ok(`LOGIN ` + testUser + ` "` + testPassword + `"`)

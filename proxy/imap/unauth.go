@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -8,10 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-sasl"
-
 	"mailraft/proxy"
 	"mailraft/proxy/peer"
+	"mailraft/proxy/sasl"
 )
 
 // serveStranger speaks with a client that has not logged in. When it returns nil the client has, and the library takes over; the
@@ -159,7 +159,7 @@ func (c *conn) handleLogin(name string, arguments args, deadline time.Time) erro
 			return err
 		}
 	}
-	if credentials.Username == "" || credentials.Password == "" {
+	if !credentials.Plausible() {
 		return c.loginFailed()
 	}
 
@@ -199,71 +199,61 @@ func (c *conn) exchange(arguments args, credentials *proxy.Credentials) (ok bool
 	if !ok {
 		return false, c.answer("BAD [CLIENTBUG] AUTHENTICATE takes a mechanism")
 	}
-	if !strings.EqualFold(mechanism, sasl.Plain) {
-		return false, c.answer("NO [CANNOT] No such mechanism, use PLAIN")
+	exchange, err := sasl.Begin(mechanism)
+	if err != nil {
+		return false, c.answer("NO [CANNOT] No such mechanism, use " + strings.Join(sasl.Mechanisms(), " or "))
 	}
-	otherIdentity := false
-	server := sasl.NewPlainServer(func(identity, username, password string) error {
-		otherIdentity = identity != "" && identity != username
-		credentials.Username, credentials.Password = username, password
-		return nil
-	})
 	var response []byte
-	if arguments.space() { // RFC 4959: "=" is an empty initial response
+	if arguments.space() { // RFC 4959
 		initial, _ := arguments.astring()
-		if initial != "=" {
-			if response, err = base64.StdEncoding.DecodeString(initial); err != nil || !arguments.end() {
-				return false, c.answer("BAD [CLIENTBUG] Malformed initial response")
-			}
-		} else {
-			response = []byte{}
+		if response, err = sasl.DecodeInitial([]byte(initial)); err != nil || !arguments.end() {
+			return false, c.answer("BAD [CLIENTBUG] Malformed initial response")
 		}
 	} else if !arguments.end() {
 		return false, c.answer("BAD [CLIENTBUG] Malformed arguments")
 	}
-	for {
-		challenge, done, err := server.Next(response)
-		if err != nil {
-			return false, c.answer("BAD [CLIENTBUG] Malformed response")
-		}
-		if done && challenge == nil {
-			break
-		}
-		// A challenge that comes with done is sent too, and answered by an empty response (RFC 9051, 6.2.2).
-		line, err := c.challenge(challenge)
-		if err != nil {
-			return false, err
-		}
-		if line == "*" {
-			return false, c.answer("BAD AUTHENTICATE cancelled")
-		}
-		if response, err = base64.StdEncoding.DecodeString(line); err != nil {
-			return false, c.answer("BAD [CLIENTBUG] Malformed response")
-		}
-		if done {
-			break
-		}
-	}
-	if otherIdentity {
+	switch err := exchange.Run(response, c.challenge); {
+	case err == nil:
+		credentials.Username, credentials.Password = exchange.Credentials()
+		return true, nil
+	case errors.Is(err, proxy.ErrAuthentication):
+		return false, c.loginFailed()
+	case errors.Is(err, sasl.ErrMalformed):
+		return false, c.answer("BAD [CLIENTBUG] Malformed response")
+	case errors.Is(err, sasl.ErrIdentity):
 		return false, c.answer("NO [AUTHORIZATIONFAILED] Acting as somebody else is not possible")
+	case errors.Is(err, errCancelled):
+		return false, c.answer("BAD AUTHENTICATE cancelled")
+	default:
+		return false, err
 	}
-	return true, nil
 }
 
-// challenge sends a SASL challenge and reads the line that answers it.
-func (c *conn) challenge(challenge []byte) (string, error) {
+// errCancelled ends a SASL exchange that the client has cancelled.
+var errCancelled = errors.New("cancelled")
+
+// challenge sends a SASL challenge and reads the response. Errors: errCancelled, sasl.ErrMalformed, and those that end the connection.
+func (c *conn) challenge(challenge []byte) ([]byte, error) {
 	if err := c.writef("+ %s", base64.StdEncoding.EncodeToString(challenge)); err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := c.flush(); err != nil {
-		return "", err
+		return nil, err
 	}
 	line, err := c.readLine(nil, c.server.cfg.MaxCommand)
-	if err == errTooLong {
+	defer clear(line)
+	switch {
+	case err == errTooLong:
 		c.end("", "Response is too long")
-		return "", io.EOF
+		return nil, io.EOF
+	case err != nil:
+		return nil, unexpected(err)
 	}
-	return strings.TrimRight(string(line), "\r\n"), unexpected(err)
+	text := bytes.TrimRight(line, "\r\n")
+	if string(text) == "*" {
+		return nil, errCancelled
+	}
+	return sasl.Decode(text)
 }
 
 // intercept answers the commands of a client that has logged in which the library cannot, or gets wrong. It says whether it did.

@@ -17,6 +17,8 @@ func plain(identity, user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(identity + "\x00" + user + "\x00" + password))
 }
 
+func encoded(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 func TestLoginWays(t *testing.T) {
 	w := newWorld(t)
 	quoted := `"` + testPassword + `"`
@@ -27,13 +29,15 @@ func TestLoginWays(t *testing.T) {
 		"initial response": {"a AUTHENTICATE PLAIN " + plain("", testUser, testPassword)},
 		"no initial":       {"a authenticate plain", "+ ", plain("", testUser, testPassword)},
 		"own identity":     {"a AUTHENTICATE PLAIN " + plain(testUser, testUser, testPassword)},
+		"SASL LOGIN":       {"a AUTHENTICATE LOGIN", "+ " + encoded("Username:"), encoded(testUser), "+ " + encoded("Password:"), encoded(testPassword)},
+		"SASL LOGIN, name": {"a authenticate login " + encoded(testUser), "+ " + encoded("Password:"), encoded(testPassword)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.t = t
 			c := w.dial()
 			for _, line := range dialogue {
 				if strings.HasPrefix(line, "+") {
-					c.want("+ ")
+					c.want(line)
 				} else {
 					c.send(line + "\r\n")
 				}
@@ -61,6 +65,9 @@ func TestLoginRefusals(t *testing.T) {
 	c.fails("AUTHENTICATE PLAIN !", "BAD")
 	c.fails("AUTHENTICATE PLAIN "+plain("carol", testUser, testPassword), "NO [AUTHORIZATIONFAILED]")
 	c.fails("AUTHENTICATE PLAIN "+plain("", testUser, "wrong"), "NO [AUTHENTICATIONFAILED]")
+	c.fails("AUTHENTICATE PLAIN "+plain("", testUser, ""), "NO [AUTHENTICATIONFAILED]")
+	c.fails("AUTHENTICATE PLAIN "+plain("", testUser, "\xff"), "NO [AUTHENTICATIONFAILED]")
+	c.fails("AUTHENTICATE PLAIN =", "BAD")
 	c.fails("SELECT INBOX", "BAD")
 	c.fails("FETCH 1 FLAGS", "BAD")
 
@@ -72,6 +79,10 @@ func TestLoginRefusals(t *testing.T) {
 	c.want("+ ")
 	c.send("...\r\n")
 	c.want("b BAD")
+	c.send("b AUTHENTICATE LOGIN " + encoded(testUser) + "\r\n")
+	c.want("+ ")
+	c.send(encoded("wrong") + "\r\n")
+	c.want("b NO [AUTHENTICATIONFAILED]")
 
 	// What a client sends of its own accord with a refused command must not be taken for commands.
 	c.send("c APPEND INBOX {12+}\r\nd LOGIN a b\n\r\n")

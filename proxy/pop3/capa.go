@@ -1,5 +1,11 @@
 package pop3
 
+import (
+	"strings"
+
+	"mailraft/proxy/sasl"
+)
+
 // capa lists what the server can do (RFC 2449, 5), in the session's present state.
 func (s *session) capa([]byte) error {
 	s.ok("Capability list follows")
@@ -14,7 +20,7 @@ func (s *session) capa([]byte) error {
 func (s *session) capabilities() []string {
 	list := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"}
 	if s.mayLogIn() {
-		list = append(list, "USER", "SASL PLAIN")
+		list = append(list, "USER", "SASL "+strings.Join(sasl.Mechanisms(), " "))
 	}
 	if s.state == authorization && s.mayStartTLS() {
 		list = append(list, "STLS")

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
-	"unicode/utf8"
 
 	"mailraft/proxy"
 	"mailraft/proxy/maildir"
@@ -66,43 +64,36 @@ func (s *session) logIn(user, password string) error {
 	return nil
 }
 
-// checkPassword asks the node. A wrong password is answered late, and later each time.
+// checkPassword asks the node.
 func (s *session) checkPassword(user, password string) (proxy.Session, error) {
-	login, err := s.askNode(user, password)
-	if err == nil {
-		return login, nil
-	}
-	s.failures++
-	if !errors.Is(err, proxy.ErrAuthentication) {
-		s.log.Error("login could not be checked", "error", err)
-		return nil, &failure{code: codeSysTemp, text: "login is not possible now, try again later"}
-	}
-	s.log.Info("login failed", "failures", s.failures, "tls", s.tls)
-	if err := s.conn.w.Flush(); err != nil {
-		return nil, err
-	}
-	if !peer.HoldBack(s.srv.ctx.Done(), s.failures, s.srv.cfg.FailureDelay) {
-		return nil, errQuit
-	}
-	return nil, &failure{code: codeAuth, text: "wrong user name or password"}
-}
-
-func (s *session) askNode(user, password string) (proxy.Session, error) {
-	for _, text := range []string{user, password} {
-		// RFC 4616, 2: UTF-8 without NUL. Other things can be nobody's name or password.
-		if text == "" || !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
-			return nil, proxy.ErrAuthentication
-		}
+	credentials := proxy.Credentials{Username: user, Password: password, Protocol: "pop3", Remote: s.conn.raw.RemoteAddr(), TLS: s.tls}
+	if !credentials.Plausible() {
+		return nil, s.loginFailed(proxy.ErrAuthentication)
 	}
 	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.LoginTimeout)
 	defer cancel()
-	return s.srv.logins.Login(ctx, proxy.Credentials{
-		Username: user,
-		Password: password,
-		Protocol: "pop3",
-		Remote:   s.conn.raw.RemoteAddr(),
-		TLS:      s.tls,
-	})
+	login, err := s.srv.logins.Login(ctx, credentials)
+	if err != nil {
+		return nil, s.loginFailed(err)
+	}
+	return login, nil
+}
+
+// loginFailed is the answer to a failed login. That to a wrong password comes late, and later each time.
+func (s *session) loginFailed(err error) error {
+	s.failures++
+	if !errors.Is(err, proxy.ErrAuthentication) {
+		s.log.Error("login could not be checked", "error", err)
+		return &failure{code: codeSysTemp, text: "login is not possible now, try again later"}
+	}
+	s.log.Info("login failed", "failures", s.failures, "tls", s.tls)
+	if err := s.conn.w.Flush(); err != nil {
+		return err
+	}
+	if !peer.HoldBack(s.srv.ctx.Done(), s.failures, s.srv.cfg.FailureDelay) {
+		return errQuit
+	}
+	return &failure{code: codeAuth, text: "wrong user name or password"}
 }
 
 // openDrop locks the maildrop and takes its snapshot. After an error closeDrop lets go of what was had by then.

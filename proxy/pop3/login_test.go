@@ -14,6 +14,8 @@ func plain(identity, user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(identity + "\x00" + user + "\x00" + password))
 }
 
+func encoded(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 func TestCapabilities(t *testing.T) {
 	h := serve(t, Config{}, newDrop(t))
 	const always = "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n"
@@ -25,13 +27,13 @@ func TestCapabilities(t *testing.T) {
 	}
 	c := h.dial()
 	c.expect("+OK")
-	check("loopback", c, always+"USER\r\nSASL PLAIN\r\nSTLS\r\n")
+	check("loopback", c, always+"USER\r\nSASL PLAIN LOGIN\r\nSTLS\r\n")
 	c.do("STLS", "+OK")
 	c = c.startTLS()
-	check("after STLS", c, always+"USER\r\nSASL PLAIN\r\n")
+	check("after STLS", c, always+"USER\r\nSASL PLAIN LOGIN\r\n")
 	c.do("STLS", "-ERR TLS is active already")
 	c.do("AUTH PLAIN "+plain("", alice, testPassword), "+OK")
-	check("logged in", c, always+"USER\r\nSASL PLAIN\r\nIMPLEMENTATION Mailraft\r\n")
+	check("logged in", c, always+"USER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailraft\r\n")
 	c.do("STLS", "-ERR already logged in")
 
 	far := h.listen(h.srv.Serve, func(l net.Listener) net.Listener { return strangers{l, "192.0.2.1"} })
@@ -126,12 +128,17 @@ func TestSASL(t *testing.T) {
 		"own identity":        {{"AUTH PLAIN " + plain(alice, alice, testPassword), "+OK"}},
 		"another identity":    {{"AUTH PLAIN " + plain("bob@example.org", alice, testPassword), "-ERR [AUTH]"}, {"NOOP", "-ERR log in"}},
 		"empty initial":       {{"AUTH PLAIN =", "-ERR malformed SASL"}},
+		"LOGIN":               {{"AUTH LOGIN", "+ " + encoded("Username:")}, {encoded(alice), "+ " + encoded("Password:")}, {encoded(testPassword), "+OK"}},
+		"LOGIN with name":     {{"auth login " + encoded(alice), "+ " + encoded("Password:")}, {encoded(testPassword), "+OK"}},
+		"LOGIN, wrong":        {{"AUTH LOGIN " + encoded(alice), "+ "}, {encoded("wrong"), "-ERR [AUTH] wrong"}},
+		"LOGIN, nothing":      {{"AUTH LOGIN =", "+ "}, {encoded(testPassword), "-ERR [AUTH] wrong"}, {"NOOP", "-ERR log in"}},
+		"LOGIN, cancelled":    {{"AUTH LOGIN " + encoded(alice), "+ "}, {"*", "-ERR SASL exchange cancelled"}, {"NOOP", "-ERR log in"}},
 		"cancelled":           {{"AUTH PLAIN", "+ "}, {"*", "-ERR SASL exchange cancelled"}, {"AUTH PLAIN " + good, "+OK"}},
 		"no base64":           {{"AUTH PLAIN", "+ "}, {"!!!", "-ERR malformed base64"}},
 		"wrong password":      {{"AUTH PLAIN " + plain("", alice, "wrong"), "-ERR [AUTH] wrong"}, {"AUTH PLAIN " + good, "+OK"}},
 		"no password":         {{"AUTH PLAIN " + plain("", alice, ""), "-ERR [AUTH] wrong"}},
 		"no UTF-8":            {{"AUTH PLAIN " + plain("", alice, "\xff"), "-ERR [AUTH] wrong"}},
-		"two fields":          {{"AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("a\x00b")), "-ERR malformed SASL"}},
+		"two fields":          {{"AUTH PLAIN " + encoded("a\x00b"), "-ERR malformed SASL"}},
 		"unknown mechanism":   {{"AUTH SCRAM-SHA-1", "-ERR unknown SASL mechanism"}},
 		"no mechanism":        {{"AUTH", "-ERR wrong number"}},
 		"long response":       {{"AUTH PLAIN", "+ "}, {plain("", alice, strings.Repeat("x", 255)), "-ERR [AUTH] wrong"}},

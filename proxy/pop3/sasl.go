@@ -3,56 +3,42 @@ package pop3
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 
-	"github.com/emersion/go-sasl"
+	"mailraft/proxy"
+	"mailraft/proxy/sasl"
 )
 
-// auth logs in by SASL (RFC 5034), of which PLAIN is the one mechanism.
+// auth logs in by SASL (RFC 5034).
 func (s *session) auth(arg []byte) error {
 	mechanism, initial, hasInitial := bytes.Cut(arg, []byte(" "))
-	if !bytes.EqualFold(mechanism, []byte(sasl.Plain)) {
+	exchange, err := sasl.Begin(string(mechanism))
+	if err != nil {
 		return bad("unknown SASL mechanism")
 	}
 	if !s.mayLogIn() {
 		return plaintextRefused()
 	}
-	var user, password string
-	plain := sasl.NewPlainServer(func(identity, username, pass string) error {
-		// RFC 4616, 2: nobody here may act for somebody else.
-		if identity != "" && identity != username {
-			return &failure{code: codeAuth, text: "the authorization identity must be the user's own"}
-		}
-		user, password = username, pass
-		return nil
-	})
 	var response []byte
 	if hasInitial {
-		var err error
 		if response, err = decodeSASL(initial); err != nil {
 			return err
 		}
-		defer clear(response)
 	}
-	challenge, done, err := plain.Next(response)
-	for ; !done && err == nil; challenge, done, err = plain.Next(response) {
-		if response, err = s.challenge(challenge); err != nil {
-			return err
-		}
-		defer clear(response)
+	switch err := exchange.Run(response, s.challenge); {
+	case err == nil:
+		return s.logIn(exchange.Credentials())
+	case errors.Is(err, proxy.ErrAuthentication):
+		return s.loginFailed(err)
+	case errors.Is(err, sasl.ErrMalformed): // counts as a failed login
+		s.failures++
+		return bad("malformed SASL response")
+	case errors.Is(err, sasl.ErrIdentity):
+		s.failures++
+		return &failure{code: codeAuth, text: "the authorization identity must be the user's own"}
+	default:
+		return err
 	}
-	if err != nil {
-		return saslFailure(s, err)
-	}
-	return s.logIn(user, password)
-}
-
-// saslFailure counts a failed exchange as a failed login.
-func saslFailure(s *session, err error) error {
-	s.failures++
-	if f, ok := err.(*failure); ok {
-		return f
-	}
-	return bad("malformed SASL response")
 }
 
 // challenge sends a challenge and reads the client's response, which is not nil.
@@ -71,16 +57,11 @@ func (s *session) challenge(challenge []byte) ([]byte, error) {
 	return decodeSASL(line)
 }
 
-// decodeSASL decodes a response; "=" stands for an empty one (RFC 5034, 4). The result is not nil.
+// decodeSASL decodes a response; "=" stands for an empty one everywhere (RFC 5034, 4). The result is not nil.
 func decodeSASL(text []byte) ([]byte, error) {
-	if string(text) == "=" {
-		return []byte{}, nil
-	}
-	response := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Strict().Decode(response, text)
+	response, err := sasl.DecodeInitial(text)
 	if err != nil {
-		clear(response)
 		return nil, bad("malformed base64")
 	}
-	return response[:n], nil
+	return response, nil
 }
