@@ -81,7 +81,7 @@ func quickstart(t *testing.T, dir string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, node.Program(t), "quickstart", dir)
 	cmd.Env = os.Environ()
-	for _, option := range []string{"SMTP_LISTEN", "LMTP_LISTEN", "IMAP_LISTEN", "IMAP_LISTEN_TLS", "POP3_LISTEN", "POP3_LISTEN_TLS"} {
+	for _, option := range []string{"SMTP_LISTEN", "SUBMISSION_LISTEN", "SUBMISSION_LISTEN_TLS", "LMTP_LISTEN", "IMAP_LISTEN", "IMAP_LISTEN_TLS", "POP3_LISTEN", "POP3_LISTEN_TLS"} {
 		cmd.Env = append(cmd.Env, "MAILRAFT_"+option+"=127.0.0.1:0")
 	}
 	return cmd

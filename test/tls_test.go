@@ -61,6 +61,8 @@ type door struct {
 func doors(n *node.Node) []door {
 	return []door{
 		{"SMTP", n.SMTP, []string{"EHLO client.example", "STARTTLS"}},
+		{"submission", n.Submission, []string{"EHLO client.example", "STARTTLS"}},
+		{"submissions", n.Submissions, nil},
 		{"LMTP", n.LMTP, []string{"LHLO client.example", "STARTTLS"}},
 		{"IMAP", n.IMAP, []string{"a STARTTLS"}},
 		{"IMAPS", n.IMAPS, nil},

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"mailraft/proxy"
 )
 
 // Config says how a Server behaves. The zero value of a field means the default that its comment names.
@@ -14,8 +16,12 @@ type Config struct {
 	Hostname string
 	// LMTP makes it an LMTP server.
 	LMTP bool
-	// TLSConfig is for STARTTLS, which is not offered without it.
+	// Logins makes it a message submission server (RFC 6409): only those send mail who have logged in, and only as themselves.
+	Logins proxy.Logins
+	// TLSConfig is for STARTTLS, which is not offered without it, and for ServeTLS.
 	TLSConfig *tls.Config
+	// AllowPlaintextAuth allows logins without TLS from everywhere, not only from loopback addresses and Unix sockets.
+	AllowPlaintextAuth bool
 	// Logger gets a line for each message and for each failure; never message text. Default: nothing is logged.
 	Logger *slog.Logger
 
@@ -31,6 +37,8 @@ type Config struct {
 	MaxLineLength int
 	// MaxBadCommands is how many commands that are unknown, malformed or out of order a client may send. Default: 10.
 	MaxBadCommands int
+	// MaxLoginFailures is how many failed logins a client may have in one connection. Default: 3.
+	MaxLoginFailures int
 	// MaxConnections is how many connections the server holds at once. Default: 1000.
 	MaxConnections int
 	// MaxConnectionsPerIP is how many of these one IPv4 address or IPv6 /64 may have; loopback and Unix sockets are
@@ -45,9 +53,17 @@ type Config struct {
 	MessageTimeout time.Duration
 	// ReplyTimeout is the wait for a client to take a reply, and for a TLS handshake. Default: 1 minute.
 	ReplyTimeout time.Duration
-	// LookUpTimeout is the wait for an answer about a recipient. Default: 30 seconds.
+	// LookUpTimeout is the wait for the node's answer about an address or a login. Default: 30 seconds.
 	LookUpTimeout time.Duration
+	// AuthTimeout is how long a client of a submission server may take to log in, from the first byte on, with TLS handshake and failed
+	// logins. Default: 2 minutes.
+	AuthTimeout time.Duration
+	// FailureDelay is how long the answer to a first failed login is held back, the second one twice that, and so on. Default: 1 second.
+	FailureDelay time.Duration
 }
+
+// submission says whether it is a submission server.
+func (c *Config) submission() bool { return c.Logins != nil }
 
 // withDefaults fills in what was left out.
 func (c Config) withDefaults() Config {
@@ -63,6 +79,7 @@ func (c Config) withDefaults() Config {
 	c.MaxRefusedRecipients = cmp.Or(c.MaxRefusedRecipients, 20)
 	c.MaxLineLength = cmp.Or(c.MaxLineLength, 2048)
 	c.MaxBadCommands = cmp.Or(c.MaxBadCommands, 10)
+	c.MaxLoginFailures = cmp.Or(c.MaxLoginFailures, 3)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 1000)
 	c.MaxConnectionsPerIP = cmp.Or(c.MaxConnectionsPerIP, 50)
 	c.CommandTimeout = cmp.Or(c.CommandTimeout, 5*time.Minute)
@@ -70,5 +87,7 @@ func (c Config) withDefaults() Config {
 	c.MessageTimeout = cmp.Or(c.MessageTimeout, time.Hour)
 	c.ReplyTimeout = cmp.Or(c.ReplyTimeout, time.Minute)
 	c.LookUpTimeout = cmp.Or(c.LookUpTimeout, 30*time.Second)
+	c.AuthTimeout = cmp.Or(c.AuthTimeout, 2*time.Minute)
+	c.FailureDelay = cmp.Or(c.FailureDelay, time.Second)
 	return c
 }

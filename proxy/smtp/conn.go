@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// conn is a client's connection. All but interrupt and breakOff belongs to the goroutine of serve.
+// conn is a client's connection. All but interrupt, expel and breakOff belongs to the goroutine of serve.
 type conn struct {
 	server *Server
 	cfg    *Config
@@ -31,13 +31,18 @@ type conn struct {
 	refused  int  // recipients
 	closing  bool // no more commands
 
+	authUntil time.Time // when a client must have logged in
+	login     *login    // nil before AUTH
+	failures  int       // of logins
+
 	mu          sync.Mutex
 	interrupted bool // a shutdown wants the connection to end at the next command
 	waiting     bool // between commands: interrupt may end the wait
+	expelled    bool // the node has ended the session: nothing more is to be read
 }
 
 func newConn(s *Server, netConn net.Conn) *conn {
-	c := &conn{server: s, cfg: &s.cfg, remote: netConn.RemoteAddr(), raw: netConn}
+	c := &conn{server: s, cfg: &s.cfg, remote: netConn.RemoteAddr(), raw: netConn, authUntil: time.Now().Add(s.cfg.AuthTimeout)}
 	c.use(netConn)
 	return c
 }
@@ -68,8 +73,8 @@ func (c *conn) replyClosing(r reply) {
 	c.closing = true
 }
 
-// serve holds the dialogue.
-func (c *conn) serve() {
+// serve holds the dialogue, which begins with a TLS handshake or not.
+func (c *conn) serve(implicitTLS bool) {
 	defer c.end()
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -78,10 +83,15 @@ func (c *conn) serve() {
 			c.flush()
 		}
 	}()
+	if implicitTLS && !c.handshake() {
+		return
+	}
 	c.reply(reply{220, "", c.cfg.Hostname + c.greeting()})
 	for !c.closing {
-		line, err := c.nextLine()
+		line, err := c.nextLine(c.cfg.MaxLineLength)
 		switch {
+		case err == nil && c.cfg.submission() && isAuth(line):
+			c.auth(line)
 		case err == nil:
 			cmd, ok := parseCommand(line)
 			if !ok {
@@ -103,6 +113,7 @@ func (c *conn) serve() {
 // end gives back what the connection holds. Over TLS, closing says so to the client first.
 func (c *conn) end() {
 	c.resetMail()
+	c.logOut()
 	c.in.reduce()
 	c.net.Close()
 }
@@ -114,19 +125,27 @@ func (c *conn) greeting() string {
 	return " ESMTP Mailraft"
 }
 
-// nextLine waits for a command line.
-func (c *conn) nextLine() ([]byte, error) {
-	c.in.reduce()
+// nextLine waits for a command line, or a response, of at most limit bytes.
+func (c *conn) nextLine(limit int) ([]byte, error) {
+	if limit > len(c.in.small) {
+		c.in.enlarge()
+	} else {
+		c.in.reduce()
+	}
+	deadline := time.Now().Add(c.cfg.CommandTimeout)
+	if c.cfg.submission() && c.login == nil && c.authUntil.Before(deadline) {
+		deadline = c.authUntil
+	}
 	c.mu.Lock()
-	if c.interrupted {
+	if c.interrupted || c.expelled {
 		c.mu.Unlock()
 		return nil, os.ErrDeadlineExceeded
 	}
 	c.waiting = true
-	c.net.SetReadDeadline(time.Now().Add(c.cfg.CommandTimeout))
+	c.net.SetReadDeadline(deadline)
 	c.mu.Unlock()
 
-	line, err := c.in.line(c.cfg.MaxLineLength)
+	line, err := c.in.line(limit)
 
 	c.mu.Lock()
 	c.waiting = false
@@ -144,6 +163,28 @@ func (c *conn) interrupt() {
 	}
 }
 
+// expel makes a connection end whose session the node has ended, also in the midst of a message. Any goroutine may call it.
+func (c *conn) expel() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expelled = true
+	c.raw.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (c *conn) isExpelled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.expelled
+}
+
+func (c *conn) setReadDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.expelled {
+		c.net.SetReadDeadline(t)
+	}
+}
+
 // breakOff ends the connection whatever it does. Any goroutine may call it.
 func (c *conn) breakOff() { c.raw.Close() }
 
@@ -156,6 +197,8 @@ func (c *conn) readFailed(err error) {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 			c.cfg.Logger.Debug("connection broke", "remote", c.remote, "error", err)
 		}
+	case c.isExpelled():
+		c.reply(reply{421, "4.7.0", c.cfg.Hostname + " has ended the session, log in again"})
 	case c.server.isClosed(): // RFC 5321, 3.8
 		c.reply(reply{421, "4.3.2", c.cfg.Hostname + " is shutting down"})
 	default:
@@ -249,18 +292,26 @@ func (c *conn) startTLS(arg string) {
 		c.closing = true
 		return
 	}
+	c.helo, c.extended = "", false
+	c.resetMail()
+	c.logOut()
+	if !c.handshake() {
+		c.closing = true
+	}
+}
+
+// handshake goes on under TLS; false when that fails.
+func (c *conn) handshake() bool {
 	secured := tls.Server(c.raw, c.cfg.TLSConfig)
 	ctx, cancel := context.WithTimeout(c.server.context, c.cfg.ReplyTimeout)
 	defer cancel()
 	c.raw.SetDeadline(time.Time{})
 	if err := secured.HandshakeContext(ctx); err != nil {
 		c.cfg.Logger.Debug("TLS handshake failed", "remote", c.remote, "error", err)
-		c.closing = true
-		return
+		return false
 	}
 	state := secured.ConnectionState()
 	c.tls = &state
 	c.use(secured)
-	c.helo, c.extended = "", false
-	c.resetMail()
+	return true
 }

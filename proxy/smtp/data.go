@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func (c *conn) more(begun time.Time) error {
 	if last := begun.Add(c.cfg.MessageTimeout); last.Before(deadline) {
 		deadline = last
 	}
-	c.net.SetReadDeadline(deadline)
+	c.setReadDeadline(deadline)
 	return c.in.fill()
 }
 
@@ -128,12 +129,15 @@ func (c *conn) begin() *transfer {
 	c.mail.id = hex.EncodeToString(binary.BigEndian.AppendUint64(nil, rand.Uint64()))
 	copies := c.mail.address(&trace{
 		helo: c.helo, remote: c.remote, hostname: c.cfg.Hostname,
-		protocol: protocolName(c.cfg.LMTP, c.extended, c.mail.utf8, c.tls != nil),
+		protocol: protocolName(c.cfg.LMTP, c.extended, c.mail.utf8, c.tls != nil, c.login != nil),
 		tls:      c.tls, id: c.mail.id, from: c.mail.from, at: time.Now(),
 	})
 	c.mail.transfer = newTransfer(copies, !c.cfg.LMTP, c.cfg.MaxMessageBytes)
 	if c.cfg.LMTP {
 		c.mail.transfer.recipients = c.mail.recipients
+	}
+	if c.login != nil {
+		c.mail.transfer.checkHeader = c.checkHeader
 	}
 	return c.mail.transfer
 }
@@ -141,6 +145,10 @@ func (c *conn) begin() *transfer {
 // deliver commits the message that has come in whole and gives its reply, or in LMTP its replies: one for each recipient, in
 // the order of the RCPTs (RFC 2033, 4.2). It ends the transaction.
 func (c *conn) deliver() {
+	if c.isExpelled() {
+		c.readFailed(os.ErrDeadlineExceeded)
+		return
+	}
 	m := c.mail
 	refusal := m.transfer.finish()
 	c.logDelivery(refusal)
@@ -174,6 +182,9 @@ func outcome(copies []*copyFor, refusal *reply, delivered reply) reply {
 func (c *conn) logDelivery(refusal *reply) {
 	m := c.mail
 	log := c.cfg.Logger.With("id", m.id, "remote", c.remote.String(), "from", m.from.String(), "size", m.transfer.size)
+	if c.login != nil {
+		log = log.With("account", c.login.Mailbox().Account)
+	}
 	if refusal != nil {
 		log.Warn("message refused", "reply", refusal.code, "status", refusal.enhanced, "recipients", len(m.recipients))
 	}

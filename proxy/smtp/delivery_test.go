@@ -64,20 +64,24 @@ func TestTraceLines(t *testing.T) {
 // What stands behind "with" (RFC 3848; RFC 6531, 4.3).
 func TestProtocolName(t *testing.T) {
 	for _, c := range []struct {
-		lmtp, extended, utf8, encrypted bool
-		want                            string
+		lmtp, extended, utf8, encrypted, authenticated bool
+		want                                           string
 	}{
-		{false, false, false, false, "SMTP"},
-		{false, true, false, false, "ESMTP"},
-		{false, true, false, true, "ESMTPS"},
-		{false, true, true, false, "UTF8SMTP"},
-		{false, true, true, true, "UTF8SMTPS"},
-		{true, true, false, false, "LMTP"},
-		{true, true, false, true, "LMTPS"},
-		{true, true, true, false, "UTF8LMTP"},
-		{true, true, true, true, "UTF8LMTPS"},
+		{false, false, false, false, false, "SMTP"},
+		{false, true, false, false, false, "ESMTP"},
+		{false, true, false, true, false, "ESMTPS"},
+		{false, true, true, false, false, "UTF8SMTP"},
+		{false, true, true, true, false, "UTF8SMTPS"},
+		{false, true, false, false, true, "ESMTPA"},
+		{false, true, false, true, true, "ESMTPSA"},
+		{false, true, true, true, true, "UTF8SMTPSA"},
+		{false, false, false, true, true, "SMTP"},
+		{true, true, false, false, false, "LMTP"},
+		{true, true, false, true, false, "LMTPS"},
+		{true, true, true, false, false, "UTF8LMTP"},
+		{true, true, true, true, false, "UTF8LMTPS"},
 	} {
-		if got := protocolName(c.lmtp, c.extended, c.utf8, c.encrypted); got != c.want {
+		if got := protocolName(c.lmtp, c.extended, c.utf8, c.encrypted, c.authenticated); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}

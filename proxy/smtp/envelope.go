@@ -9,6 +9,7 @@ import (
 
 	"mailraft/proxy"
 	"mailraft/proxy/maildir"
+	"mailraft/proxy/sasl"
 )
 
 // mail is a mail transaction (RFC 5321, 3.3): an envelope, and the message while it comes.
@@ -59,6 +60,9 @@ func (c *conn) greet(cmd command) {
 		"8BITMIME", "SMTPUTF8", "CHUNKING"} {
 		c.out.WriteString("250-" + line + "\r\n")
 	}
+	if c.cfg.submission() && c.login == nil && c.mayLogIn() {
+		c.out.WriteString("250-AUTH " + strings.Join(sasl.Mechanisms(), " ") + "\r\n")
+	}
 	if c.cfg.TLSConfig != nil && c.tls == nil {
 		c.out.WriteString("250-STARTTLS\r\n")
 	}
@@ -69,6 +73,9 @@ func (c *conn) greet(cmd command) {
 func (c *conn) mailFrom(arg string) reply {
 	if c.helo == "" || c.mail != nil {
 		return replySequence
+	}
+	if refusal := c.mustLogIn(); refusal != nil {
+		return *refusal
 	}
 	from, params, err := parsePathArgument(arg, "FROM:")
 	if err != nil || !from.isNull() && from.domain == "" {
@@ -87,7 +94,8 @@ func (c *conn) mailFrom(arg string) reply {
 		case p.key == "BODY" && (strings.EqualFold(p.value, "7BIT") || strings.EqualFold(p.value, "8BITMIME")): // RFC 6152
 		case p.key == "SMTPUTF8" && !p.given: // RFC 6531, 3.4
 			m.utf8 = true
-		case p.key == "SIZE", p.key == "BODY", p.key == "SMTPUTF8":
+		case p.key == "AUTH" && c.cfg.submission() && p.value != "": // RFC 4954, 5: who wrote it is not believed, nor told
+		case p.key == "AUTH" && c.cfg.submission(), p.key == "SIZE", p.key == "BODY", p.key == "SMTPUTF8":
 			return reply{501, "5.5.4", "Malformed " + p.key + " parameter"}
 		default:
 			return reply{555, "5.5.4", "Parameter not recognized"}
@@ -95,6 +103,14 @@ func (c *conn) mailFrom(arg string) reply {
 	}
 	if !from.ascii() && !m.utf8 {
 		return replyNeedsUTF8
+	}
+	// The null sender is that of a notification which a mail program sends on its owner's behalf (RFC 8098, 3); its author is checked.
+	if c.login != nil && !from.isNull() {
+		if refusal := c.mustOwn(from); refusal != nil {
+			c.cfg.Logger.Info("sender refused", "remote", c.remote.String(), "account", c.login.Mailbox().Account, "from", from.String(),
+				"reply", refusal.code, "status", refusal.enhanced)
+			return *refusal
+		}
 	}
 	c.mail = m
 	return reply{250, "2.1.0", "Sender ok"}
@@ -143,6 +159,9 @@ func (c *conn) lookUp(r *recipient) *reply {
 	}
 	if err != nil {
 		refusal, level := lookUpReply(err), slog.LevelInfo
+		if c.login != nil && errors.Is(err, proxy.ErrNoSuchDomain) {
+			refusal.text = "Mail to other hosts is not relayed yet, only to addresses here"
+		}
 		if refusal == replyTemporary {
 			level = slog.LevelWarn
 		}

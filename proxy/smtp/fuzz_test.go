@@ -2,10 +2,12 @@ package smtp
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net"
+	netmail "net/mail"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,7 +52,7 @@ var (
 // hold serves one scripted connection and returns the replies, without their ids.
 func hold(t *testing.T, s *Server, script []byte, step int) string {
 	conn := &scriptedConn{script: script, step: step}
-	newConn(s, conn).serve()
+	newConn(s, conn).serve(false)
 	out := conn.out.String()
 	if !replyLines.MatchString(out) {
 		t.Fatalf("replies %q", out)
@@ -118,6 +120,48 @@ func FuzzSession(f *testing.F) {
 		})
 		if err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+var ownOfA = regexp.MustCompile(`(?s)^a(\+.*)?@example\.org$`)
+
+// FuzzSubmitted: whatever is submitted, what is delivered has an author, as another parser sees it, and all authors are the account's.
+func FuzzSubmitted(f *testing.F) {
+	for _, header := range []string{"From: a@example.org\r\n", "From: b@example.org\r\nFrom : a@example.org\r\n", "From: \"x\" <a@example.org>, we: a@example.org;\r\n",
+		"Sender: a@example.org\nFrom: a@example.org, b@example.org\r\n", "from: =?x?q?a?= <b@example.org> (a@example.org)\r\nX\r\n", "\r\nFrom: a@example.org\r\n"} {
+		f.Add(header + "\r\nbody\r\n")
+	}
+	h := &house{dir: f.TempDir(), aliases: map[string][]string{"a@example.org": {"a@example.org"}, "b@example.org": {"b@example.org"}}}
+	for _, sub := range []string{"tmp", "new", "cur"} {
+		if err := os.MkdirAll(filepath.Join(h.dir, "b@example.org", sub), 0o700); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg := quick(&logins{})
+		cfg.Hostname, cfg.AllowPlaintextAuth, cfg.Logger = "mx", true, slog.New(slog.NewTextHandler(panicLog{t}, nil))
+		script := fmt.Sprintf("EHLO a\r\nAUTH PLAIN %s\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nBDAT %d LAST\r\n%s",
+			plain("", "a@example.org", testPassword), len(text), text)
+		replies := hold(t, New(cfg, h), []byte(script), len(script))
+		got := take(t, h, "b@example.org")
+		if len(got) != strings.Count(replies, "Delivered") {
+			t.Fatalf("%d messages behind %q", len(got), replies)
+		}
+		for _, stored := range got {
+			m, err := netmail.ReadMessage(strings.NewReader(stored))
+			if err != nil {
+				continue // a field without a name
+			}
+			authors, err := addressParser.ParseList(m.Header.Get("From"))
+			if err != nil || len(m.Header["From"]) != 1 || len(authors) == 0 {
+				t.Errorf("%q was delivered", stored)
+			}
+			for _, a := range authors {
+				if !ownOfA.MatchString(a.Address) && len(m.Header["Sender"]) != 1 {
+					t.Errorf("%q was delivered as that of %s", stored, a.Address)
+				}
+			}
 		}
 	})
 }

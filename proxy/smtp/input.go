@@ -111,3 +111,12 @@ func (in *input) reduce() {
 	inputPool.Put(in.pooled)
 	in.pooled = nil
 }
+
+// wipe forgets what was consumed: it may be a password.
+func (in *input) wipe() {
+	clear(in.buf[:in.r])
+	clear(in.buf[in.w:])
+	if in.pooled != nil {
+		clear(in.small)
+	}
+}

@@ -24,7 +24,7 @@ func (p pipeConn) RemoteAddr() net.Addr { return p.remote }
 func pipe(t testing.TB, s *Server, from string) *client {
 	server, cl := net.Pipe()
 	t.Cleanup(func() { cl.Close() })
-	go s.start(pipeConn{server, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))})
+	go s.start(pipeConn{server, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))}, false)
 	return &client{t, cl, bufio.NewReader(cl)}
 }
 
@@ -125,7 +125,7 @@ func TestReplyTimeout(t *testing.T) {
 		s := New(Config{ReplyTimeout: time.Minute, Hostname: "mx"}, nil)
 		server, cl := net.Pipe()
 		begun := time.Now()
-		s.start(pipeConn{server, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}})
+		s.start(pipeConn{server, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}}, false)
 		s.serving.Wait()
 		if took := time.Since(begun); took > 2*time.Minute {
 			t.Errorf("took %v", took)

@@ -11,7 +11,7 @@ import (
 	"mailraft/proxy/peer"
 )
 
-// Server serves SMTP, or LMTP, on listeners that it is handed.
+// Server serves SMTP, LMTP or message submission on listeners that it is handed.
 type Server struct {
 	cfg        Config
 	recipients proxy.Recipients
@@ -40,7 +40,12 @@ func New(cfg Config, recipients proxy.Recipients) *Server {
 }
 
 // Serve accepts connections from l, TCP or Unix, until Shutdown (then it returns nil) or an error that does not pass. It closes l.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error { return s.accept(l, false) }
+
+// ServeTLS is Serve for connections that begin with a TLS handshake (RFC 8314, 3.3).
+func (s *Server) ServeTLS(l net.Listener) error { return s.accept(l, true) }
+
+func (s *Server) accept(l net.Listener, implicitTLS bool) error {
 	defer l.Close()
 	if !s.addListener(l) {
 		return nil
@@ -50,7 +55,7 @@ func (s *Server) Serve(l net.Listener) error {
 		netConn, err := l.Accept()
 		if err == nil {
 			pause = 0
-			s.start(netConn)
+			s.start(netConn, implicitTLS)
 			continue
 		}
 		if s.isClosed() {
@@ -89,12 +94,14 @@ func (s *Server) isClosed() bool {
 }
 
 // start serves a connection in a goroutine of its own, unless there are too many.
-func (s *Server) start(netConn net.Conn) {
+func (s *Server) start(netConn net.Conn, implicitTLS bool) {
 	c := newConn(s, netConn)
 	leave, refusal := s.admit(c)
 	if refusal != nil {
-		netConn.SetWriteDeadline(time.Now().Add(time.Second)) // an empty socket takes a line at once
-		netConn.Write(refusal.append(nil))
+		if !implicitTLS { // where no line is understood, and a handshake is too much work
+			netConn.SetWriteDeadline(time.Now().Add(time.Second)) // an empty socket takes a line at once
+			netConn.Write(refusal.append(nil))
+		}
 		netConn.Close()
 		return
 	}
@@ -102,7 +109,7 @@ func (s *Server) start(netConn net.Conn) {
 		defer s.serving.Done()
 		defer s.forget(c)
 		defer leave()
-		c.serve()
+		c.serve(implicitTLS)
 	}()
 }
 

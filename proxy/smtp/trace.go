@@ -48,9 +48,12 @@ func (t *trace) appendTo(b []byte, account string, recipient path) []byte {
 	b = append(b, "\r\n\tfor <"...)
 	b = append(b, recipient.String()...)
 	b = append(b, ">;\r\n\t"...)
-	b = t.at.AppendFormat(b, "Mon, 02 Jan 2006 15:04:05 -0700")
+	b = t.at.AppendFormat(b, dateFormat)
 	return append(b, "\r\n"...)
 }
+
+// dateFormat is the date-time of RFC 5322, 3.3.
+const dateFormat = "Mon, 02 Jan 2006 15:04:05 -0700"
 
 // addressLiteral writes a TCP peer's address as RFC 5321, 4.1.3 does; "" for a Unix socket.
 func addressLiteral(a net.Addr) string {
@@ -65,7 +68,7 @@ func addressLiteral(a net.Addr) string {
 }
 
 // protocolName is the transmission type (RFC 3848; RFC 6531, 4.3).
-func protocolName(lmtp, extended, utf8, encrypted bool) string {
+func protocolName(lmtp, extended, utf8, encrypted, authenticated bool) string {
 	name := "SMTP"
 	switch {
 	case lmtp:
@@ -80,6 +83,9 @@ func protocolName(lmtp, extended, utf8, encrypted bool) string {
 	}
 	if encrypted {
 		name += "S"
+	}
+	if authenticated {
+		name += "A"
 	}
 	return name
 }

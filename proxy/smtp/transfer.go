@@ -39,6 +39,9 @@ type transfer struct {
 	together   bool         // SMTP: no copy is committed unless all are written
 	recipients []*recipient // LMTP: each has its own reply, about its copies
 	limit      int64        // bytes
+	// checkHeader, if it is not nil, gets the message's header, empty line excluded, before anything of the message is written. It returns
+	// lines to put in front of the message, or why nobody can have it.
+	checkHeader func(header []byte) (missing []byte, refusal *reply)
 
 	size    int64 // bytes of the message so far, without trace lines
 	afterCR bool  // the last byte was a carriage return
@@ -131,6 +134,11 @@ func (t *transfer) hopeless() bool { return t.refusal != nil }
 // writeChunk writes what is gathered into each copy.
 func (t *transfer) writeChunk() {
 	body := t.chunk[headroom : headroom+t.n]
+	if !t.begun && t.checkHeader != nil {
+		if t.examine(body); t.hopeless() {
+			return
+		}
+	}
 	for _, c := range t.copies {
 		if c.err != nil {
 			continue
@@ -147,6 +155,27 @@ func (t *transfer) writeChunk() {
 	}
 	t.begun = true
 	t.n = 0
+}
+
+// examine has the header checked, which must be all in the first chunk.
+func (t *transfer) examine(first []byte) {
+	header := first
+	if bytes.HasPrefix(first, []byte("\r\n")) {
+		header = nil
+	} else if end := bytes.Index(first, []byte("\r\n\r\n")); end >= 0 {
+		header = first[:end+2]
+	} else if len(first) == chunkSize {
+		t.refuse(replyLargeHeader)
+		return
+	}
+	missing, refusal := t.checkHeader(header)
+	if refusal != nil {
+		t.refuse(*refusal)
+		return
+	}
+	for _, c := range t.copies {
+		c.trace = append(c.trace, missing...)
+	}
 }
 
 // begin makes a copy's file and writes its trace lines and the first chunk, in one write where the headroom suffices.

@@ -77,7 +77,7 @@ func (d *daemon) start() error {
 	const any = "127.0.0.1:0"
 	d.cmd = exec.Command(d.program, append(append([]string{"serve"}, d.folders()...), "--hostname", "localhost",
 		"--log-format", "json", "--smtp-listen", any, "--lmtp-listen", any, "--imap-listen", any, "--imap-listen-tls", any,
-		"--pop3-listen", any, "--pop3-listen-tls", any)...)
+		"--submission-listen", any, "--submission-listen-tls", any, "--pop3-listen", any, "--pop3-listen-tls", any)...)
 	d.cmd.Dir = "/"
 	d.cmd.Stderr = d.log
 	// A group of its own: an interrupt from the terminal is for this program, which then stops the daemon.

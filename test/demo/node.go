@@ -35,7 +35,7 @@ func start(binary, dir string) (*node, error) {
 	n.process = exec.Command(binary, "quickstart", ".")
 	n.process.Dir = dir
 	n.process.Env = os.Environ()
-	for _, socket := range []string{"SMTP_LISTEN", "LMTP_LISTEN", "IMAP_LISTEN", "IMAP_LISTEN_TLS", "POP3_LISTEN", "POP3_LISTEN_TLS"} {
+	for _, socket := range []string{"SMTP_LISTEN", "SUBMISSION_LISTEN", "SUBMISSION_LISTEN_TLS", "LMTP_LISTEN", "IMAP_LISTEN", "IMAP_LISTEN_TLS", "POP3_LISTEN", "POP3_LISTEN_TLS"} {
 		n.process.Env = append(n.process.Env, "MAILRAFT_"+socket+"=127.0.0.1:0")
 	}
 	n.process.Stderr = n.log

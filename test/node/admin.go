@@ -139,6 +139,10 @@ func (n *Node) learn() {
 		switch l.Protocol {
 		case "smtp":
 			n.SMTP = l.Address
+		case "submission":
+			n.Submission = l.Address
+		case "submissions":
+			n.Submissions = l.Address
 		case "lmtp":
 			n.LMTP = l.Address
 		case "imap":

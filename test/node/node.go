@@ -41,8 +41,8 @@ type Node struct {
 
 // Addresses are where a daemon listens: host:port.
 type Addresses struct {
-	SMTP, LMTP, IMAP, IMAPS, POP3, POP3S string
-	LMTPSocket                           string // "unix:" and a path
+	SMTP, LMTP, Submission, Submissions, IMAP, IMAPS, POP3, POP3S string
+	LMTPSocket                                                    string // "unix:" and a path
 }
 
 // Option changes how a node is run.
@@ -115,6 +115,7 @@ func (n *Node) Command() []string {
 		"serve", "--data", n.Data, "--mount", n.Mount, "--run", n.Run, "--hostname", "localhost", "--log-format", "json",
 		"--cluster-listen", "",
 		"--smtp-listen", free, "--lmtp-listen", free + "," + n.LMTPSocket,
+		"--submission-listen", free, "--submission-listen-tls", free,
 		"--imap-listen", free, "--imap-listen-tls", free,
 		"--pop3-listen", free, "--pop3-listen-tls", free,
 	}

@@ -156,6 +156,7 @@ func (n *member) options() []string {
 	return []string{
 		"--data", filepath.Join(n.dir, "data"), "--mount", n.mount(), "--run", filepath.Join(n.dir, "run"), "--hostname", "localhost",
 		"--node", n.name, "--cluster-listen", n.port, "--smtp-listen", n.smtp, "--lmtp-listen", "unix:lmtp.sock",
+		"--submission-listen", "127.0.0.1:0", "--submission-listen-tls", "127.0.0.1:0",
 		"--imap-listen", "127.0.0.1:0", "--imap-listen-tls", "127.0.0.1:0", "--pop3-listen", "127.0.0.1:0", "--pop3-listen-tls", "127.0.0.1:0",
 	}
 }

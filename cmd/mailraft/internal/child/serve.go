@@ -54,10 +54,15 @@ func (p *process) protocols() map[config.Protocol]func(net.Listener) error {
 	case "smtp":
 		cfg := smtp.Config{Hostname: h.Hostname, TLSConfig: p.tlsConfig(), Logger: p.log, MaxMessageBytes: h.MaxMessage}
 		mx := smtp.New(cfg, p.node)
-		cfg.LMTP = true
-		local := smtp.New(cfg, p.node)
-		p.servers = []server{mx, local}
-		return map[config.Protocol]func(net.Listener) error{config.SMTP: mx.Serve, config.LMTP: local.Serve}
+		local, submission := cfg, cfg
+		local.LMTP = true
+		lmtp := smtp.New(local, p.node)
+		submission.Logins, submission.AllowPlaintextAuth = p.node, h.AllowPlaintextAuth
+		msa := smtp.New(submission, p.node)
+		p.servers = []server{mx, lmtp, msa}
+		return map[config.Protocol]func(net.Listener) error{
+			config.SMTP: mx.Serve, config.LMTP: lmtp.Serve, config.Submission: msa.Serve, config.Submissions: msa.ServeTLS,
+		}
 	case "imap":
 		s := imap.New(imap.Config{
 			Hostname: h.Hostname, TLSConfig: p.tlsConfig(), Logger: p.log,

@@ -76,11 +76,13 @@ func writeQuickConfig(dir, file string) error {
 	c.Hostname = quickDomain
 	c.ClusterListen = ""
 	c.SMTPListen = []string{"127.0.0.1:2525"}
+	c.SubmissionListen, c.SubmissionListenTLS = []string{"127.0.0.1:1587"}, []string{"127.0.0.1:1465"}
 	c.LMTPListen = []string{"127.0.0.1:2424", "unix:lmtp.sock"}
 	c.IMAPListen, c.IMAPListenTLS = []string{"127.0.0.1:1143"}, []string{"127.0.0.1:1993"}
 	c.POP3Listen, c.POP3ListenTLS = []string{"127.0.0.1:1110"}, []string{"127.0.0.1:1995"}
 	set := map[string]bool{
 		"data": true, "mount": true, "run": true, "hostname": true, "cluster.listen": true, "smtp.listen": true, "lmtp.listen": true,
+		"submission.listen": true, "submission.listen_tls": true,
 		"imap.listen": true, "imap.listen_tls": true, "pop3.listen": true, "pop3.listen_tls": true,
 	}
 	return os.WriteFile(file, []byte(c.Document(func(key string) bool { return set[key] })), 0o644)
@@ -175,6 +177,8 @@ Send it a message, from another terminal (of Debian: apt-get install curl swaks 
   printf 'From: bob@example.org\r\nSubject: Hello\r\n\r\nA first message.\r\n' |
     curl -sS smtp://%[2]s --mail-from bob@example.org --mail-rcpt %[1]s -T -
   swaks --server %[2]s --to %[1]s --body 'or so'
+  printf 'From: %[1]s\r\nSubject: To myself\r\n\r\nFrom its own owner.\r\n' |
+    curl -sSk %[6]s smtps://%[10]s --mail-from %[1]s --mail-rcpt %[1]s -T -
   printf 'LHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<%[1]s>\r\nDATA\r\n\r\nor so, by LMTP\r\n.\r\nQUIT\r\n' | nc -N %[3]s
 
 It lies under the mount, and nobody can read it:
@@ -193,7 +197,8 @@ Read it by IMAP and by POP3, where logging in unlocks it:
 How it is:
   %[8]s -c %[9]s status
 
-`, quickAccount, at["smtp"], spaced(at["lmtp"]), at["imaps"], at["pop3s"], user, mailbox, shortPath(os.Args[0]), shortPath(p.configFile))
+`, quickAccount, at["smtp"], spaced(at["lmtp"]), at["imaps"], at["pop3s"], user, mailbox, shortPath(os.Args[0]), shortPath(p.configFile),
+		at["submissions"])
 	return err
 }
 

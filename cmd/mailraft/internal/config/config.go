@@ -42,12 +42,14 @@ type Config struct {
 	MaxMessage         Size
 	AllowPlaintextAuth bool
 
-	SMTPListen    []string
-	LMTPListen    []string
-	IMAPListen    []string
-	IMAPListenTLS []string
-	POP3Listen    []string
-	POP3ListenTLS []string
+	SMTPListen          []string
+	SubmissionListen    []string
+	SubmissionListenTLS []string
+	LMTPListen          []string
+	IMAPListen          []string
+	IMAPListenTLS       []string
+	POP3Listen          []string
+	POP3ListenTLS       []string
 }
 
 // Default is the configuration of a machine whose mail system this is.
@@ -75,7 +77,11 @@ func Default() *Config {
 		StopTimeout: 10 * time.Second,
 		MaxMessage:  50 << 20,
 
-		SMTPListen:    []string{":25"},
+		SMTPListen: []string{":25"},
+
+		SubmissionListen:    []string{":587"},
+		SubmissionListenTLS: []string{":465"},
+
 		LMTPListen:    []string{"127.0.0.1:24", "unix:lmtp.sock"},
 		IMAPListen:    []string{":143"},
 		IMAPListenTLS: []string{":993"},
@@ -203,14 +209,16 @@ func ids(u, g string) (uid, gid uint32, err error) {
 // Protocol is what is spoken on a listening socket.
 type Protocol string
 
-// The protocols; those that end in s begin with TLS.
+// The protocols; an s at the end: it begins with TLS.
 const (
-	SMTP  Protocol = "smtp"
-	LMTP  Protocol = "lmtp"
-	IMAP  Protocol = "imap"
-	IMAPS Protocol = "imaps"
-	POP3  Protocol = "pop3"
-	POP3S Protocol = "pop3s"
+	SMTP        Protocol = "smtp"
+	Submission  Protocol = "submission"
+	Submissions Protocol = "submissions"
+	LMTP        Protocol = "lmtp"
+	IMAP        Protocol = "imap"
+	IMAPS       Protocol = "imaps"
+	POP3        Protocol = "pop3"
+	POP3S       Protocol = "pop3s"
 )
 
 // Listener is one listening socket.
@@ -243,6 +251,8 @@ func (c *Config) Listeners() []Listener {
 		addresses []string
 	}{
 		{SMTP, "smtp.listen", c.SMTPListen},
+		{Submission, "submission.listen", c.SubmissionListen},
+		{Submissions, "submission.listen_tls", c.SubmissionListenTLS},
 		{LMTP, "lmtp.listen", c.LMTPListen},
 		{IMAP, "imap.listen", c.IMAPListen},
 		{IMAPS, "imap.listen_tls", c.IMAPListenTLS},

@@ -45,6 +45,8 @@ func (c *Config) options() []option {
 		{"tls.cert", (*text)(&c.TLSCert), "PEM file of the certificate with its chain, read again at SIGHUP.\nDefault: a self-signed one, made at the first start in the data folder."},
 		{"tls.key", (*text)(&c.TLSKey), "PEM file of the certificate's private key."},
 		{"smtp.listen", (*list)(&c.SMTPListen), "Addresses for SMTP from other mail servers (with STARTTLS): host:port or unix:PATH."},
+		{"submission.listen", (*list)(&c.SubmissionListen), "Addresses for messages from the users' mail programs, who log in (with STARTTLS)."},
+		{"submission.listen_tls", (*list)(&c.SubmissionListenTLS), "Addresses for such messages, where the connection begins with TLS."},
 		{"lmtp.listen", (*list)(&c.LMTPListen), "Addresses for LMTP from a mail server of your own: keep them from strangers. unix:NAME is a socket in the run folder."},
 		{"imap.listen", (*list)(&c.IMAPListen), "Addresses for IMAP (with STARTTLS)."},
 		{"imap.listen_tls", (*list)(&c.IMAPListenTLS), "Addresses for IMAP that begins with TLS."},

@@ -20,7 +20,7 @@ var proxies = []struct {
 	name      string
 	protocols []config.Protocol
 }{
-	{"smtp", []config.Protocol{config.SMTP, config.LMTP}},
+	{"smtp", []config.Protocol{config.SMTP, config.Submission, config.Submissions, config.LMTP}},
 	{"imap", []config.Protocol{config.IMAP, config.IMAPS}},
 	{"pop3", []config.Protocol{config.POP3, config.POP3S}},
 }
