@@ -19,8 +19,8 @@ type Recipients interface {
 	// LookUp resolves a recipient address, with its plus-detail and aliases, to the mailboxes of this cluster that take
 	// its mail. detail is the part of the local part behind "+", or "". The address "postmaster" alone is that of any domain here.
 	//
-	// Errors: ErrNoSuchDomain (the domain is not ours: relaying), ErrNoSuchUser, ErrOverQuota (one that it is delivered to can take no more),
-	// ErrTemporary or any other error (try again later).
+	// Errors: ErrNoSuchDomain (the domain is not ours: relaying), ErrNoSuchUser, ErrOverQuota (one that it is delivered to can take no more; the
+	// mailboxes are told nonetheless, for those who ask whose the address is), ErrTemporary or any other error (try again later).
 	LookUp(ctx context.Context, address string) (mailboxes []Mailbox, detail string, err error)
 }
 

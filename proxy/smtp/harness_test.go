@@ -55,8 +55,9 @@ func (h *house) LookUp(_ context.Context, address string) ([]proxy.Mailbox, stri
 	h.mu.Lock()
 	h.lookUp = append(h.lookUp, address)
 	h.mu.Unlock()
-	if err := h.errs[address]; err != nil {
-		return nil, "", err
+	wanted := h.errs[address]
+	if wanted != nil && !errors.Is(wanted, proxy.ErrOverQuota) {
+		return nil, "", wanted
 	}
 	if strings.EqualFold(address, "postmaster") {
 		address = "postmaster@example.org"
@@ -67,14 +68,14 @@ func (h *house) LookUp(_ context.Context, address string) ([]proxy.Mailbox, stri
 	}
 	local, detail, _ := strings.Cut(address[:at], "+")
 	accounts, ok := h.aliases[local+address[at:]]
-	if !ok {
+	if !ok && wanted == nil {
 		return nil, "", proxy.ErrNoSuchUser
 	}
 	var mailboxes []proxy.Mailbox
 	for _, a := range accounts {
 		mailboxes = append(mailboxes, proxy.Mailbox{Account: a, Home: h.home(a)})
 	}
-	return mailboxes, detail, nil
+	return mailboxes, detail, wanted
 }
 
 // messages returns what is in a folder's new/, in the order of delivery times.

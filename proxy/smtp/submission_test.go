@@ -74,6 +74,8 @@ func submissionHouse(t testing.TB) *house {
 	h.aliases["team@example.org"] = []string{"bob@example.org", "alice@example.org"}
 	h.aliases["älice@example.org"] = []string{"alice@example.org"}
 	h.aliases["empty@example.org"] = nil
+	h.aliases["full@example.org"], h.errs["full@example.org"] = []string{"alice@example.org"}, proxy.ErrOverQuota
+	h.aliases["fuller@example.org"], h.errs["fuller@example.org"] = []string{"bob@example.org"}, proxy.ErrOverQuota
 	h.errs["slow@example.org"] = proxy.ErrTemporary
 	return h
 }
@@ -258,6 +260,8 @@ func TestWhoseSender(t *testing.T) {
 		"<bob@example.org>":                   "550 5.7.1 <bob@example.org> is not an address of the account",
 		"<bob+alice@example.org>":             "550 5.7.1",
 		"<nobody@example.org>":                "550 5.7.1",
+		"<full@example.org>":                  "250 2.1.0", // who has no room can write nevertheless
+		"<fuller@example.org>":                "550 5.7.1",
 		"<empty@example.org>":                 "550 5.7.1",
 		"<alice@example.com>":                 "550 5.7.1",
 		"<äbob@example.org> SMTPUTF8":         `550 5.7.1 <\u00e4bob@example.org> is not`,

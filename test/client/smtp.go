@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"strings"
 )
@@ -27,13 +28,18 @@ func (r Reply) OK() bool { return r != "" && r[0] == '2' }
 func (r Reply) Begins(codes string) bool { return strings.HasPrefix(string(r), codes+" ") }
 
 // DialSMTP connects and says EHLO.
-func DialSMTP(address string) (*SMTP, error) { return dialSMTP(address, false) }
+func DialSMTP(address string) (*SMTP, error) { return dialSMTP(address, nil, false) }
+
+// DialSMTPS connects, with TLS first, and says EHLO.
+func DialSMTPS(address string, secure *tls.Config) (*SMTP, error) {
+	return dialSMTP(address, secure, false)
+}
 
 // DialLMTP connects and says LHLO.
-func DialLMTP(address string) (*SMTP, error) { return dialSMTP(address, true) }
+func DialLMTP(address string) (*SMTP, error) { return dialSMTP(address, nil, true) }
 
-func dialSMTP(address string, lmtp bool) (*SMTP, error) {
-	c, err := dial(address, nil)
+func dialSMTP(address string, secure *tls.Config, lmtp bool) (*SMTP, error) {
+	c, err := dial(address, secure)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +78,11 @@ func (s *SMTP) StartTLS(secure *tls.Config) error {
 		return err
 	}
 	return s.hello()
+}
+
+// Login logs in by AUTH PLAIN. It returns the answer, whatever it is.
+func (s *SMTP) Login(user, password string) (Reply, error) {
+	return s.Command("AUTH PLAIN %s", base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
 }
 
 // Reply reads one reply.

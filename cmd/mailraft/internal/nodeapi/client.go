@@ -60,7 +60,6 @@ var (
 	lookUpKinds = kinds{
 		codes.FailedPrecondition: proxy.ErrNoSuchDomain,
 		codes.NotFound:           proxy.ErrNoSuchUser,
-		codes.ResourceExhausted:  proxy.ErrOverQuota,
 	}
 	loginKinds = kinds{codes.Unauthenticated: proxy.ErrAuthentication, codes.InvalidArgument: proxy.ErrMalformed}
 	watchKinds = kinds{codes.NotFound: proxy.ErrNoSuchUser}
@@ -89,6 +88,9 @@ func (c *Client) LookUp(ctx context.Context, address string) ([]proxy.Mailbox, s
 	mailboxes := make([]proxy.Mailbox, len(reply.Mailboxes))
 	for i, m := range reply.Mailboxes {
 		mailboxes[i] = c.mailbox(m)
+	}
+	if reply.OverQuota {
+		return mailboxes, reply.Detail, proxy.ErrOverQuota
 	}
 	return mailboxes, reply.Detail, nil
 }

@@ -19,7 +19,10 @@ import (
 	"mailraft/raftstore/tree"
 )
 
-var alice = proxy.Mailbox{Account: "alice@example.org", Home: root + "/2/example.org/alice"}
+var (
+	alice   = proxy.Mailbox{Account: "alice@example.org", Home: root + "/2/example.org/alice"}
+	fullBox = proxy.Mailbox{Account: "full@example.org", Home: root + "/1/example.org/full"}
+)
 
 func TestLookUp(t *testing.T) {
 	w := newWorld(t)
@@ -36,8 +39,8 @@ func TestLookUp(t *testing.T) {
 	}{
 		{address: "alice@example.org", want: []proxy.Mailbox{alice}},
 		{address: "Alice+Lists@EXAMPLE.org", detail: "lists", want: []proxy.Mailbox{alice}},
-		{address: "all@example.org", err: proxy.ErrOverQuota}, // one of them takes nothing more, so the sender keeps it
-		{address: "full@example.org", err: proxy.ErrOverQuota},
+		{address: "all@example.org", want: []proxy.Mailbox{alice, fullBox}, err: proxy.ErrOverQuota}, // one of them takes nothing more, so the sender keeps it
+		{address: "full+x@example.org", detail: "x", want: []proxy.Mailbox{fullBox}, err: proxy.ErrOverQuota},
 		{address: "bob@example.org", err: proxy.ErrNoSuchUser},
 		{address: "../alice@example.org", err: proxy.ErrNoSuchUser},
 		{address: "no address", err: proxy.ErrNoSuchUser},

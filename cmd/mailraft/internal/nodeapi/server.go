@@ -86,9 +86,7 @@ func (s *Server) LookUp(ctx context.Context, req *nodepb.LookUpRequest) (*nodepb
 	reply := &nodepb.LookUpReply{Detail: detail}
 	for _, a := range accounts {
 		// Of an alias, one member without room keeps the sender's copy waiting for all: a 250 says that all of them have it.
-		if s.full(a) {
-			return nil, status.Error(codes.ResourceExhausted, "over quota")
-		}
+		reply.OverQuota = reply.OverQuota || s.full(a)
 		reply.Mailboxes = append(reply.Mailboxes, mailbox(a))
 	}
 	return reply, nil

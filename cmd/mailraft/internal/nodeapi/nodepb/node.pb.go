@@ -71,6 +71,7 @@ type LookUpReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailboxes     []*Mailbox             `protobuf:"bytes,1,rep,name=mailboxes,proto3" json:"mailboxes,omitempty"`
 	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	OverQuota     bool                   `protobuf:"varint,3,opt,name=over_quota,json=overQuota,proto3" json:"over_quota,omitempty"` // one of them can take no more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +118,13 @@ func (x *LookUpReply) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *LookUpReply) GetOverQuota() bool {
+	if x != nil {
+		return x.OverQuota
+	}
+	return false
 }
 
 type Mailbox struct {
@@ -591,10 +599,12 @@ const file_node_proto_rawDesc = "" +
 	"\n" +
 	"node.proto\x12\x10mailraft.node.v1\")\n" +
 	"\rLookUpRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"^\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"}\n" +
 	"\vLookUpReply\x127\n" +
 	"\tmailboxes\x18\x01 \x03(\v2\x19.mailraft.node.v1.MailboxR\tmailboxes\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail\"7\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1d\n" +
+	"\n" +
+	"over_quota\x18\x03 \x01(\bR\toverQuota\"7\n" +
 	"\aMailbox\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x12\n" +
 	"\x04home\x18\x02 \x01(\tR\x04home\"\x8c\x01\n" +

@@ -32,7 +32,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type NodeClient interface {
 	// LookUp finds the mailboxes that an address delivers to. Codes: NOT_FOUND (no such user), FAILED_PRECONDITION (a domain of
-	// others), RESOURCE_EXHAUSTED (all of them over their quota), UNAVAILABLE.
+	// others), UNAVAILABLE.
 	LookUp(ctx context.Context, in *LookUpRequest, opts ...grpc.CallOption) (*LookUpReply, error)
 	// Login checks a password and unlocks the account: the first message says so, and the account stays unlocked as long as the
 	// stream. The daemon ends it when the account is locked or its password changed. Codes: UNAUTHENTICATED, UNAVAILABLE.
@@ -119,7 +119,7 @@ type Node_WatchClient = grpc.ServerStreamingClient[WatchReply]
 // for forward compatibility.
 type NodeServer interface {
 	// LookUp finds the mailboxes that an address delivers to. Codes: NOT_FOUND (no such user), FAILED_PRECONDITION (a domain of
-	// others), RESOURCE_EXHAUSTED (all of them over their quota), UNAVAILABLE.
+	// others), UNAVAILABLE.
 	LookUp(context.Context, *LookUpRequest) (*LookUpReply, error)
 	// Login checks a password and unlocks the account: the first message says so, and the account stays unlocked as long as the
 	// stream. The daemon ends it when the account is locked or its password changed. Codes: UNAUTHENTICATED, UNAVAILABLE.
