@@ -207,6 +207,7 @@ func (c *conn) exchange(arguments args, credentials *proxy.Credentials) (ok bool
 	if arguments.space() { // RFC 4959
 		initial, _ := arguments.astring()
 		if response, err = sasl.DecodeInitial([]byte(initial)); err != nil || !arguments.end() {
+			clear(response)
 			return false, c.answer("BAD [CLIENTBUG] Malformed initial response")
 		}
 	} else if !arguments.end() {

@@ -1,8 +1,21 @@
-// Package smtp takes mail in: it is the MX for local recipients (RFC 5321) and, with Config.LMTP, an LMTP server (RFC 2033).
+// Package smtp takes mail in: it is the MX for local recipients (RFC 5321); with Config.Logins the message submission server of the
+// accounts' own mail programs (RFC 6409); and with Config.LMTP an LMTP server (RFC 2033).
 //
 // It asks a proxy.Recipients whose an address is and writes a copy of the message, with its trace lines, into each of these
-// mailboxes through package maildir. A 250 behind the end of the data promises that every copy is committed. It never relays,
-// queues, or authenticates anybody, and never holds a whole message in memory.
+// mailboxes through package maildir. A 250 behind the end of the data promises that every copy is committed. It never relays or
+// queues, and never holds a whole message in memory.
+//
+// # Submission
+//
+// Only who has logged in (RFC 4954) sends, over TLS or from this machine, and only as an account's owner: the envelope's sender and
+// all authors are addresses that lead to the account. Otherwise a stolen password would lend any user's name. The null sender is
+// taken, as mail programs send notifications by it (RFC 8098, 3); the author of these is looked at too. So the header has to be
+// well-formed, and in the first 124 KiB of the message, which is looked at before a file is made; what it lacks of Date and Message-ID is
+// put in front of it (RFC 6409, 8.2 and 8.3). Nothing else is changed, Bcc fields neither: RFC 5322, 3.6.3 leaves them to the
+// program that writes the message, and some mean them to stay.
+//
+// The account is unlocked while the connection lasts, though nothing of its mail is read: its session is how the node tells that the account
+// was locked or removed, or its password changed, and then the connection ends.
 //
 // # Several recipients, one reply
 //

@@ -75,34 +75,53 @@ func take(t *testing.T, h *house, account string) []string {
 	return texts
 }
 
+// What the server is, for the fuzzer.
+const (
+	asMX = uint8(iota)
+	asLMTP
+	asMSA
+	modes
+)
+
 // FuzzSession: whatever a client sends, and however it is cut into packets, the replies are well-formed and the same, every
 // positive reply to a message is one message in the mailbox, and nothing else is written anywhere.
 func FuzzSession(f *testing.F) {
 	const envelope = "EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\n"
 	for _, c := range dataCases {
 		if len(c.wire) < 1000 {
-			f.Add([]byte(envelope+"DATA\r\n"+c.wire+"QUIT\r\n"), uint8(3), false)
-			f.Add([]byte(strings.Replace(envelope, "EHLO", "LHLO", 1)+"DATA\r\n"+c.wire+"NOOP\r\n"), uint8(3), true)
+			f.Add([]byte(envelope+"DATA\r\n"+c.wire+"QUIT\r\n"), uint8(3), asMX)
+			f.Add([]byte(strings.Replace(envelope, "EHLO", "LHLO", 1)+"DATA\r\n"+c.wire+"NOOP\r\n"), uint8(3), asLMTP)
 		}
 	}
-	f.Add([]byte(envelope+"BDAT 3\r\na\r\nBDAT 2 LAST\r\n\r\nRSET\r\n"), uint8(2), false)
-	f.Add([]byte("LHLO a\r\nMAIL FROM:<b@example.com> SIZE=5 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<\"a\"+../x@example.org>\r\nBDAT 0 LAST\r\n"), uint8(1), true)
-	f.Add([]byte("HELO [IPv6:::1]\r\nMAIL FROM:<@b:\"\\\"\"@c>\r\nVRFY x\r\nHELP\r\n\r\nSTARTTLS\r\n"), uint8(1), false)
+	f.Add([]byte(envelope+"BDAT 3\r\na\r\nBDAT 2 LAST\r\n\r\nRSET\r\n"), uint8(2), asMX)
+	f.Add([]byte("LHLO a\r\nMAIL FROM:<b@example.com> SIZE=5 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<\"a\"+../x@example.org>\r\nBDAT 0 LAST\r\n"), uint8(1), asLMTP)
+	f.Add([]byte("HELO [IPv6:::1]\r\nMAIL FROM:<@b:\"\\\"\"@c>\r\nVRFY x\r\nHELP\r\n\r\nSTARTTLS\r\n"), uint8(1), asMX)
+
+	const message = "MAIL FROM:<a@example.org> AUTH=<>\r\nRCPT TO:<a@example.org>\r\nBDAT 25 LAST\r\nFrom: <a@example.org>\r\n\r\nQUIT\r\n"
+	word, user := plain("", "a@example.org", testPassword), encoded("a@example.org")
+	f.Add([]byte("EHLO a\r\nAUTH PLAIN "+word+"\r\n"+message), uint8(1), asMSA)
+	f.Add([]byte("EHLO a\r\n"+message+"AUTH PLAIN\r\n*\r\nAUTH LOGIN "+user+"\r\n"+encoded(testPassword)+"\r\nAUTH PLAIN =\r\n"), uint8(7), asMSA)
+	f.Add([]byte("EHLO a\r\nauth login\r\n"+user+"\r\n\r\nAUTH PLAIN\r\n"+strings.Repeat("A", 13000)+"\r\nAUTH PLAIN "+word+"\nMAIL\r\n"), uint8(200), asMSA)
 
 	dir := f.TempDir()
-	h := &house{dir: dir, aliases: map[string][]string{"a@example.org": {"a"}}}
+	h := &house{dir: dir, aliases: map[string][]string{"a@example.org": {"a@example.org"}}}
 	for _, sub := range []string{"tmp", "new", "cur"} {
-		if err := os.MkdirAll(filepath.Join(dir, "a", sub), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, "a@example.org", sub), 0o700); err != nil {
 			f.Fatal(err)
 		}
 	}
-	f.Fuzz(func(t *testing.T, script []byte, step uint8, lmtp bool) {
+	f.Fuzz(func(t *testing.T, script []byte, step uint8, mode uint8) {
 		logger := slog.New(slog.NewTextHandler(panicLog{t}, nil))
-		s := New(Config{LMTP: lmtp, Hostname: "mx", Logger: logger, MaxMessageBytes: 5000}, h)
+		cfg, lmtp := Config{}, mode%modes == asLMTP
+		if mode%modes == asMSA {
+			cfg = quick(&logins{})
+		}
+		cfg.LMTP, cfg.AllowPlaintextAuth, cfg.Hostname, cfg.Logger, cfg.MaxMessageBytes = lmtp, true, "mx", logger, 5000
+		s := New(cfg, h)
 		whole := hold(t, s, script, len(script)+1)
-		first := take(t, h, "a")
+		first := take(t, h, "a@example.org")
 		pieces := hold(t, s, script, int(step)+1)
-		second := take(t, h, "a")
+		second := take(t, h, "a@example.org")
 		if whole != pieces {
 			t.Errorf("replies %q, cut into pieces %q", whole, pieces)
 		}

@@ -131,6 +131,16 @@ func (n *node) read() error {
 			return err
 		}
 	}
+	say("write as its owner, and as nobody else")
+	write := strings.ReplaceAll(n.command("printf", "smtps://"), ":PASSWORD'", ":"+n.password+"'")
+	if err := n.run(write, ""); err != nil {
+		return err
+	}
+	for _, wrong := range []string{strings.ReplaceAll(write, n.password, "wrong"), strings.Replace(write, "From: alice@", "From: bob@", 1)} {
+		if err := n.run("! { "+wrong+"; }", ""); err != nil {
+			return err
+		}
+	}
 	say("the node says that all is well")
 	return n.run(n.command("mailraft", "status"), "All is well.")
 }

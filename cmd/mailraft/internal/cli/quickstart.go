@@ -177,8 +177,6 @@ Send it a message, from another terminal (of Debian: apt-get install curl swaks 
   printf 'From: bob@example.org\r\nSubject: Hello\r\n\r\nA first message.\r\n' |
     curl -sS smtp://%[2]s --mail-from bob@example.org --mail-rcpt %[1]s -T -
   swaks --server %[2]s --to %[1]s --body 'or so'
-  printf 'From: %[1]s\r\nSubject: To myself\r\n\r\nFrom its own owner.\r\n' |
-    curl -sSk %[6]s smtps://%[10]s --mail-from %[1]s --mail-rcpt %[1]s -T -
   printf 'LHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<%[1]s>\r\nDATA\r\n\r\nor so, by LMTP\r\n.\r\nQUIT\r\n' | nc -N %[3]s
 
 It lies under the mount, and nobody can read it:
@@ -193,6 +191,10 @@ Unlock the account, then its owner's programs can (and root's, on this machine):
 Read it by IMAP and by POP3, where logging in unlocks it:
   curl -sSk %[6]s 'imaps://%[4]s/INBOX;MAILINDEX=1'
   curl -sSk %[6]s 'pop3s://%[5]s/1'
+
+Write as its owner, logged in, to any account of this node:
+  printf 'From: %[1]s\r\nSubject: A note\r\n\r\nTo myself.\r\n' |
+    curl -sSk %[6]s smtps://%[10]s --mail-from %[1]s --mail-rcpt %[1]s -T -
 
 How it is:
   %[8]s -c %[9]s status
