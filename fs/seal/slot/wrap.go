@@ -33,6 +33,9 @@ type Binding struct {
 	Account uint64
 	Slot    uint64 // becomes Slot.ID
 	Kind    Kind
+	// Salt is that of the account's other SCRAM slots; nil: a new one. A client is told one salt, before it proves anything (RFC 5802, 5.1), so
+	// where it may prove any of several passwords, they share it.
+	Salt []byte
 }
 
 // Wrap seals id under password, which stays the caller's to wipe and is taken byte for byte: normalising it is the
@@ -55,7 +58,9 @@ func Wrap(id seal.Identity, password []byte, p Params, b Binding) (*Slot, error)
 	}
 	defer clear(encoded)
 	s := &Slot{ID: b.Slot, Kind: b.Kind, Params: p}
-	rand.Read(s.Salt[:]) // never fails
+	if copy(s.Salt[:], b.Salt) < saltSize {
+		rand.Read(s.Salt[:]) // never fails
+	}
 	rand.Read(s.Nonce[:])
 	secret := password
 	if s.Kind == SCRAM {

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -28,7 +27,7 @@ func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, l
 	}
 	defer clear(secret)
 	for _, r := range a.Slots {
-		if r.Kind != slot.App.String() || len(r.Protocols) > 0 && !slices.Contains(r.Protocols, protocol) {
+		if r.Kind != slot.App.String() || !goodFor(r, protocol) {
 			continue
 		}
 		s, err := slot.Unmarshal(r.Record)
@@ -40,29 +39,38 @@ func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, l
 			continue
 		}
 		session, err := c.keyring.OpenSlot(uint64(a.Number), s, identity, lifetime)
-		if err == nil && time.Since(time.Unix(0, r.LastUsed)) > usedEvery {
-			c.used(a.Number, r.Record)
+		if err == nil {
+			c.used(a, r.Name)
 		}
 		return session, err
 	}
 	return nil, nil
 }
 
-// used notes when an app password was used last: in its own time, nobody's login waits for that.
-func (c *Control) used(account uint32, record []byte) {
+// goodFor tells whether what opens the slot logs in to the protocol.
+func goodFor(r *raftpb.Slot, protocol string) bool {
+	return len(r.Protocols) == 0 || slices.Contains(r.Protocols, protocol)
+}
+
+// used notes when an app password was used last, unless that is known exactly enough: in its own time, nobody's login waits for that.
+func (c *Control) used(a *raftpb.Account, name string) {
+	is := func(r *raftpb.Slot) bool {
+		return r.Kind == slot.App.String() && r.Name == name && time.Since(time.Unix(0, r.LastUsed)) > usedEvery
+	}
+	if !slices.ContainsFunc(a.Slots, is) {
+		return
+	}
 	c.noting.Go(func() {
 		ctx, cancel := context.WithTimeout(c.life, patience)
 		defer cancel()
-		err := c.directory.UpdateAccount(ctx, tree.Account(account), func(now *raftpb.Account) error {
-			for _, r := range now.Slots {
-				if bytes.Equal(r.Record, record) {
-					r.LastUsed = time.Now().Truncate(usedEvery).UnixNano()
-				}
+		err := c.directory.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+			if i := slices.IndexFunc(now.Slots, is); i >= 0 {
+				now.Slots[i].LastUsed = time.Now().Truncate(usedEvery).UnixNano()
 			}
 			return nil
 		})
 		if err != nil {
-			c.log.Debug("when an app password was used is not noted", "account", account, "error", err)
+			c.log.Debug("when an app password was used is not noted", "account", a.Number, "error", err)
 		}
 	})
 }

@@ -30,13 +30,25 @@ var (
 
 // SCRAM is a login by SCRAM-SHA-256, or SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677): the client proves that it knows the password, which stays with
 // it. By what it proves that with the slot is opened. It is for one login, and for one goroutine.
+//
+// The client may know any of several passwords, the account's own and app passwords, and does not say which. So there is an exchange for each,
+// with the same nonce, and, as their slots share a salt, with the same messages.
 type SCRAM struct {
 	control  *Control
-	exchange *scram.ServerConversation
+	protocol string
+	binding  Binding
+	nonce    string
 	username string
 	account  *raftpb.Account // nil: nobody's login
-	slot     *slot.Slot
+	tries    []*try
 	messages [2]string // that have been exchanged: the client's and the answer
+}
+
+// try is one that the client may mean.
+type try struct {
+	slot     *slot.Slot // nil: nobody's
+	name     string     // of an app password
+	exchange *scram.ServerConversation
 }
 
 // Binding is what an exchange can be bound to, so that nobody stands between (RFC 5802, 6).
@@ -47,22 +59,11 @@ type Binding struct {
 }
 
 // SCRAM begins one. Errors: ErrNoSCRAM.
-func (c *Control) SCRAM(ctx context.Context, b Binding) (*SCRAM, error) {
+func (c *Control) SCRAM(protocol string, b Binding) (*SCRAM, error) {
 	if c.iterations == 0 {
 		return nil, ErrNoSCRAM
 	}
-	s := &SCRAM{control: c}
-	server, err := scram.SHA256.NewServer(func(username string) (scram.StoredCredentials, error) { return s.find(ctx, username) })
-	if err != nil {
-		return nil, err
-	}
-	to := scram.ChannelBinding{Type: scram.ChannelBindingType(b.Type), Data: b.Data}
-	if b.Plus {
-		s.exchange = server.NewConversationWithChannelBindingRequired(to)
-	} else {
-		s.exchange = server.NewConversationWithChannelBinding(to)
-	}
-	return s, nil
+	return &SCRAM{control: c, protocol: protocol, binding: b, nonce: rand.Text()}, nil
 }
 
 // Username is whom the client has named; "" before.
@@ -70,61 +71,101 @@ func (s *SCRAM) Username() string { return s.username }
 
 // First answers the client's first message. Who does not exist, or can't log in in this way, gets an answer too, and always the same salt.
 // Errors: ErrMalformed, ErrUnsure, ctx's.
-func (s *SCRAM) First(message string) (answer string, err error) {
-	answer, err = s.exchange.Step(message)
-	switch {
-	case errors.Is(err, errFind):
+func (s *SCRAM) First(ctx context.Context, message string) (answer string, err error) {
+	// Whom it names only the library knows.
+	named, err := s.begin(scram.StoredCredentials{KeyFactors: scram.KeyFactors{Iters: 1}})
+	if err != nil {
 		return "", err
-	case err != nil: // what it says is for nobody: it repeats what the client sent
+	}
+	if _, err := named.Step(message); err != nil { // what it says is for nobody: it repeats what the client sent
 		return "", ErrMalformed
-	case s.exchange.AuthzID() != "" && s.exchange.AuthzID() != s.username: // nobody here may act for somebody else
+	}
+	s.username = named.Username()
+	if id := named.AuthzID(); id != "" && id != s.username { // nobody here may act for somebody else
 		return "", keyring.ErrWrongPassword
+	}
+	if err := s.find(ctx); err != nil {
+		return "", err
+	}
+	for _, t := range s.tries {
+		if answer, err = t.exchange.Step(message); err != nil {
+			return "", ErrMalformed
+		}
 	}
 	s.messages = [2]string{message, answer}
 	return answer, nil
 }
 
-// errFind marks what kept an account from being found.
-var errFind = errors.New("login by SCRAM")
+// begin makes the exchange that checks one password.
+func (s *SCRAM) begin(stored scram.StoredCredentials) (*scram.ServerConversation, error) {
+	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return stored, nil })
+	if err != nil {
+		return nil, err
+	}
+	server.WithNonceGenerator(func() string { return s.nonce })
+	to := scram.ChannelBinding{Type: scram.ChannelBindingType(s.binding.Type), Data: s.binding.Data}
+	if s.binding.Plus {
+		return server.NewConversationWithChannelBindingRequired(to), nil
+	}
+	return server.NewConversationWithChannelBinding(to), nil
+}
 
 // find finds what the user's proof is checked by. It takes as long for one that does not exist: the directory is asked for its newest in
 // any case.
-func (s *SCRAM) find(ctx context.Context, username string) (scram.StoredCredentials, error) {
+func (s *SCRAM) find(ctx context.Context) error {
 	c := s.control
-	s.username = username
 	if err := c.Current(ctx); err != nil {
-		return scram.StoredCredentials{}, fmt.Errorf("%w: %w", errFind, err)
+		return err
 	}
-	salt, err := c.fakeSalt(ctx, username)
+	salt, err := c.fakeSalt(ctx, s.username)
 	if err != nil {
-		return scram.StoredCredentials{}, fmt.Errorf("%w: %w", errFind, err)
+		return err
+	}
+	a, err := c.findHere(s.username)
+	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, raftstore.ErrAddress) {
+		return err
+	}
+	if err == nil {
+		s.account = a
+		if err := s.add(a.Slots); err != nil {
+			return fmt.Errorf("account %d: %w", a.Number, err)
+		}
+	}
+	if len(s.tries) > 0 {
+		return nil
 	}
 	var stored [sha256.Size]byte
 	rand.Read(stored[:]) // never fails
-	fake := scram.StoredCredentials{
+	nobody, err := s.begin(scram.StoredCredentials{
 		KeyFactors: scram.KeyFactors{Salt: string(salt), Iters: int(c.iterations)}, StoredKey: stored[:], ServerKey: stored[:],
-	}
-	a, err := c.findHere(username)
-	switch {
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, raftstore.ErrAddress):
-		return fake, nil
-	case err != nil:
-		return scram.StoredCredentials{}, fmt.Errorf("%w: %w", errFind, err)
-	}
-	slots, err := Slots(a)
-	if err != nil {
-		return scram.StoredCredentials{}, fmt.Errorf("%w: %w", errFind, err)
-	}
-	for _, sl := range slots {
-		if sl.Kind == slot.SCRAM {
-			s.account, s.slot = a, sl
-			return scram.StoredCredentials{
-				KeyFactors: scram.KeyFactors{Salt: string(sl.Salt[:]), Iters: int(sl.Params.Passes)},
-				StoredKey:  sl.SCRAM.StoredKey[:], ServerKey: sl.SCRAM.ServerKey[:],
-			}, nil
+	})
+	s.tries = []*try{{exchange: nobody}}
+	return err
+}
+
+// add adds the slots that the client may prove to know the password of.
+func (s *SCRAM) add(records []*raftpb.Slot) error {
+	for _, r := range records {
+		if r.Kind != slot.SCRAM.String() || !goodFor(r, s.protocol) {
+			continue
 		}
+		sl, err := slot.Unmarshal(r.Record)
+		if err != nil {
+			return err
+		}
+		if len(s.tries) > 0 && (sl.Salt != s.tries[0].slot.Salt || sl.Params != s.tries[0].slot.Params) {
+			continue // the client can't be told both
+		}
+		exchange, err := s.begin(scram.StoredCredentials{
+			KeyFactors: scram.KeyFactors{Salt: string(sl.Salt[:]), Iters: int(sl.Params.Passes)},
+			StoredKey:  sl.SCRAM.StoredKey[:], ServerKey: sl.SCRAM.ServerKey[:],
+		})
+		if err != nil {
+			return err
+		}
+		s.tries = append(s.tries, &try{sl, r.Name, exchange})
 	}
-	return fake, nil
+	return nil
 }
 
 // fakeSalt is that of a user who has none: the same on every node, always, and for each user another (RFC 5802, 9).
@@ -150,23 +191,29 @@ func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session
 	if !found {
 		return "", nil, nil, ErrMalformed
 	}
-	answer, err = s.exchange.Step(message)
-	if err != nil || !s.exchange.Valid() || s.account == nil {
+	var proved *try
+	for _, t := range s.tries {
+		said, err := t.exchange.Step(message)
+		if err == nil && t.exchange.Valid() && t.slot != nil {
+			answer, proved = said, t
+		}
+	}
+	if proved == nil {
 		return "", nil, nil, keyring.ErrWrongPassword
 	}
 	_, bare, _ := strings.Cut(s.messages[0], ",")
 	_, bare, _ = strings.Cut(bare, ",") // behind the header (RFC 5802, 7)
-	key, err := s.slot.SCRAM.ClientKey(bare+","+s.messages[1]+","+without, proof)
+	key, err := proved.slot.SCRAM.ClientKey(bare+","+s.messages[1]+","+without, proof)
 	if err != nil {
 		return "", nil, nil, err
 	}
 	defer clear(key)
 	c, number := s.control, uint64(s.account.Number)
-	identity, err := slot.Unwrap(s.slot, number, key)
+	identity, err := slot.Unwrap(proved.slot, number, key)
 	if err != nil {
 		return "", nil, nil, err
 	}
-	if session, err = c.keyring.OpenSlot(number, s.slot, identity, 0); err != nil {
+	if session, err = c.keyring.OpenSlot(number, proved.slot, identity, 0); err != nil {
 		return "", nil, nil, err
 	}
 	a, session, err = c.settled(s.account, session)
@@ -175,6 +222,9 @@ func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session
 	}
 	if err != nil {
 		return "", nil, nil, err
+	}
+	if proved.name != "" {
+		c.used(a, proved.name)
 	}
 	return answer, a, session, nil
 }

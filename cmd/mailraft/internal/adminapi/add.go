@@ -3,11 +3,13 @@ package adminapi
 import (
 	"context"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/seal"
@@ -127,16 +129,15 @@ func (s *Server) newKeys(ctx context.Context, account uint32, kind seal.Kind, pa
 		return "", nil, err
 	}
 	defer id.Wipe()
-	records, err := s.wrap(ctx, id, account, password, number)
+	records, err := s.wrap(ctx, id, &raftpb.Account{Number: account}, password, number)
 	if err != nil {
 		return "", nil, err
 	}
 	return id.Recipient().String(), records, nil
 }
 
-// wrap wraps the private key under a password, for who sends it and, where every node knows how, for who proves it by SCRAM: in slots from that
-// number on.
-func (s *Server) wrap(ctx context.Context, id seal.Identity, account uint32, password []byte, number uint32) ([]*raftpb.Slot, error) {
+// wrap wraps the private key under a password, for who sends it and, where that may be, for who proves it by SCRAM: in slots from that number on.
+func (s *Server) wrap(ctx context.Context, id seal.Identity, a *raftpb.Account, password []byte, number uint32) ([]*raftpb.Slot, error) {
 	normal := passwords.Normal(password)
 	defer clear(normal)
 	leave, err := s.Gate.Enter(ctx, "", slot.DefaultParams)
@@ -144,21 +145,34 @@ func (s *Server) wrap(ctx context.Context, id seal.Identity, account uint32, pas
 		return nil, err
 	}
 	defer leave()
-	var records []*raftpb.Slot
-	for _, w := range []struct {
-		kind   slot.Kind
-		params slot.Params
-	}{{slot.Password, slot.DefaultParams}, {slot.SCRAM, slot.Params{Passes: s.Iterations}}} {
-		if w.kind == slot.SCRAM && (s.Iterations == 0 || !s.Store.Knows(machine.MoreSlots)) {
-			continue
-		}
-		binding := slot.Binding{Account: uint64(account), Slot: uint64(number), Kind: w.kind}
-		wrapped, err := slot.Wrap(id, normal, w.params, binding)
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, &raftpb.Slot{Id: number, Kind: w.kind.String(), Record: wrapped.Marshal()})
-		number++
+	binding := slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.Password}
+	wrapped, err := slot.Wrap(id, normal, slot.DefaultParams, binding)
+	if err != nil {
+		return nil, err
 	}
-	return records, nil
+	record := &raftpb.Slot{Id: number, Kind: slot.Password.String(), Record: wrapped.Marshal()}
+	proved, err := s.wrapSCRAM(id, a, normal, number+1)
+	return append([]*raftpb.Slot{record}, proved...), err
+}
+
+// wrapSCRAM wraps the private key for who proves a password by SCRAM, as the account's other slots of that kind; none where it is turned off,
+// or a node does not know it yet. It takes a turn's time.
+func (s *Server) wrapSCRAM(id seal.Identity, a *raftpb.Account, password []byte, number uint32) ([]*raftpb.Slot, error) {
+	if s.Iterations == 0 || !s.Store.Knows(machine.MoreSlots) {
+		return nil, nil
+	}
+	params := slot.Params{Passes: s.Iterations}
+	binding := slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.SCRAM}
+	others, err := access.Slots(a)
+	if err != nil {
+		return nil, err
+	}
+	if i := slices.IndexFunc(others, func(sl *slot.Slot) bool { return sl.Kind == slot.SCRAM }); i >= 0 {
+		binding.Salt, params = others[i].Salt[:], others[i].Params
+	}
+	wrapped, err := slot.Wrap(id, password, params, binding)
+	if err != nil {
+		return nil, err
+	}
+	return []*raftpb.Slot{{Id: number, Kind: slot.SCRAM.String(), Record: wrapped.Marshal()}}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/passwords"
+	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore/raftpb"
 )
@@ -46,15 +47,13 @@ func (s *Server) AddAppPassword(ctx context.Context, req *adminpb.AddAppPassword
 	}
 	defer id.Wipe()
 	text := passwords.Random()
-	secret := passwords.Secret(text)
-	defer clear(secret)
 	number := nextSlot(a)
-	wrapped, err := slot.Wrap(id, secret, slot.Params{}, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.App})
+	records, err := s.wrapApp(ctx, id, a, text, number)
 	if err == nil {
-		err = s.replaceSlots(ctx, a, everySlot, &raftpb.Slot{
-			Id: number, Kind: slot.App.String(), Name: req.Name, Record: wrapped.Marshal(),
-			Protocols: req.Protocols, Created: time.Now().UnixNano(),
-		})
+		for _, r := range records {
+			r.Name, r.Protocols, r.Created = req.Name, req.Protocols, time.Now().UnixNano()
+		}
+		err = s.replaceSlots(ctx, a, everySlot, records...)
 	}
 	if err != nil {
 		clear(text)
@@ -62,6 +61,23 @@ func (s *Server) AddAppPassword(ctx context.Context, req *adminpb.AddAppPassword
 	}
 	s.Logger.Info("app password added", "account", addressOf(a), "name", req.Name)
 	return &adminpb.AppPasswordReply{AppPassword: text}, nil
+}
+
+// wrapApp is wrap of an app password, which needs no Argon2id.
+func (s *Server) wrapApp(ctx context.Context, id seal.Identity, a *raftpb.Account, text []byte, number uint32) ([]*raftpb.Slot, error) {
+	leave, err := s.Gate.Enter(ctx, "", slot.DefaultParams)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	secret := passwords.Secret(text)
+	defer clear(secret)
+	wrapped, err := slot.Wrap(id, secret, slot.Params{}, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.App})
+	if err != nil {
+		return nil, err
+	}
+	proved, err := s.wrapSCRAM(id, a, text, number+1)
+	return append([]*raftpb.Slot{{Id: number, Kind: slot.App.String(), Record: wrapped.Marshal()}}, proved...), err
 }
 
 // checkApp looks at what does not depend on the account.
@@ -99,8 +115,8 @@ func (s *Server) RemoveAppPassword(ctx context.Context, req *adminpb.AppPassword
 	if err != nil {
 		return nil, refusal(err)
 	}
-	is := func(sl *raftpb.Slot) bool { return sl.Kind == slot.App.String() && sl.Name == req.Name }
-	if !slices.ContainsFunc(a.Slots, is) {
+	is := func(sl *raftpb.Slot) bool { return sl.Name == req.Name } // both of its slots
+	if !slices.ContainsFunc(appsOf(a), is) {
 		return nil, status.Errorf(codes.NotFound, "%s has no app password %q", addressOf(a), req.Name)
 	}
 	err = s.replaceSlots(ctx, a, func(sl *raftpb.Slot) bool { return !is(sl) })

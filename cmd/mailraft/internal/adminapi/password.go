@@ -52,7 +52,7 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 		return err
 	}
 	defer id.Wipe()
-	records, err := s.wrap(ctx, id, a.Number, new, nextSlot(a))
+	records, err := s.wrap(ctx, id, a, new, nextSlot(a))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 			return errChanged
 		}
 		kept := slices.DeleteFunc(now.Slots, func(was *raftpb.Slot) bool {
-			return bytes.Equal(was.Record, opened) || was.Kind == slot.SCRAM.String()
+			return bytes.Equal(was.Record, opened) || was.Kind == slot.SCRAM.String() && was.Name == "" // app passwords keep theirs
 		})
 		now.Slots = append(kept, records...)
 		return nil

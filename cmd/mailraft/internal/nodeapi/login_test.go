@@ -174,7 +174,7 @@ func TestASessionEndsWithItsPassword(t *testing.T) {
 }
 
 // addSlot wraps an account's key, which the password opens, under another secret.
-func (w *world) addSlot(t *testing.T, a *raftpb.Account, password string, kind slot.Kind, secret []byte, p slot.Params, record *raftpb.Slot) {
+func (w *world) addSlot(t *testing.T, a *raftpb.Account, password string, kind slot.Kind, secret []byte, p slot.Params, record *raftpb.Slot, salt ...byte) {
 	t.Helper()
 	was, err := slot.Unmarshal(a.Slots[0].Record)
 	if err != nil {
@@ -186,7 +186,7 @@ func (w *world) addSlot(t *testing.T, a *raftpb.Account, password string, kind s
 	}
 	w.update(t, a, func(now *raftpb.Account) {
 		number := uint32(len(now.Slots) + 9)
-		s, err := slot.Wrap(id, secret, p, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: kind})
+		s, err := slot.Wrap(id, secret, p, slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: kind, Salt: salt})
 		if err != nil {
 			t.Fatal(err)
 		}

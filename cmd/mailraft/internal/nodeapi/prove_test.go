@@ -12,6 +12,7 @@ import (
 	"mailraft/fs/seal/slot"
 	"mailraft/proxy"
 	"mailraft/raftstore/raftpb"
+	"mailraft/raftstore/tree"
 )
 
 // withSCRAM gives an account a slot for who proves the password.
@@ -124,6 +125,48 @@ func TestProve(t *testing.T) {
 	if _, _, err := w.prove(t, terms, "alice@example.org", "secret", scram.ChannelBinding{}); !errors.Is(err, proxy.ErrAuthentication) {
 		t.Error("by a slot that is gone:", err)
 	}
+}
+
+// TestProveAnAppPassword: of several passwords that share a salt each is proved, where it is good; and none when it is gone.
+func TestProveAnAppPassword(t *testing.T) {
+	w := newWorld(t)
+	a := w.account(t, "alice", 0)
+	w.withSCRAM(t, a, "secret")
+	now, err := w.store.Directory().Account(tree.Account(a.Number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := slot.Unmarshal(now.Slots[1].Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"phone", "laptop"} {
+		w.addSlot(t, a, "secret", slot.SCRAM, []byte("for "+name), own.Params, &raftpb.Slot{Name: name, Protocols: []string{"imap"}}, own.Salt[:]...)
+	}
+	w.addSlot(t, a, "secret", slot.SCRAM, []byte("another salt"), own.Params, &raftpb.Slot{Name: "tablet"})
+	for _, c := range []struct {
+		password, protocol string
+		want               error
+	}{
+		{"secret", "imap", nil}, {"for phone", "imap", nil}, {"for laptop", "imap", nil}, {"secret", "pop3", nil},
+		{"for phone", "pop3", proxy.ErrAuthentication}, {"another salt", "imap", proxy.ErrAuthentication}, {"for", "imap", proxy.ErrAuthentication},
+	} {
+		s, _, err := w.prove(t, proxy.ProofTerms{Protocol: c.protocol}, "alice@example.org", c.password, scram.ChannelBinding{})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if s != nil {
+			s.Close()
+		}
+	}
+	s, _, err := w.prove(t, proxy.ProofTerms{Protocol: "imap"}, "alice@example.org", "for phone", scram.ChannelBinding{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(t, a, func(now *raftpb.Account) {
+		now.Slots = slices.DeleteFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Name == "phone" })
+	})
+	<-s.Done()
 }
 
 // TestNobodyTellsUsersApart: who does not exist, and who has no such slot, is answered as who does, with a salt that stays the same.

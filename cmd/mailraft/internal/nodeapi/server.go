@@ -207,13 +207,13 @@ func (s *Server) Prove(stream grpc.BidiStreamingServer[nodepb.ProveRequest, node
 	}
 	defer s.sessions.Release(1)
 	ctx := stream.Context()
-	exchange, err := s.access.SCRAM(ctx, access.Binding{Type: req.Binding, Data: req.BindingData, Plus: req.Plus})
+	exchange, err := s.access.SCRAM(req.Protocol, access.Binding{Type: req.Binding, Data: req.BindingData, Plus: req.Plus})
 	if errors.Is(err, access.ErrNoSCRAM) {
 		return status.Error(codes.Unimplemented, err.Error())
 	}
 	var answer string
 	if err == nil {
-		answer, err = exchange.First(string(req.Message))
+		answer, err = exchange.First(ctx, string(req.Message))
 		log = log.With("user", clip(exchange.Username()))
 	}
 	if err != nil {
