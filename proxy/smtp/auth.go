@@ -18,8 +18,8 @@ const maxResponse = 12288
 // login is who has logged in, as long as the connection or until STARTTLS.
 type login struct {
 	proxy.Session
-	left   chan struct{} // closed when the connection is done with the session
-	waited sync.WaitGroup
+	left   chan struct{}  // closed when the connection is done with the session
+	waited sync.WaitGroup // for the node to end the session, or for left
 }
 
 // isAuth says whether the line is an AUTH command.
@@ -136,12 +136,13 @@ func (c *conn) logIn(user, password string) {
 		return
 	}
 	log.Info("login", "account", session.Mailbox().Account)
-	c.login = &login{Session: session, left: make(chan struct{})}
+	left := make(chan struct{})
+	c.login = &login{Session: session, left: left}
 	c.login.waited.Go(func() {
 		select {
 		case <-session.Done():
 			c.expel()
-		case <-c.login.left:
+		case <-left:
 		}
 	})
 	c.answer(reply{235, "2.7.0", "Authentication successful"})

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	netsmtp "net/smtp"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -496,6 +497,37 @@ func TestSessionEnds(t *testing.T) {
 		h.wantBodies(t, "bob@example.org")
 		t.Log(name)
 	}
+}
+
+// A session that ends while the server is busy, and not waiting for the client, ends the connection before anything more is read or
+// delivered.
+func TestSessionEndsMeanwhile(t *testing.T) {
+	h := submissionHouse(t)
+	synctest.Test(t, func(t *testing.T) {
+		server, cl := net.Pipe()
+		defer cl.Close()
+		c := newConn(New(quick(&logins{}), h), pipeConn{server, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}})
+		defer server.Close()
+		begun := time.Now()
+		c.expel()
+		if err := c.more(begun); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) > 0 {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+	})
+	conn := &scriptedConn{}
+	c := newConn(New(quick(&logins{}), h), conn)
+	c.helo, c.extended = "client.example", true
+	c.logIn("alice@example.org", testPassword)
+	c.do(command{"MAIL", "FROM:<alice@example.org>"})
+	c.do(command{"RCPT", "TO:<bob@example.org>"})
+	c.expel()
+	c.do(command{"BDAT", "0 LAST"})
+	c.flush()
+	c.end()
+	if got := conn.out.String(); !strings.Contains(got, "\r\n421 4.7.0") || !c.closing {
+		t.Errorf("%q, closing %v", got, c.closing)
+	}
+	h.wantBodies(t, "bob@example.org")
 }
 
 // A log tells who did what, and no password.
