@@ -49,10 +49,6 @@ type Logins interface {
 	// Login checks the credentials and unlocks the account until the session is closed (or this process ends).
 	// Errors: ErrAuthentication (wrong user or password, not told apart), ErrTemporary.
 	Login(ctx context.Context, c Credentials) (Session, error)
-}
-
-// Proofs checks what clients prove, and unlocks accounts as Logins.
-type Proofs interface {
 	// Prove begins a login by which the client proves that it knows the password, by SCRAM-SHA-256 (RFC 7677). The Proof is closed by its last
 	// message, by an error, or by Close. ctx is for all of it.
 	Prove(ctx context.Context, t ProofTerms) (Proof, error)

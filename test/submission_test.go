@@ -82,7 +82,7 @@ func TestSubmission(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
-		if !strings.Contains(s.Caps, "250-AUTH PLAIN LOGIN\n") {
+		if !strings.Contains(s.Caps, "250-AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN\n") {
 			t.Errorf("%s: %s", how, s.Caps)
 		}
 		if r := again(t, s, a.Address, authored(a.Address, "early"), b.Address); !r.Begins("530 5.7.0") {

@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
-
-	"mailraft/proxy/sasl"
 )
 
 // libraryCaps are the extensions that the library carries for us.
@@ -36,7 +34,7 @@ func (c *conn) capabilities() string {
 			caps = append(caps, "STARTTLS")
 		}
 		if c.mayLogIn() {
-			for _, mechanism := range sasl.Mechanisms() {
+			for _, mechanism := range c.saslClient().Mechanisms() {
 				caps = append(caps, "AUTH="+mechanism)
 			}
 		} else {

@@ -14,6 +14,8 @@ type Config struct {
 
 	// AllowPlaintextAuth lets clients that are not on the loopback log in without TLS.
 	AllowPlaintextAuth bool
+	// SCRAM offers SCRAM-SHA-256, beside what sends the password.
+	SCRAM bool
 
 	MaxConnections      int           // in all; default 10,000
 	MaxConnectionsPerIP int           // from one IPv4 address or IPv6 /64, loopback and Unix sockets apart; default 100

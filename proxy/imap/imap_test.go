@@ -67,9 +67,10 @@ func (b *syncBuffer) String() string {
 }
 
 type fakeLogins struct {
-	home string
-	mu   sync.Mutex
-	open []*fakeSession
+	proxy.Logins // no more than Login is asked for
+	home         string
+	mu           sync.Mutex
+	open         []*fakeSession
 }
 
 type fakeSession struct {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -144,7 +145,10 @@ func (c *conn) handleLogin(name string, arguments args, deadline time.Time) erro
 	if !c.mayLogIn() {
 		return c.answer(privacyRequired)
 	}
-	credentials := proxy.Credentials{Protocol: "imap", Remote: c.raw.RemoteAddr(), TLS: c.tls != nil}
+	ctx, cancel := context.WithDeadline(c.server.ctx, deadline.Add(c.server.cfg.LoginTimeout))
+	defer cancel()
+	var open func(context.Context) (proxy.Session, error)
+	var named string
 	if name == "LOGIN" {
 		user, ok1 := arguments.astring()
 		ok2 := arguments.space()
@@ -152,32 +156,51 @@ func (c *conn) handleLogin(name string, arguments args, deadline time.Time) erro
 		if !ok1 || !ok2 || !ok3 || !arguments.end() {
 			return c.answer("BAD [CLIENTBUG] LOGIN takes a user name and a password")
 		}
-		credentials.Username, credentials.Password = user, password
+		credentials := proxy.Credentials{Username: user, Password: password, Protocol: protocol, Remote: c.raw.RemoteAddr(), TLS: c.tls != nil}
+		if !credentials.Plausible() {
+			return c.loginFailed()
+		}
+		named, open = user, func(ctx context.Context) (proxy.Session, error) { return c.server.logins.Login(ctx, credentials) }
 	} else {
-		ok, err := c.exchange(arguments, &credentials)
-		if err != nil || !ok {
+		exchange, err := c.exchange(ctx, arguments)
+		if err != nil || exchange == nil {
 			return err
 		}
+		named, open = exchange.User(), exchange.LogIn
 	}
-	if !credentials.Plausible() {
-		return c.loginFailed()
-	}
-
-	ctx, cancel := context.WithDeadline(c.server.ctx, deadline.Add(c.server.cfg.LoginTimeout))
-	defer cancel()
-	login, err := c.server.logins.Login(ctx, credentials)
-	log := c.server.cfg.Logger.With("remote", c.raw.RemoteAddr().String(), "tls", credentials.TLS)
+	login, err := open(ctx)
 	switch {
 	case errors.Is(err, proxy.ErrAuthentication):
-		log.Info("login refused", "user", credentials.Username)
+		c.loginLog().Info("login refused", "user", named)
 		return c.loginFailed()
 	case err != nil:
-		log.Warn("login failed", "user", credentials.Username, "err", err)
-		return c.answer("NO [UNAVAILABLE] Logins do not work at the moment, try again later")
+		return c.loginNotNow(named, err)
 	}
 	c.session = newSession(c, login)
-	log.Info("login", "account", login.Mailbox().Account)
+	c.loginLog().Info("login", "account", login.Mailbox().Account)
 	return c.answer("OK [CAPABILITY " + c.capabilities() + "] Logged in")
+}
+
+// protocol is ours in proxy.Credentials.
+const protocol = "imap"
+
+func (c *conn) saslClient() *sasl.Client {
+	client := &sasl.Client{Logins: c.server.logins, SCRAM: c.server.cfg.SCRAM, Protocol: protocol, Remote: c.raw.RemoteAddr()}
+	if c.tls != nil {
+		state := c.tls.ConnectionState()
+		client.TLS = &state
+	}
+	return client
+}
+
+func (c *conn) loginLog() *slog.Logger {
+	return c.server.cfg.Logger.With("remote", c.raw.RemoteAddr().String(), "tls", c.tls != nil)
+}
+
+// loginNotNow is the answer when it can't be told whether the client may log in.
+func (c *conn) loginNotNow(named string, err error) error {
+	c.loginLog().Warn("login failed", "user", named, "err", err)
+	return c.answer("NO [UNAVAILABLE] Logins do not work at the moment, try again later")
 }
 
 // loginFailed answers a failed login: late, and later each time. A shutdown does not wait for that.
@@ -193,40 +216,42 @@ func (c *conn) loginFailed() error {
 	return proxy.ErrAuthentication
 }
 
-// exchange runs the SASL exchange of AUTHENTICATE. It answers the command when it fails.
-func (c *conn) exchange(arguments args, credentials *proxy.Credentials) (ok bool, err error) {
+// exchange runs the SASL exchange of AUTHENTICATE. When it fails, it answers the command and returns nil.
+func (c *conn) exchange(ctx context.Context, arguments args) (*sasl.Exchange, error) {
 	mechanism, ok := arguments.astring()
 	if !ok {
-		return false, c.answer("BAD [CLIENTBUG] AUTHENTICATE takes a mechanism")
+		return nil, c.answer("BAD [CLIENTBUG] AUTHENTICATE takes a mechanism")
 	}
-	exchange, err := sasl.Begin(mechanism)
+	client := c.saslClient()
+	exchange, err := client.Begin(ctx, mechanism)
 	if err != nil {
-		return false, c.answer("NO [CANNOT] No such mechanism, use " + strings.Join(sasl.Mechanisms(), " or "))
+		return nil, c.answer("NO [CANNOT] No such mechanism, use " + strings.Join(client.Mechanisms(), " or "))
 	}
 	var response []byte
 	if arguments.space() { // RFC 4959
 		initial, _ := arguments.astring()
 		if response, err = sasl.DecodeInitial([]byte(initial)); err != nil || !arguments.end() {
 			clear(response)
-			return false, c.answer("BAD [CLIENTBUG] Malformed initial response")
+			return nil, c.answer("BAD [CLIENTBUG] Malformed initial response")
 		}
 	} else if !arguments.end() {
-		return false, c.answer("BAD [CLIENTBUG] Malformed arguments")
+		return nil, c.answer("BAD [CLIENTBUG] Malformed arguments")
 	}
 	switch err := exchange.Run(response, c.challenge); {
 	case err == nil:
-		credentials.Username, credentials.Password = exchange.Credentials()
-		return true, nil
+		return exchange, nil
 	case errors.Is(err, proxy.ErrAuthentication):
-		return false, c.loginFailed()
+		return nil, c.loginFailed()
+	case errors.Is(err, proxy.ErrTemporary):
+		return nil, c.loginNotNow(exchange.User(), err)
 	case errors.Is(err, sasl.ErrMalformed):
-		return false, c.answer("BAD [CLIENTBUG] Malformed response")
+		return nil, c.answer("BAD [CLIENTBUG] Malformed response")
 	case errors.Is(err, sasl.ErrIdentity):
-		return false, c.answer("NO [AUTHORIZATIONFAILED] Acting as somebody else is not possible")
+		return nil, c.answer("NO [AUTHORIZATIONFAILED] Acting as somebody else is not possible")
 	case errors.Is(err, errCancelled):
-		return false, c.answer("BAD AUTHENTICATE cancelled")
+		return nil, c.answer("BAD AUTHENTICATE cancelled")
 	default:
-		return false, err
+		return nil, err
 	}
 }
 

@@ -1,10 +1,6 @@
 package pop3
 
-import (
-	"strings"
-
-	"mailraft/proxy/sasl"
-)
+import "strings"
 
 // capa lists what the server can do (RFC 2449, 5), in the session's present state.
 func (s *session) capa([]byte) error {
@@ -20,7 +16,7 @@ func (s *session) capa([]byte) error {
 func (s *session) capabilities() []string {
 	list := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"}
 	if s.mayLogIn() {
-		list = append(list, "USER", "SASL "+strings.Join(sasl.Mechanisms(), " "))
+		list = append(list, "USER", "SASL "+strings.Join(s.saslClient().Mechanisms(), " "))
 	}
 	if s.state == authorization && s.mayStartTLS() {
 		list = append(list, "STLS")

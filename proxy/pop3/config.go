@@ -17,6 +17,8 @@ type Config struct {
 	// AllowPlaintextAuth allows logins without TLS from everywhere, not only from loopback addresses and Unix sockets.
 	AllowPlaintextAuth bool
 
+	SCRAM bool // offers SCRAM-SHA-256, beside what sends the password
+
 	Logger *slog.Logger // default: slog.Default()
 
 	MaxConnections      int // in all; default 1000

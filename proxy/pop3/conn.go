@@ -93,22 +93,23 @@ func (c *conn) skipLine(part []byte) error {
 
 // startTLS does the server's side of a TLS handshake. What the client sent before it is thrown away: it came unprotected, and
 // must not be taken for commands of the protected session (the injection of CVE-2011-0411; RFC 2595, 4).
-func (c *conn) startTLS(ctx context.Context, cfg *tls.Config, deadline time.Time) error {
+func (c *conn) startTLS(ctx context.Context, cfg *tls.Config, deadline time.Time) (*tls.ConnectionState, error) {
 	if err := c.w.Flush(); err != nil {
-		return err
+		return nil, err
 	}
 	c.wipe()
 	c.setReadDeadline(deadline)
 	if err := c.raw.SetWriteDeadline(deadline); err != nil {
-		return err
+		return nil, err
 	}
 	tc := tls.Server(c.raw, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	c.nc = tc
 	c.r.Reset(flushingReader{c})
-	return nil
+	state := tc.ConnectionState()
+	return &state, nil
 }
 
 // wipe forgets what was read but not used yet.

@@ -99,7 +99,7 @@ func TestShutdownEnds(t *testing.T) {
 }
 
 // crash is a node whose answer nobody expected.
-type crash struct{}
+type crash struct{ proxy.Logins }
 
 func (crash) Login(context.Context, proxy.Credentials) (proxy.Session, error) { panic("unexpected") }
 

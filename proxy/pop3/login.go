@@ -30,27 +30,38 @@ func (s *session) pass(arg []byte) error {
 	if user == "" {
 		return bad("send USER first")
 	}
-	return s.logIn(user, string(arg))
+	credentials := proxy.Credentials{
+		Username: user, Password: string(arg), Protocol: protocol, Remote: s.conn.raw.RemoteAddr(), TLS: s.tls != nil,
+	}
+	if !credentials.Plausible() {
+		return s.loginFailed(proxy.ErrAuthentication)
+	}
+	return s.logIn(func(ctx context.Context) (proxy.Session, error) { return s.srv.logins.Login(ctx, credentials) })
 }
 
 // mayLogIn says whether the connection is safe enough for a password.
 func (s *session) mayLogIn() bool {
-	return s.tls || s.srv.cfg.AllowPlaintextAuth || peer.IsLocal(s.conn.raw.RemoteAddr())
+	return s.tls != nil || s.srv.cfg.AllowPlaintextAuth || peer.IsLocal(s.conn.raw.RemoteAddr())
 }
 
 func plaintextRefused() *failure {
 	return &failure{code: codeAuth, text: "use STLS first: no passwords over an unprotected connection", bad: true}
 }
 
-// logIn checks the password, locks the maildrop and enters the TRANSACTION state, or says why not.
-func (s *session) logIn(user, password string) error {
-	login, err := s.checkPassword(user, password)
+// protocol is ours in proxy.Credentials.
+const protocol = "pop3"
+
+// logIn opens the account, locks the maildrop and enters the TRANSACTION state, or says why not.
+func (s *session) logIn(open func(context.Context) (proxy.Session, error)) error {
+	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.LoginTimeout)
+	defer cancel()
+	login, err := open(ctx)
 	if err != nil {
-		return err
+		return s.loginFailed(err)
 	}
 	s.login = login
 	mailbox := login.Mailbox()
-	log := s.log.With("account", mailbox.Account, "tls", s.tls)
+	log := s.log.With("account", mailbox.Account, "tls", s.tls != nil)
 	s.log, log = log, s.log
 	if err := s.openDrop(mailbox); err != nil {
 		s.closeDrop()
@@ -64,21 +75,6 @@ func (s *session) logIn(user, password string) error {
 	return nil
 }
 
-// checkPassword asks the node.
-func (s *session) checkPassword(user, password string) (proxy.Session, error) {
-	credentials := proxy.Credentials{Username: user, Password: password, Protocol: "pop3", Remote: s.conn.raw.RemoteAddr(), TLS: s.tls}
-	if !credentials.Plausible() {
-		return nil, s.loginFailed(proxy.ErrAuthentication)
-	}
-	ctx, cancel := context.WithTimeout(s.srv.ctx, s.srv.cfg.LoginTimeout)
-	defer cancel()
-	login, err := s.srv.logins.Login(ctx, credentials)
-	if err != nil {
-		return nil, s.loginFailed(err)
-	}
-	return login, nil
-}
-
 // loginFailed is the answer to a failed login. That to a wrong password comes late, and later each time.
 func (s *session) loginFailed(err error) error {
 	s.failures++
@@ -86,7 +82,7 @@ func (s *session) loginFailed(err error) error {
 		s.log.Error("login could not be checked", "error", err)
 		return &failure{code: codeSysTemp, text: "login is not possible now, try again later"}
 	}
-	s.log.Info("login failed", "failures", s.failures, "tls", s.tls)
+	s.log.Info("login failed", "failures", s.failures, "tls", s.tls != nil)
 	if err := s.conn.w.Flush(); err != nil {
 		return err
 	}

@@ -33,11 +33,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // logins is a node with one account per home.
 type logins struct {
-	mu       sync.Mutex
-	homes    map[string]string // by user name; all passwords are "secret pass"
-	err      error             // what Login fails with
-	seen     []proxy.Credentials
-	sessions []*login
+	proxy.Logins // no more than Login is asked for
+	mu           sync.Mutex
+	homes        map[string]string // by user name; all passwords are "secret pass"
+	err          error             // what Login fails with
+	seen         []proxy.Credentials
+	sessions     []*login
 }
 
 type login struct {

@@ -2,6 +2,7 @@ package pop3
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 
@@ -12,7 +13,9 @@ import (
 // auth logs in by SASL (RFC 5034).
 func (s *session) auth(arg []byte) error {
 	mechanism, initial, hasInitial := bytes.Cut(arg, []byte(" "))
-	exchange, err := sasl.Begin(string(mechanism))
+	ctx, cancel := context.WithDeadline(s.srv.ctx, s.authDeadline)
+	defer cancel()
+	exchange, err := s.saslClient().Begin(ctx, string(mechanism))
 	if err != nil {
 		return bad("unknown SASL mechanism")
 	}
@@ -27,8 +30,8 @@ func (s *session) auth(arg []byte) error {
 	}
 	switch err := exchange.Run(response, s.challenge); {
 	case err == nil:
-		return s.logIn(exchange.Credentials())
-	case errors.Is(err, proxy.ErrAuthentication):
+		return s.logIn(exchange.LogIn)
+	case errors.Is(err, proxy.ErrAuthentication), errors.Is(err, proxy.ErrTemporary):
 		return s.loginFailed(err)
 	case errors.Is(err, sasl.ErrMalformed): // counts as a failed login
 		s.failures++
@@ -39,6 +42,10 @@ func (s *session) auth(arg []byte) error {
 	default:
 		return err
 	}
+}
+
+func (s *session) saslClient() *sasl.Client {
+	return &sasl.Client{Logins: s.srv.logins, SCRAM: s.srv.cfg.SCRAM, Protocol: protocol, Remote: s.conn.raw.RemoteAddr(), TLS: s.tls}
 }
 
 // challenge sends a challenge and reads the client's response, which is not nil.

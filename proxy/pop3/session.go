@@ -2,6 +2,7 @@ package pop3
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"os"
@@ -27,7 +28,7 @@ type session struct {
 	log  *slog.Logger
 
 	state        state
-	tls          bool
+	tls          *tls.ConnectionState // nil: none
 	authDeadline time.Time
 	user         string // named by USER, until the next command
 	badCommands  int

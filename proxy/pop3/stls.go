@@ -4,7 +4,7 @@ import "fmt"
 
 // stls starts TLS (RFC 2595, 4).
 func (s *session) stls([]byte) error {
-	if s.tls {
+	if s.tls != nil {
 		return bad("TLS is active already")
 	}
 	if !s.mayStartTLS() {
@@ -17,14 +17,11 @@ func (s *session) stls([]byte) error {
 	return nil
 }
 
-func (s *session) mayStartTLS() bool { return !s.tls && s.srv.cfg.TLSConfig != nil }
+func (s *session) mayStartTLS() bool { return s.tls == nil && s.srv.cfg.TLSConfig != nil }
 
 // startTLS protects the connection from here on. Nothing that was learned before it counts any more; execute has forgotten the
 // user's name already.
-func (s *session) startTLS() error {
-	if err := s.conn.startTLS(s.srv.ctx, s.srv.cfg.TLSConfig, s.authDeadline); err != nil {
-		return err
-	}
-	s.tls = true
-	return nil
+func (s *session) startTLS() (err error) {
+	s.tls, err = s.conn.startTLS(s.srv.ctx, s.srv.cfg.TLSConfig, s.authDeadline)
+	return err
 }

@@ -1,8 +1,11 @@
 package sasl
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 
@@ -11,7 +14,7 @@ import (
 	"mailraft/proxy"
 )
 
-// What goes wrong beside proxy.ErrAuthentication; test with errors.Is.
+// What goes wrong beside proxy's errors; test with errors.Is.
 var (
 	ErrMechanism = errors.New("no such SASL mechanism")
 	ErrMalformed = errors.New("malformed SASL response")
@@ -19,22 +22,50 @@ var (
 	ErrIdentity = errors.New("acting as somebody else is not possible")
 )
 
-// mechanism makes the server's side of a mechanism, which calls its argument with what the client gave.
+// Client is who logs in, and where that is checked.
+type Client struct {
+	Logins   proxy.Logins
+	SCRAM    bool   // clients may prove that they know the password, in place of sending it
+	Protocol string // as in proxy.Credentials
+	Remote   net.Addr
+	TLS      *tls.ConnectionState // nil: the connection has none
+}
+
+// mechanism makes the server's side of a mechanism.
 type mechanism struct {
 	name string
-	make func(sasl.PlainAuthenticator) sasl.Server
+	make func(context.Context, *Exchange) sasl.Server
 }
 
-// mechanisms are all there are, those first that clients should prefer.
-var mechanisms = []mechanism{
-	{sasl.Plain, sasl.NewPlainServer},
-	{sasl.Login, newLogin},
+// mechanisms are all that the client may use, those first that it should prefer.
+func (c *Client) mechanisms() []mechanism {
+	var list []mechanism
+	if c.SCRAM {
+		binding, data := bindingOf(c.TLS)
+		terms := proxy.ProofTerms{Protocol: c.Protocol, Remote: c.Remote, TLS: c.TLS != nil, Binding: binding, Data: data}
+		prove := func(plus bool) func(context.Context, *Exchange) sasl.Server {
+			return func(ctx context.Context, e *Exchange) sasl.Server {
+				terms := terms
+				terms.Plus = plus
+				e.proving = &scram{ctx: ctx, logins: c.Logins, terms: terms}
+				return e.proving
+			}
+		}
+		if binding != "" {
+			list = append(list, mechanism{scramSHA256Plus, prove(true)})
+		}
+		list = append(list, mechanism{scramSHA256, prove(false)})
+	}
+	return append(list,
+		mechanism{sasl.Plain, func(_ context.Context, e *Exchange) sasl.Server { return sasl.NewPlainServer(e.take) }},
+		mechanism{sasl.Login, func(_ context.Context, e *Exchange) sasl.Server { return newLogin(e.take) }},
+	)
 }
 
-// Mechanisms are the names of all mechanisms, in upper case, for the protocols' lists of capabilities.
-func Mechanisms() []string {
+// Mechanisms are the names of the mechanisms that the client may use, in upper case, for the protocols' lists of capabilities.
+func (c *Client) Mechanisms() []string {
 	var names []string
-	for _, m := range mechanisms {
+	for _, m := range c.mechanisms() {
 		names = append(names, m.name)
 	}
 	return names
@@ -42,19 +73,24 @@ func Mechanisms() []string {
 
 // Exchange is one run of a mechanism. It is for one goroutine.
 type Exchange struct {
-	server         sasl.Server
-	user, password string
-	done           bool // successfully or not
+	client  *Client
+	server  sasl.Server
+	user    string
+	proving *scram // nil: the client sends its password
+	done    bool   // successfully or not
+
+	password string
 }
 
-// Begin starts an exchange. The mechanism's name may be in either case. The error is ErrMechanism.
-func Begin(name string) (*Exchange, error) {
-	i := slices.IndexFunc(mechanisms, func(m mechanism) bool { return strings.EqualFold(m.name, name) })
+// Begin starts an exchange. The mechanism's name may be in either case. ctx is for all of it. The error is ErrMechanism.
+func (c *Client) Begin(ctx context.Context, name string) (*Exchange, error) {
+	all := c.mechanisms()
+	i := slices.IndexFunc(all, func(m mechanism) bool { return strings.EqualFold(m.name, name) })
 	if i < 0 {
 		return nil, ErrMechanism
 	}
-	e := &Exchange{}
-	e.server = mechanisms[i].make(e.take)
+	e := &Exchange{client: c}
+	e.server = all[i].make(ctx, e)
 	return e, nil
 }
 
@@ -70,12 +106,10 @@ func (e *Exchange) take(identity, user, password string) error {
 	return nil
 }
 
-// Next takes the client's response, which is wiped, and returns what to ask next, until done. The first response is the initial one,
+// next takes the client's response, which is wiped, and returns what to ask next, until done. The first response is the initial one,
 // nil when the client gave none: that is not the same as an empty one. A challenge that comes with done, not nil, is to be sent too
 // and has an empty response.
-//
-// Errors end the exchange: ErrMalformed; ErrIdentity; proxy.ErrAuthentication for what can be nobody's name and password.
-func (e *Exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+func (e *Exchange) next(response []byte) (challenge []byte, done bool, err error) {
 	defer clear(response)
 	if e.done {
 		return nil, true, ErrMalformed
@@ -85,16 +119,27 @@ func (e *Exchange) Next(response []byte) (challenge []byte, done bool, err error
 	switch {
 	case err == nil, errors.Is(err, ErrIdentity), errors.Is(err, proxy.ErrAuthentication):
 		return challenge, e.done, err
+	case e.proving != nil && !errors.Is(err, proxy.ErrMalformed): // the node's
+		return nil, true, errors.Join(err, proxy.ErrTemporary)
 	}
 	return nil, true, ErrMalformed // the library's own errors
 }
 
 // Run goes through the whole exchange. ask sends a challenge and returns the response to it, decoded and not nil; its errors end the
-// exchange, and are Run's. The others are those of Next.
+// exchange, and are Run's. Others are ErrMalformed, ErrIdentity, proxy.ErrTemporary; and proxy.ErrAuthentication for what can be nobody's name and
+// password, or does not prove that the client knows the password.
 func (e *Exchange) Run(initial []byte, ask func(challenge []byte) (response []byte, err error)) error {
+	err := e.run(initial, ask)
+	if err != nil {
+		e.abandon()
+	}
+	return err
+}
+
+func (e *Exchange) run(initial []byte, ask func(challenge []byte) (response []byte, err error)) error {
 	response := initial
 	for {
-		challenge, done, err := e.Next(response)
+		challenge, done, err := e.next(response)
 		if err != nil || done && challenge == nil {
 			return err
 		}
@@ -111,8 +156,30 @@ func (e *Exchange) Run(initial []byte, ask func(challenge []byte) (response []by
 	}
 }
 
-// Credentials are the name and the password that the client gave, both there once an exchange has ended without an error.
-func (e *Exchange) Credentials() (user, password string) { return e.user, e.password }
+// abandon gives back what an exchange has that is not gone through.
+func (e *Exchange) abandon() {
+	switch {
+	case e.proving == nil:
+	case e.proving.session != nil:
+		e.proving.session.Close()
+	case e.proving.proof != nil:
+		e.proving.proof.Close()
+	}
+}
+
+// User is the name that the client gave, as far as the proxy knows it: in SCRAM the node alone does.
+func (e *Exchange) User() string { return e.user }
+
+// LogIn opens the session of an exchange that Run has gone through. Errors are those of proxy.Logins.
+func (e *Exchange) LogIn(ctx context.Context) (proxy.Session, error) {
+	if e.proving != nil {
+		return e.proving.session, nil
+	}
+	c := e.client
+	return c.Logins.Login(ctx, proxy.Credentials{
+		Username: e.user, Password: e.password, Protocol: c.Protocol, Remote: c.Remote, TLS: c.TLS != nil,
+	})
+}
 
 // Decode decodes a response from a line in base64, in memory of its own; it is not nil. The error is ErrMalformed.
 func Decode(line []byte) ([]byte, error) {

@@ -2,8 +2,16 @@ package sasl
 
 import (
 	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"strings"
 	"testing"
 
@@ -12,10 +20,61 @@ import (
 	"mailraft/proxy"
 )
 
+// node lets in whoever sends a password, and proves, as its second message, "right"; then it answers "indeed".
+type node struct {
+	seen  []proxy.Credentials
+	terms []proxy.ProofTerms
+	open  int // sessions and proofs that nobody has closed
+}
+
+func (n *node) Login(_ context.Context, c proxy.Credentials) (proxy.Session, error) {
+	n.seen = append(n.seen, c)
+	n.open++
+	return session{n}, nil
+}
+
+func (n *node) Prove(_ context.Context, t proxy.ProofTerms) (proxy.Proof, error) {
+	n.terms = append(n.terms, t)
+	n.open++
+	return &proof{node: n}, nil
+}
+
+type session struct{ node *node }
+
+func (session) Mailbox() proxy.Mailbox { return proxy.Mailbox{Account: "alice@example.org"} }
+func (session) Done() <-chan struct{}  { return nil }
+func (s session) Close() error         { s.node.open--; return nil }
+
+type proof struct {
+	node  *node
+	named bool
+}
+
+func (p *proof) Next(message []byte) ([]byte, proxy.Session, error) {
+	switch {
+	case string(message) == "broken":
+		return nil, nil, errors.New("the node is gone")
+	case string(message) == "malformed":
+		return nil, nil, proxy.ErrMalformed
+	case !p.named:
+		p.named = true
+		return []byte("salt"), nil, nil
+	case string(message) == "right":
+		return []byte("indeed"), session{p.node}, nil
+	}
+	return nil, nil, proxy.ErrAuthentication
+}
+
+func (p *proof) Close() { p.node.open-- }
+
 // script runs an exchange whose client has these responses, the first of them the initial one when initial is set, and returns the
 // challenges.
 func script(name string, initial bool, responses ...string) (e *Exchange, challenges []string, err error) {
-	if e, err = Begin(name); err != nil {
+	return scriptOf(&Client{Logins: &node{}, SCRAM: true, Protocol: "imap"}, name, initial, responses...)
+}
+
+func scriptOf(c *Client, name string, initial bool, responses ...string) (e *Exchange, challenges []string, err error) {
+	if e, err = c.Begin(context.Background(), name); err != nil {
 		return nil, nil, err
 	}
 	var first []byte
@@ -72,77 +131,164 @@ func TestExchanges(t *testing.T) {
 		if e == nil {
 			continue
 		}
-		gotUser, gotPassword := e.Credentials()
-		if c.err == nil && (gotUser != user || gotPassword != password) || c.err != nil && gotUser+gotPassword != "" {
-			t.Errorf("%s %q: credentials %q, %q", c.name, c.responses, gotUser, gotPassword)
+		if c.err == nil && (e.User() != user || e.password != password) || c.err != nil && e.User()+e.password != "" {
+			t.Errorf("%s %q: credentials %q, %q", c.name, c.responses, e.User(), e.password)
 		}
-		if _, done, err := e.Next([]byte("more")); !done || !errors.Is(err, ErrMalformed) {
+		if _, done, err := e.next([]byte("more")); !done || !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s %q goes on behind its end: %v, %v", c.name, c.responses, done, err)
 		}
 	}
 }
 
-// Every mechanism is tried with the library's client of the same name.
+// What sends the password is tried with the library's client of the same name, and logs in as it says.
 func TestLibraryClients(t *testing.T) {
-	clients := map[string]gosasl.Client{
+	for name, client := range map[string]gosasl.Client{
 		"PLAIN": gosasl.NewPlainClient("", "alice", "secret"),
 		"LOGIN": gosasl.NewLoginClient("alice", "secret"),
-	}
-	for _, name := range Mechanisms() {
-		client := clients[name]
-		if client == nil {
-			t.Fatalf("%s: no client", name)
-		}
+	} {
 		_, initial, err := client.Start()
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := Begin(name)
+		n := &node{}
+		c := &Client{Logins: n, Protocol: "pop3", TLS: &tls.ConnectionState{}}
+		e, err := c.Begin(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := e.Run(initial, client.Next); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if user, password := e.Credentials(); user != "alice" || password != "secret" {
-			t.Errorf("%s: %q, %q", name, user, password)
+		if _, err := e.LogIn(t.Context()); err != nil || len(n.seen) != 1 ||
+			n.seen[0] != (proxy.Credentials{Username: "alice", Password: "secret", Protocol: "pop3", TLS: true}) {
+			t.Errorf("%s: %+v, %v", name, n.seen, err)
+		}
+	}
+}
+
+// SCRAM's messages go to the node and back, and the session is the node's; whatever is begun and not gone through is given back.
+func TestSCRAM(t *testing.T) {
+	for _, c := range []struct {
+		initial   bool
+		responses []string
+		asked     string
+		err       error
+	}{
+		{true, []string{"n,,n=alice", "right", ""}, `["salt" "indeed"]`, nil},
+		{false, []string{"n,,n=alice", "right", ""}, `["" "salt" "indeed"]`, nil},
+		{true, []string{"n,,n=alice", "wrong"}, `["salt"]`, proxy.ErrAuthentication},
+		{true, []string{"malformed"}, `[]`, ErrMalformed},
+		{true, []string{"n,,n=alice", "malformed"}, `["salt"]`, ErrMalformed},
+		{true, []string{"n,,n=alice", "broken"}, `["salt"]`, proxy.ErrTemporary},
+		{true, []string{"n,,n=alice", "right", "more"}, `["salt" "indeed"]`, ErrMalformed},
+	} {
+		n := &node{}
+		e, asked, err := scriptOf(&Client{Logins: n, SCRAM: true, Protocol: "imap"}, "scram-sha-256", c.initial, c.responses...)
+		if !errors.Is(err, c.err) || fmt.Sprintf("%q", asked) != c.asked {
+			t.Errorf("%q: asked %q, %v; want %s, %v", c.responses, asked, err, c.asked, c.err)
+		}
+		if c.err == nil {
+			s, err := e.LogIn(t.Context())
+			if err != nil || s.Mailbox().Account != "alice@example.org" || len(n.seen) > 0 {
+				t.Errorf("%q: %v, %v", c.responses, s, err)
+			}
+			n.open--
+		}
+		if n.open != 0 {
+			t.Errorf("%q: %d are left open", c.responses, n.open)
+		}
+	}
+	n := &node{}
+	gone := errors.New("the client is gone")
+	e, err := (&Client{Logins: n, SCRAM: true}).Begin(t.Context(), "SCRAM-SHA-256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = e.Run([]byte("n,,n=alice"), func(challenge []byte) ([]byte, error) {
+		if string(challenge) == "salt" {
+			return []byte("right"), nil
+		}
+		return nil, gone
+	})
+	if err != gone || n.open != 0 {
+		t.Errorf("a client that goes before the end: %v, %d are left open", err, n.open)
+	}
+}
+
+// tlsConnection is the server's side of a connection of that version.
+func tlsConnection(t *testing.T, version uint16) *tls.ConnectionState {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	go tls.Client(there, &tls.Config{InsecureSkipVerify: true, MaxVersion: version}).HandshakeContext(t.Context())
+	server := tls.Server(here, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	if err := server.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	state := server.ConnectionState()
+	return &state
+}
+
+// A client is offered what its connection has.
+func TestMechanisms(t *testing.T) {
+	exporter, unique := tlsConnection(t, tls.VersionTLS13), tlsConnection(t, tls.VersionTLS12)
+	for _, c := range []struct {
+		client  Client
+		want    string
+		binding string
+	}{
+		{Client{}, "[PLAIN LOGIN]", ""},
+		{Client{TLS: exporter}, "[PLAIN LOGIN]", ""},
+		{Client{SCRAM: true}, "[SCRAM-SHA-256 PLAIN LOGIN]", ""},
+		{Client{SCRAM: true, TLS: &tls.ConnectionState{}}, "[SCRAM-SHA-256 PLAIN LOGIN]", ""},
+		{Client{SCRAM: true, TLS: exporter}, "[SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN]", "tls-exporter"},
+		{Client{SCRAM: true, TLS: unique}, "[SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN]", "tls-unique"},
+	} {
+		n := &node{}
+		c.client.Logins = n
+		if got := fmt.Sprint(c.client.Mechanisms()); got != c.want {
+			t.Errorf("%+v: %s", c.client, got)
+		}
+		for _, name := range c.client.Mechanisms() {
+			if _, _, err := scriptOf(&c.client, name, true, "n,,n=alice", "right", ""); strings.HasPrefix(name, "SCRAM") && err != nil {
+				t.Error(name, err)
+			}
+		}
+		for i, terms := range n.terms {
+			if terms.Binding != c.binding || (len(terms.Data) > 0) != (c.binding != "") || terms.TLS != (c.client.TLS != nil) ||
+				terms.Plus != (i == 0 && c.binding != "") {
+				t.Errorf("%s: terms %+v", c.want, terms)
+			}
 		}
 	}
 }
 
 // What crossed the connection is not left in memory, whatever became of it.
 func TestResponsesAreWiped(t *testing.T) {
+	c := &Client{Logins: &node{}, SCRAM: true}
 	for _, response := range []string{"\x00alice\x00secret", "bob\x00alice\x00secret", "secret", "\x00\x00secret"} {
-		for _, name := range Mechanisms() {
-			e, err := Begin(name)
+		for _, name := range c.Mechanisms() {
+			e, err := c.Begin(t.Context(), name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for range 3 { // also behind the end
 				b := []byte(response)
-				e.Next(b)
+				e.next(b)
 				if !bytes.Equal(b, make([]byte, len(b))) {
 					t.Errorf("%s leaves %q of %q", name, b, response)
 				}
 			}
-		}
-	}
-}
-
-// aMechanism has a last challenge that comes with its end, as those of the SCRAM family do.
-type aMechanism struct{ take gosasl.PlainAuthenticator }
-
-func (m aMechanism) Next([]byte) ([]byte, bool, error) {
-	return []byte("proof"), true, m.take("", "alice", "secret")
-}
-
-func TestLastChallenge(t *testing.T) {
-	own := mechanisms
-	defer func() { mechanisms = own }()
-	mechanisms = []mechanism{{"PROOF", func(take gosasl.PlainAuthenticator) gosasl.Server { return aMechanism{take} }}}
-	for response, want := range map[string]error{"": nil, "x": ErrMalformed} {
-		if _, asked, err := script("PROOF", true, "", response); !errors.Is(err, want) || len(asked) != 1 {
-			t.Errorf("response %q: asked %q, %v", response, asked, err)
 		}
 	}
 }
@@ -181,11 +327,11 @@ func FuzzExchange(f *testing.F) {
 			}
 			return
 		}
-		user, password := e.Credentials()
-		if err == nil && !(proxy.Credentials{Username: user, Password: password}).Plausible() {
+		user, password := e.User(), e.password
+		if err == nil && e.proving == nil && !(proxy.Credentials{Username: user, Password: password}).Plausible() {
 			t.Errorf("success with %q and %q", user, password)
 		}
-		e.Next([]byte(lines))
-		e.Next(nil)
+		e.next([]byte(lines))
+		e.next(nil)
 	})
 }

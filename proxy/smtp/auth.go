@@ -67,7 +67,9 @@ func (c *conn) auth(line []byte) {
 		c.answer(reply{501, "5.5.4", "AUTH needs a mechanism"})
 		return
 	}
-	exchange, err := sasl.Begin(string(name))
+	ctx, cancel := context.WithCancel(c.server.context)
+	defer cancel()
+	exchange, err := c.saslClient().Begin(ctx, string(name))
 	if err != nil {
 		c.answer(reply{504, "5.5.4", "Mechanism not implemented"})
 		return
@@ -81,10 +83,11 @@ func (c *conn) auth(line []byte) {
 	}
 	switch err := exchange.Run(response, c.challenge); {
 	case err == nil:
-		user, password := exchange.Credentials()
-		c.logIn(user, password)
+		c.logIn(exchange)
 	case errors.Is(err, proxy.ErrAuthentication), errors.Is(err, sasl.ErrIdentity):
 		c.loginFailed()
+	case errors.Is(err, proxy.ErrTemporary):
+		c.loginNotNow(exchange, err)
 	case errors.Is(err, sasl.ErrMalformed):
 		c.answer(replyResponse)
 	case errors.Is(err, errCancelled):
@@ -117,22 +120,29 @@ func (c *conn) challenge(challenge []byte) ([]byte, error) {
 	return sasl.Decode(line)
 }
 
-// logIn asks the node.
-func (c *conn) logIn(user, password string) {
+func (c *conn) saslClient() *sasl.Client {
+	return &sasl.Client{Logins: c.cfg.Logins, SCRAM: c.cfg.SCRAM, Protocol: "submission", Remote: c.remote, TLS: c.tls}
+}
+
+// loginNotNow is the answer when it can't be told whether the client may log in.
+func (c *conn) loginNotNow(exchange *sasl.Exchange, err error) {
+	c.cfg.Logger.Warn("login failed", "remote", c.remote.String(), "tls", c.tls != nil, "user", exchange.User(), "error", err)
+	c.answer(reply{454, "4.7.0", "Logins do not work at the moment, try again later"})
+}
+
+// logIn opens the session.
+func (c *conn) logIn(exchange *sasl.Exchange) {
 	ctx, cancel := context.WithTimeout(c.server.context, c.cfg.LookUpTimeout)
 	defer cancel()
 	log := c.cfg.Logger.With("remote", c.remote.String(), "tls", c.tls != nil)
-	session, err := c.cfg.Logins.Login(ctx, proxy.Credentials{
-		Username: user, Password: password, Protocol: "submission", Remote: c.remote, TLS: c.tls != nil,
-	})
+	session, err := exchange.LogIn(ctx)
 	switch {
 	case errors.Is(err, proxy.ErrAuthentication):
-		log.Info("login refused", "user", user)
+		log.Info("login refused", "user", exchange.User())
 		c.loginFailed()
 		return
 	case err != nil:
-		log.Warn("login failed", "user", user, "error", err)
-		c.answer(reply{454, "4.7.0", "Logins do not work at the moment, try again later"})
+		c.loginNotNow(exchange, err)
 		return
 	}
 	log.Info("login", "account", session.Mailbox().Account)

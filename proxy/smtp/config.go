@@ -18,6 +18,8 @@ type Config struct {
 	LMTP bool
 	// Logins makes it a message submission server (RFC 6409): only those send mail who have logged in, and only as themselves.
 	Logins proxy.Logins
+	// SCRAM offers SCRAM-SHA-256 there, beside what sends the password.
+	SCRAM bool
 	// TLSConfig is for STARTTLS, which is not offered without it, and for ServeTLS.
 	TLSConfig *tls.Config
 	// AllowPlaintextAuth allows logins without TLS from everywhere, not only from loopback addresses and Unix sockets.

@@ -9,7 +9,6 @@ import (
 
 	"mailraft/proxy"
 	"mailraft/proxy/maildir"
-	"mailraft/proxy/sasl"
 )
 
 // mail is a mail transaction (RFC 5321, 3.3): an envelope, and the message while it comes.
@@ -61,7 +60,7 @@ func (c *conn) greet(cmd command) {
 		c.out.WriteString("250-" + line + "\r\n")
 	}
 	if c.cfg.submission() && c.login == nil && c.mayLogIn() {
-		c.out.WriteString("250-AUTH " + strings.Join(sasl.Mechanisms(), " ") + "\r\n")
+		c.out.WriteString("250-AUTH " + strings.Join(c.saslClient().Mechanisms(), " ") + "\r\n")
 	}
 	if c.cfg.TLSConfig != nil && c.tls == nil {
 		c.out.WriteString("250-STARTTLS\r\n")

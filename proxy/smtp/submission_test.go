@@ -26,9 +26,10 @@ const testPassword = "secret pass"
 
 // logins lets everybody of example.org in whose password is testPassword.
 type logins struct {
-	mu       sync.Mutex
-	seen     []proxy.Credentials
-	sessions []*testSession
+	proxy.Logins // no more than Login is asked for
+	mu           sync.Mutex
+	seen         []proxy.Credentials
+	sessions     []*testSession
 }
 
 type testSession struct {
@@ -517,7 +518,14 @@ func TestSessionEndsMeanwhile(t *testing.T) {
 	conn := &scriptedConn{}
 	c := newConn(New(quick(&logins{}), h), conn)
 	c.helo, c.extended = "client.example", true
-	c.logIn("alice@example.org", testPassword)
+	exchange, err := c.saslClient().Begin(t.Context(), "PLAIN")
+	if err == nil {
+		err = exchange.Run([]byte("\x00alice@example.org\x00"+testPassword), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.logIn(exchange)
 	c.do(command{"MAIL", "FROM:<alice@example.org>"})
 	c.do(command{"RCPT", "TO:<bob@example.org>"})
 	c.expel()

@@ -22,6 +22,7 @@ type Handover struct {
 
 	MaxMessage         int64
 	AllowPlaintextAuth bool
+	SCRAM              bool
 
 	Certificate tlscert.Pair
 }

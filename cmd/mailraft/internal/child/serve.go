@@ -57,7 +57,7 @@ func (p *process) protocols() map[config.Protocol]func(net.Listener) error {
 		local, submission := cfg, cfg
 		local.LMTP = true
 		lmtp := smtp.New(local, p.node)
-		submission.Logins, submission.AllowPlaintextAuth = p.node, h.AllowPlaintextAuth
+		submission.Logins, submission.AllowPlaintextAuth, submission.SCRAM = p.node, h.AllowPlaintextAuth, h.SCRAM
 		msa := smtp.New(submission, p.node)
 		p.servers = []server{mx, lmtp, msa}
 		return map[config.Protocol]func(net.Listener) error{
@@ -66,13 +66,13 @@ func (p *process) protocols() map[config.Protocol]func(net.Listener) error {
 	case "imap":
 		s := imap.New(imap.Config{
 			Hostname: h.Hostname, TLSConfig: p.tlsConfig(), Logger: p.log,
-			AllowPlaintextAuth: h.AllowPlaintextAuth, MaxAppend: uint32(min(h.MaxMessage, math.MaxUint32)),
+			AllowPlaintextAuth: h.AllowPlaintextAuth, SCRAM: h.SCRAM, MaxAppend: uint32(min(h.MaxMessage, math.MaxUint32)),
 		}, p.node, p.node)
 		p.servers = []server{s}
 		return map[config.Protocol]func(net.Listener) error{config.IMAP: s.Serve, config.IMAPS: s.ServeTLS}
 	case "pop3":
 		s := pop3.New(pop3.Config{
-			Hostname: h.Hostname, TLSConfig: p.tlsConfig(), Logger: p.log, AllowPlaintextAuth: h.AllowPlaintextAuth,
+			Hostname: h.Hostname, TLSConfig: p.tlsConfig(), Logger: p.log, AllowPlaintextAuth: h.AllowPlaintextAuth, SCRAM: h.SCRAM,
 		}, p.node)
 		p.servers = []server{s}
 		return map[config.Protocol]func(net.Listener) error{config.POP3: s.Serve, config.POP3S: s.ServeTLS}

@@ -77,7 +77,7 @@ func (d *Daemon) proxySpecs() ([]supervise.Spec, error) {
 		h := child.Handover{
 			Protocol: p.name, Hostname: d.hostname, LogLevel: d.cfg.LogLevel, LogFormat: format,
 			Mount: d.cfg.ShardMounts(), MountFD: supervise.FirstFile, RunFD: supervise.FirstFile + 1, StopTimeout: d.cfg.StopTimeout,
-			MaxMessage: int64(d.cfg.MaxMessage), AllowPlaintextAuth: d.cfg.AllowPlaintextAuth,
+			MaxMessage: int64(d.cfg.MaxMessage), AllowPlaintextAuth: d.cfg.AllowPlaintextAuth, SCRAM: d.cfg.Iterations != 0,
 		}
 		files := []*os.File{d.shardsDir, d.runDir}
 		for _, s := range d.sockets {

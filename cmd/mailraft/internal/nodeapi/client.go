@@ -18,7 +18,7 @@ import (
 	"mailraft/proxy"
 )
 
-// Client asks the node. It implements proxy.Recipients, proxy.Logins, proxy.Proofs and proxy.Changes.
+// Client asks the node. It implements proxy.Recipients, proxy.Logins and proxy.Changes.
 type Client struct {
 	conn *grpc.ClientConn
 	node nodepb.NodeClient
@@ -28,7 +28,6 @@ type Client struct {
 var (
 	_ proxy.Recipients = (*Client)(nil)
 	_ proxy.Logins     = (*Client)(nil)
-	_ proxy.Proofs     = (*Client)(nil)
 	_ proxy.Changes    = (*Client)(nil)
 )
 
@@ -164,7 +163,7 @@ type proof struct {
 	next        *nodepb.ProveRequest
 }
 
-// Prove implements proxy.Proofs.
+// Prove implements proxy.Logins.
 func (c *Client) Prove(ctx context.Context, t proxy.ProofTerms) (proxy.Proof, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &proof{client: c, ctx: ctx, stopWaiting: context.AfterFunc(ctx, cancel), cancel: cancel}
