@@ -146,6 +146,18 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+func TestAuthOwner(t *testing.T) {
+	for _, want := range []struct {
+		user, group string
+		gid         uint32
+	}{{"5000:6000", "", 6000}, {"5000:6000", "7000", 7000}, {"5000:6000", "nogroup", 65534}} {
+		c := &Config{User: want.user, AuthGroup: want.group}
+		if g, err := c.AuthOwner(); err != nil || g != want.gid {
+			t.Errorf("%+v: %d, %v", want, g, err)
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	for in, want := range map[string]Size{"0": 0, "1": 1, "64k": 64 << 10, "50M": 50 << 20, "1G": 1 << 30, "2T": 2 << 40, "1GiB": 1 << 30, "7MB": 7 << 20} {
 		got, err := ParseSize(in)
@@ -184,7 +196,7 @@ func TestSocketsInTheRunFolder(t *testing.T) {
 			unix = append(unix, l.Address)
 		}
 	}
-	if d := cmp.Diff([]string{"unix:/somewhere/run/lmtp.sock"}, unix); d != "" {
+	if d := cmp.Diff([]string{"unix:/somewhere/run/lmtp.sock", "unix:/somewhere/run/auth.sock"}, unix); d != "" {
 		t.Error(d)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/config"
 	"mailraft/cmd/mailraft/internal/harden"
+	"mailraft/cmd/mailraft/internal/login"
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/supervise"
 	"mailraft/cmd/mailraft/internal/tlscert"
@@ -36,6 +37,7 @@ type Daemon struct {
 	gate      *slot.Gate
 	keyring   *keyring.Keyring
 	access    *access.Control
+	logins    *login.Logins
 	sweeper   *sweeper
 	unmounted chan string // the mountpoints of mounts that have ended
 	shardsDir *os.File    // to hand over
@@ -101,7 +103,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	for _, step := range []func(context.Context) error{
 		d.makeFolders, d.openStore, d.openCertificate, d.openMount, d.answerProxies, d.listen,
-		d.startProxies, d.answerAdmin,
+		d.startProxies, d.answerServers, d.answerAdmin,
 	} {
 		if ctx.Err() != nil {
 			return nil // stopped before it began
@@ -191,6 +193,9 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.atEnd("keyring", d.keyring.Close)
 	d.access = access.New(d.store, d.keyring, d.log)
 	d.atEnd("access control", d.access.Close)
+	if d.logins, err = login.New(d.access, d.gate, d.log); err != nil {
+		return err
+	}
 	d.sweeper = newSweeper()
 	d.gate.OnLeave(d.sweeper.derived)
 	d.atEnd("sweeper", d.sweeper.stop)
@@ -220,7 +225,11 @@ func (d *Daemon) loadCertificate() error {
 
 // listen opens the sockets for the world.
 func (d *Daemon) listen(context.Context) (err error) {
-	if d.sockets, err = listen(d.cfg.Listeners()); err != nil {
+	group, err := d.cfg.AuthOwner()
+	if err != nil {
+		return err
+	}
+	if d.sockets, err = listen(d.cfg.Listeners(), group); err != nil {
 		return err
 	}
 	d.atEnd("sockets", func() error { closeSockets(d.sockets); return nil })
