@@ -197,17 +197,18 @@ type conn struct {
 	failed    string
 }
 
-// greet is the server's part of the handshake. It waits for none of the client's.
+// greet is the server's part of the handshake. It waits for none of the client's. The mechanisms come first, as Dovecot has them: to Postfix, a
+// SPID before them is that of a socket for masters.
 func (c *conn) greet() {
 	var cookie [16]byte
 	rand.Read(cookie[:]) // never fails
 	hello := line(cmdVersion, strconv.Itoa(major), strconv.Itoa(minor))
-	hello = append(hello, line(cmdSPID, strconv.Itoa(os.Getpid()))...)
-	hello = append(hello, line(cmdCUID, number(c.server.connections.Add(1)))...)
-	hello = append(hello, line(cmdCookie, hex.EncodeToString(cookie[:]))...)
 	for _, m := range mechanisms {
 		hello = append(hello, line(cmdMech, append([]string{m.name}, m.traits...)...)...)
 	}
+	hello = append(hello, line(cmdSPID, strconv.Itoa(os.Getpid()))...)
+	hello = append(hello, line(cmdCUID, number(c.server.connections.Add(1)))...)
+	hello = append(hello, line(cmdCookie, hex.EncodeToString(cookie[:]))...)
 	c.write(append(hello, line(cmdDone)...))
 }
 
