@@ -1,6 +1,7 @@
 package keyring_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,10 +96,12 @@ func TestTheUsersAreAsked(t *testing.T) {
 			k := keyring.New(keyring.Config{Grace: grace, Gate: slot.NewGate(1)})
 			defer k.Close()
 			o, other := newOwner(t, 1, "pw"), newOwner(t, 2, "pw")
-			open, asked := true, 0
+			var open atomic.Bool
+			var asked atomic.Int64
+			open.Store(true)
 			k.AskUse(func() {
-				asked++
-				if open {
+				asked.Add(1)
+				if open.Load() {
 					k.Use(o.account)
 				}
 			})
@@ -109,20 +112,20 @@ func TestTheUsersAreAsked(t *testing.T) {
 			if !unlocked(t, k, o) || unlocked(t, k, other) {
 				t.Fatal("used but locked, or unused but unlocked")
 			}
-			if grace > 0 && asked > int(time.Hour/grace)+1 {
-				t.Errorf("asked %d times in an hour", asked)
+			if n := asked.Load(); grace > 0 && n > int64(time.Hour/grace)+1 {
+				t.Errorf("asked %d times in an hour", n)
 			}
-			open = false
+			open.Store(false)
 			time.Sleep(grace + 3*time.Second)
 			synctest.Wait()
 			if unlocked(t, k, o) {
 				t.Fatal("unlocked without a user")
 			}
-			asked = 0
+			asked.Store(0)
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if asked != 0 {
-				t.Errorf("asked %d times without a session", asked)
+			if n := asked.Load(); n != 0 {
+				t.Errorf("asked %d times without a session", n)
 			}
 		})
 	}

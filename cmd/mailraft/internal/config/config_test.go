@@ -81,6 +81,8 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{name: "mount in data", file: "data = \"/d\"\nmount = \"/d/mail\"\n", says: []string{"mount", "/d"}},
 		{name: "run in mount", file: "mount = \"/m\"\nrun = \"/m/run\"\n", says: []string{"mount", "/m"}},
 		{name: "socket path", args: []string{"--lmtp-listen", "unix:/" + strings.Repeat("x", 120)}, says: []string{"lmtp.listen", "107"}},
+		{name: "logins by TCP", args: []string{"--auth-listen", "127.0.0.1:12345"}, says: []string{"auth.listen", "127.0.0.1:12345", "unix"}},
+		{name: "no such group", file: "[auth]\ngroup = \"no-such-group-here\"\n", says: []string{"auth.group", "no-such-group-here"}},
 		{name: "size", file: "max_message = \"1K\"\n", says: []string{"max_message"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
