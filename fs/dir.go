@@ -220,7 +220,7 @@ func (m *mount) list(in *fuse.ReadIn, add func(e *listed, off uint64) bool) fuse
 
 // ReleaseDir implements fuse.RawFileSystem.
 func (m *mount) ReleaseDir(in *fuse.ReleaseIn) {
-	if h := m.handles.remove(in.Fh); h != nil && h.dir != nil {
+	if h := m.closed(in.Fh); h != nil && h.dir != nil {
 		m.removed.close(h.dir)
 		h.dir.mu.Lock()
 		defer h.dir.mu.Unlock()

@@ -128,6 +128,7 @@ func (g *gate) of(i tree.Ino) (*account, error) {
 	if n == 0 || isVirtual(i) {
 		return nil, syscall.EPERM
 	}
+	g.keys.Use(uint64(n))
 	return g.account(n)
 }
 

@@ -1,6 +1,10 @@
 package fs
 
-import "sync"
+import (
+	"sync"
+
+	"mailraft/raftstore/tree"
+)
 
 // handle is what the kernel's file handle stands for: exactly one of them is set.
 type handle struct {
@@ -9,6 +13,17 @@ type handle struct {
 	text []byte // a virtual file's, generated at open
 
 	index indexFile // which one, with text
+}
+
+// account is whose it is; 0: nobody's.
+func (h *handle) account() tree.Account {
+	switch {
+	case h.file != nil:
+		return h.file.ino.Account()
+	case h.dir != nil:
+		return h.dir.ino.Account()
+	}
+	return h.index.folder.Account()
 }
 
 // openFile is a file as one open(2) has it.
@@ -60,4 +75,26 @@ func (t *handles) remove(fh uint64) *handle {
 	t.list[fh] = nil
 	t.free = append(t.free, fh)
 	return h
+}
+
+// closed takes a handle out. Up to now its account was in use.
+func (m *mount) closed(fh uint64) *handle {
+	h := m.handles.remove(fh)
+	if h != nil {
+		m.cfg.Keys.Use(uint64(h.account()))
+	}
+	return h
+}
+
+// accounts are those that have open handles.
+func (t *handles) accounts() map[tree.Account]struct{} {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	all := map[tree.Account]struct{}{}
+	for _, h := range t.list {
+		if h != nil {
+			all[h.account()] = struct{}{}
+		}
+	}
+	return all
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ const (
 	serverEnv = "MAILRAFT_TEST_MOUNT_SERVER" // the folder that the server keeps its things in
 	shardsEnv = "MAILRAFT_TEST_SHARDS"       // not empty: all mounts but the first are of one shard each
 	budgetEnv = "MAILRAFT_TEST_BUDGET"       // the memory of staged files, in bytes, if it is not 64 MiB
+	graceEnv  = "MAILRAFT_TEST_GRACE"        // how long accounts stay unlocked after their last session, if at all
 )
 
 const testShards = 2
@@ -176,7 +178,14 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	srv := &serverProcess{dir: dir, store: store, keys: keyring.New(keyring.Config{}), sessions: map[string]*keyring.Session{}, log: log}
+	srv := &serverProcess{dir: dir, store: store, sessions: map[string]*keyring.Session{}, log: log}
+	grace := time.Duration(0)
+	if s := os.Getenv(graceEnv); s != "" {
+		if grace, err = time.ParseDuration(s); err != nil {
+			return err
+		}
+	}
+	srv.keys = keyring.New(keyring.Config{Grace: grace})
 	defer srv.keys.Close()
 	budget := int64(64 << 20)
 	if s := os.Getenv(budgetEnv); s != "" {
@@ -213,6 +222,7 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 		}
 		srv.mounts = append(srv.mounts, m.mount)
 	}
+	srv.keys.AskUse(func() { srv.asked.Add(1) })
 	fmt.Fprintln(out, "ready")
 	for s := bufio.NewScanner(in); s.Scan(); {
 		answer, err := srv.do(ctx, strings.Fields(s.Text()))
@@ -236,6 +246,7 @@ type serverProcess struct {
 	held     *file
 	heldBy   *mount
 	locking  sync.WaitGroup
+	asked    atomic.Int64 // how often the keyring asked who is in use, after the mounts have answered
 	sessions map[string]*keyring.Session
 	log      *slog.Logger
 }
@@ -308,6 +319,18 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 			p.sessions[name], err = p.keys.Open(uint64(a.Number), id, 0)
 		}
 		return "", err
+	case "used": // from now on the account is unlocked while it is used
+		p.sessions[name].WhileUsed()
+		return "", nil
+	case "unlocked":
+		a, err := d.FindAccount(name, "example.org")
+		if err != nil {
+			return "", err
+		}
+		_, ok := p.keys.Identity(uint64(a.Number))
+		return fmt.Sprint(ok), nil
+	case "asked":
+		return fmt.Sprint(p.asked.Load()), nil
 	case "shard": // the number of an account's
 		a, err := d.FindAccount(name, "example.org")
 		if err != nil {

@@ -22,6 +22,8 @@ import (
 type Keys interface {
 	Identity(account uint64) (seal.Identity, bool)
 	OnLock(f func(account uint64))
+	Use(account uint64)
+	AskUse(f func())
 }
 
 // Config of a mount. All fields but Shard and Beside and the last three must be set.
@@ -72,6 +74,7 @@ type mount struct {
 	removed  openDirs
 	tmps     tmpDirs
 	dirs     knownDirs
+	places   *places
 	inval    *invalidator
 	since    int64 // nanoseconds: when it was mounted
 
@@ -123,6 +126,9 @@ func Mount(cfg Config) (*FS, error) {
 	m.serving.Store(true)
 	m.unsubscribe = []func(){cfg.Store.Subscribe(m.inval.applied), cfg.Store.Directory().Subscribe(m.inval.listed)}
 	cfg.Keys.OnLock(m.lock)
+	if err := m.tellUse(path); err != nil {
+		cfg.Logger.Warn("processes that are in a folder of an account do not count as its users", "mount", path, "error", err)
+	}
 	stop := make(chan struct{})
 	m.background.Go(func() { m.sweepStaged(stop) })
 	go func() {
@@ -153,10 +159,11 @@ func newMount(cfg Config) *mount {
 		time:     &deadlines{limit: cfg.Timeout},
 		files:    newFiles(),
 		recent:   newRecentFiles(),
+		places:   newPlaces(),
 		since:    time.Now().UnixNano(),
 	}
 	if cfg.Beside != nil {
-		m.gate, m.recent = cfg.Beside.mount.gate, cfg.Beside.mount.recent
+		m.gate, m.recent, m.places = cfg.Beside.mount.gate, cfg.Beside.mount.recent, cfg.Beside.mount.places
 	}
 	m.staged = newStaged(m.files)
 	m.indexes = newIndexes(m.gate)

@@ -121,7 +121,7 @@ func (m *mount) dropPrivileges(f *file) error {
 // Release implements fuse.RawFileSystem: the last close of an open file. What a memory mapping wrote after the close is committed
 // here.
 func (m *mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
-	h := m.handles.remove(in.Fh)
+	h := m.closed(in.Fh)
 	switch {
 	case h == nil || h.dir != nil:
 		return

@@ -5,6 +5,9 @@
 // grace after the last one ended. Then, or when it is locked by hand, its key is wiped (as far as [seal.Identity.Wipe] can)
 // and the hooks are told, so that the mount drops what the kernel has cached of it.
 //
+// Of a login that another server asked for, nobody tells that it is over: such a session lasts while the account's files are
+// used on this node, see [Session.WhileUsed].
+//
 // A session lasts no longer than the slot that opened it: see [Keyring.Keep].
 //
 // While an account is unlocked, a login with a password that opened it before is checked with a keyed hash instead of

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailraft/fs/seal"
@@ -31,17 +32,22 @@ type Keyring struct {
 	grace time.Duration
 	gate  *slot.Gate
 	mac   *loginMAC
+	made  time.Time
 
 	mu       sync.RWMutex // never held while deriving, or calling hooks
 	accounts map[uint64]*account
 	closed   bool
 
+	whileUsed atomic.Int64 // sessions that last while their account is used; changed with mu held
+	sweeping  bool         // there is a timer that sweeps, or it is at it; guarded by mu
+
 	hookMu   sync.Mutex
 	onLock   []func(account uint64)
 	onUnlock []func(account uint64)
+	askUse   []func()
 }
 
-// account is one unlocked account. All but id is guarded by Keyring.mu.
+// account is one unlocked account. All but id and used is guarded by Keyring.mu.
 type account struct {
 	id       uint64
 	identity seal.Identity
@@ -49,6 +55,7 @@ type account struct {
 	idle     *time.Timer // ends the grace; nil while there are sessions
 	graces   uint64      // how many have begun: a timer that was stopped too late ends none but its own
 	logins   []login
+	used     atomic.Int64 // when its files were last used, by Keyring.now; noted only while there is a session that asks for it
 }
 
 // New returns an empty Keyring.
@@ -57,6 +64,7 @@ func New(c Config) *Keyring {
 		grace:    max(0, c.Grace),
 		gate:     c.Gate,
 		mac:      newLoginMAC(),
+		made:     time.Now(),
 		accounts: make(map[uint64]*account),
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Session keeps an account unlocked until it is closed, its lifetime is over, the slot that opened it is no longer one of the
-// account's, or the account is locked.
+// account's, or the account is locked. See WhileUsed for one that nobody closes.
 type Session struct {
 	ring    *Keyring
 	account *account
@@ -18,6 +18,10 @@ type Session struct {
 	done    chan struct{}
 	life    *time.Timer // nil when the lifetime is unlimited
 	ended   bool        // guarded by ring.mu
+
+	// What WhileUsed says, guarded by ring.mu.
+	whileUsed bool
+	since     time.Duration // by ring.now
 }
 
 // Account returns the account that the session keeps unlocked.
@@ -31,6 +35,9 @@ func (s *Session) end() {
 	s.ended = true
 	if s.life != nil {
 		s.life.Stop()
+	}
+	if s.whileUsed {
+		s.ring.whileUsed.Add(-1)
 	}
 	close(s.done)
 }
@@ -170,6 +177,7 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 	}
 	if !ok {
 		a = &account{id: id, identity: identity, sessions: make(map[*Session]struct{})}
+		a.used.Store(-1) // never
 		k.accounts[id] = a
 	}
 	record := ""

@@ -58,7 +58,7 @@ func (c *Client) mechanisms() []mechanism {
 	}
 	return append(list,
 		mechanism{sasl.Plain, func(_ context.Context, e *Exchange) sasl.Server { return sasl.NewPlainServer(e.take) }},
-		mechanism{sasl.Login, func(_ context.Context, e *Exchange) sasl.Server { return newLogin(e.take) }},
+		mechanism{sasl.Login, func(_ context.Context, e *Exchange) sasl.Server { return NewLogin(e.take) }},
 	)
 }
 

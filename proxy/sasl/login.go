@@ -9,7 +9,8 @@ type login struct {
 	named bool // the user's name has come
 }
 
-func newLogin(take sasl.PlainAuthenticator) sasl.Server { return &login{take: take} }
+// NewLogin makes the server of the LOGIN mechanism, which calls take with the name and the password that the client gave.
+func NewLogin(take sasl.PlainAuthenticator) sasl.Server { return &login{take: take} }
 
 // Next implements sasl.Server. The draft has other challenges, which clients are to ignore; these are what everybody sends, and what
 // some clients insist on. A name that comes as an initial response is taken, as everybody does.

@@ -217,7 +217,7 @@ Messages can be read with the passwords that their owners had when the backup wa
 		meter.Stop()
 		switch {
 		case errors.Is(err, fs.ErrExist), errors.Is(err, raftstore.ErrExists):
-			return &failure{exitExists, err}
+			return &failure{exit: exitExists, err: err}
 		case errors.Is(err, raftstore.ErrLocked):
 			return refused("%w", err)
 		case err != nil:

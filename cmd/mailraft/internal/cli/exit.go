@@ -45,20 +45,23 @@ func exitHelp() string {
 
 // failure is an error with the way in which it ends the program.
 type failure struct {
-	exit exit
-	err  error
+	exit  exit
+	err   error
+	quiet bool // what there is to say was said, or who started the program knows
 }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-func usage(format string, args ...any) error { return &failure{exitUsage, fmt.Errorf(format, args...)} }
+func usage(format string, args ...any) error {
+	return &failure{exit: exitUsage, err: fmt.Errorf(format, args...)}
+}
 func refused(format string, args ...any) error {
-	return &failure{exitRefused, fmt.Errorf(format, args...)}
+	return &failure{exit: exitRefused, err: fmt.Errorf(format, args...)}
 }
 
-// errSilent ends the program without another word: what there is to say was said.
-var errSilent = &failure{exitFailed, errors.New("problems were found")}
+// errSilent ends the program without another word.
+var errSilent = &failure{exitFailed, errors.New("problems were found"), true}
 
 var codeExits = map[codes.Code]exit{
 	codes.InvalidArgument:    exitUsage,

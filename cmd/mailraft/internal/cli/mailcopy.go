@@ -97,11 +97,11 @@ func (c *copying) end(done, where string, r mailcopy.Result, err error) error {
 	}
 	switch {
 	case errors.Is(err, mailcopy.ErrThere):
-		return &failure{exitExists, err}
+		return &failure{exit: exitExists, err: err}
 	case errors.Is(err, mailcopy.ErrLocked):
 		return refused("%s is locked; unlock it (mailraft unlock %s), or give its password: --password-stdin", c.address, c.address)
 	case errors.Is(err, mailcopy.ErrNoMail), errors.Is(err, maildir.ErrFolderName):
-		return &failure{exitUsage, err}
+		return &failure{exit: exitUsage, err: err}
 	case err != nil:
 		if r.Messages > 0 && !errors.Is(err, context.Canceled) {
 			return fmt.Errorf("after %d messages: %w", r.Messages, err)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +36,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	err := root.ExecuteContext(ctx)
 	e, words := exitOf(err)
-	if err != nil && err != error(errSilent) {
+	var f *failure
+	if err != nil && !(errors.As(err, &f) && f.quiet) {
 		fmt.Fprintln(stderr, "mailraft:", words)
 	}
 	return e.code
@@ -57,7 +59,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.configFile, "config", "c", "", "configuration `file` (default: $"+config.EnvFile+", then "+config.DefaultFile+" if it is there)")
 	flags.StringVar(&p.socket, "socket", "", "the daemon's admin `socket` (default: $"+socketEnv+", then admin.sock in the configured run folder)")
 	root.AddCommand(
-		p.serve(), p.quickstart(), p.config(), p.proxy(), p.guard(), p.domain(), p.account(), p.recovery(), p.appPassword(), p.alias(), p.unlock(), p.lock(), p.status(),
+		p.serve(), p.quickstart(), p.config(), p.proxy(), p.guard(), p.domain(), p.account(), p.recovery(), p.appPassword(), p.alias(), p.checkPassword(), p.unlock(), p.lock(), p.status(),
 		p.cat(), p.fsck(), p.export(), p.importMail(), p.backup(), p.restore(), p.init(), p.token(), p.join(), p.node(), p.shard(), p.version(),
 	)
 	completions(root)

@@ -166,6 +166,8 @@ type statusObject struct {
 	Nodes     []nodeObject     `json:"nodes"`
 	Shards    []shardObject    `json:"shards"`
 	Refused   uint64           `json:"refused"`
+	Failed    uint64           `json:"logins_failed"`
+	Delayed   uint64           `json:"logins_delayed"`
 	Proxies   []proxyObject    `json:"proxies"`
 	Listeners []listenerObject `json:"listeners"`
 	Unlocked  []unlockedObject `json:"unlocked"`
@@ -232,6 +234,7 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 		Problems: append([]string{}, problems...), Version: s.Version, Hostname: s.Hostname, Data: s.Data, Mount: s.Mount,
 		Started: s.Started, FreeBytes: s.FreeBytes, Memory: s.ResidentBytes,
 		Nodes: []nodeObject{}, Shards: []shardObject{}, Refused: s.Refused,
+		Failed: s.LoginsFailed, Delayed: s.LoginsDelayed,
 		Groups: []groupObject{}, Proxies: []proxyObject{}, Listeners: []listenerObject{}, Unlocked: []unlockedObject{},
 	}
 	for _, g := range s.Groups {
@@ -270,6 +273,9 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 	fmt.Fprintf(p.stdout, "\nmailraft %s on %s, up for %v, %s in memory\n", s.Version, s.Hostname, up, progress.Octets(s.ResidentBytes))
 	fmt.Fprintf(p.stdout, "mail at %s, data at %s (%s free)\n\n", s.Mount, s.Data, progress.Octets(s.FreeBytes))
 
+	if s.LoginsFailed > 0 {
+		fmt.Fprintf(p.stdout, "%d logins have failed since the start; %d more were made to wait because of such.\n\n", s.LoginsFailed, s.LoginsDelayed)
+	}
 	if len(s.Nodes) > 1 {
 		if err := p.nodeTable(s.Nodes); err != nil {
 			return err

@@ -50,6 +50,9 @@ type Config struct {
 	IMAPListenTLS       []string
 	POP3Listen          []string
 	POP3ListenTLS       []string
+
+	AuthListen []string
+	AuthGroup  string
 }
 
 // Default is the configuration of a machine whose mail system this is.
@@ -87,6 +90,7 @@ func Default() *Config {
 		IMAPListenTLS: []string{":993"},
 		POP3Listen:    []string{":110"},
 		POP3ListenTLS: []string{":995"},
+		AuthListen:    []string{"unix:auth.sock"},
 	}
 }
 
@@ -142,6 +146,9 @@ func (c *Config) Check() error {
 	if _, _, err := c.Owner(); err != nil {
 		return err
 	}
+	if _, err := c.AuthOwner(); err != nil {
+		return err
+	}
 	if c.MaxMessage < 64<<10 {
 		return fmt.Errorf("max_message: %s is too small: at least 64K (RFC 5321, 4.5.3.1.7)", c.MaxMessage.String())
 	}
@@ -152,8 +159,12 @@ func (c *Config) Check() error {
 		return fmt.Errorf("cluster.catchup_bandwidth: %s is too little, at least 1M, or 0", c.CatchUpBandwidth.String())
 	}
 	for _, l := range c.Listeners() {
-		if _, _, err := l.Network(); err != nil {
+		network, _, err := l.Network()
+		if err != nil {
 			return fmt.Errorf("%s: %w", l.Option, err)
+		}
+		if l.Protocol == Auth && network != "unix" {
+			return fmt.Errorf("%s: %s is not unix:PATH; who may ask is decided by the socket's permissions", l.Option, l.Address)
 		}
 	}
 	return nil
@@ -179,22 +190,39 @@ func (c *Config) Owner() (uid, gid uint32, err error) {
 		}
 	}
 	if ok {
-		if g, err := strconv.ParseUint(group, 10, 32); err == nil {
-			gid = uint32(g)
-		} else {
-			found, err := user.LookupGroup(group)
-			if err != nil {
-				return 0, 0, fmt.Errorf("user: %w", err)
-			}
-			if _, gid, err = ids(found.Gid, found.Gid); err != nil {
-				return 0, 0, fmt.Errorf("user: %w", err)
-			}
+		if gid, err = groupID(group); err != nil {
+			return 0, 0, fmt.Errorf("user: %w", err)
 		}
 	}
 	if uid == 0 {
 		return 0, 0, fmt.Errorf("user: %q is root; the proxies parse what strangers send and must not be", c.User)
 	}
 	return uid, gid, nil
+}
+
+// AuthOwner is the group whose members may ask at the sockets of auth.listen.
+func (c *Config) AuthOwner() (gid uint32, err error) {
+	if c.AuthGroup == "" {
+		_, gid, err = c.Owner()
+		return gid, err
+	}
+	if gid, err = groupID(c.AuthGroup); err != nil {
+		return 0, fmt.Errorf("auth.group: %w (a number works without an entry in /etc/group)", err)
+	}
+	return gid, nil
+}
+
+// groupID is a group's number, which the text may be itself.
+func groupID(group string) (uint32, error) {
+	if g, err := strconv.ParseUint(group, 10, 32); err == nil {
+		return uint32(g), nil
+	}
+	found, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, err
+	}
+	_, gid, err := ids(found.Gid, found.Gid)
+	return gid, err
 }
 
 func ids(u, g string) (uid, gid uint32, err error) {
@@ -219,6 +247,7 @@ const (
 	IMAPS       Protocol = "imaps"
 	POP3        Protocol = "pop3"
 	POP3S       Protocol = "pop3s"
+	Auth        Protocol = "auth" // Dovecot's authentication protocol, which the daemon serves itself
 )
 
 // Listener is one listening socket.
@@ -258,6 +287,7 @@ func (c *Config) Listeners() []Listener {
 		{IMAPS, "imap.listen_tls", c.IMAPListenTLS},
 		{POP3, "pop3.listen", c.POP3Listen},
 		{POP3S, "pop3.listen_tls", c.POP3ListenTLS},
+		{Auth, "auth.listen", c.AuthListen},
 	} {
 		for _, a := range p.addresses {
 			if path, ok := strings.CutPrefix(a, "unix:"); ok && !filepath.IsAbs(path) {

@@ -81,6 +81,8 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{name: "mount in data", file: "data = \"/d\"\nmount = \"/d/mail\"\n", says: []string{"mount", "/d"}},
 		{name: "run in mount", file: "mount = \"/m\"\nrun = \"/m/run\"\n", says: []string{"mount", "/m"}},
 		{name: "socket path", args: []string{"--lmtp-listen", "unix:/" + strings.Repeat("x", 120)}, says: []string{"lmtp.listen", "107"}},
+		{name: "logins by TCP", args: []string{"--auth-listen", "127.0.0.1:12345"}, says: []string{"auth.listen", "127.0.0.1:12345", "unix"}},
+		{name: "no such group", file: "[auth]\ngroup = \"no-such-group-here\"\n", says: []string{"auth.group", "no-such-group-here"}},
 		{name: "size", file: "max_message = \"1K\"\n", says: []string{"max_message"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -146,6 +148,18 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+func TestAuthOwner(t *testing.T) {
+	for _, want := range []struct {
+		user, group string
+		gid         uint32
+	}{{"5000:6000", "", 6000}, {"5000:6000", "7000", 7000}, {"5000:6000", "nogroup", 65534}} {
+		c := &Config{User: want.user, AuthGroup: want.group}
+		if g, err := c.AuthOwner(); err != nil || g != want.gid {
+			t.Errorf("%+v: %d, %v", want, g, err)
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	for in, want := range map[string]Size{"0": 0, "1": 1, "64k": 64 << 10, "50M": 50 << 20, "1G": 1 << 30, "2T": 2 << 40, "1GiB": 1 << 30, "7MB": 7 << 20} {
 		got, err := ParseSize(in)
@@ -184,7 +198,7 @@ func TestSocketsInTheRunFolder(t *testing.T) {
 			unix = append(unix, l.Address)
 		}
 	}
-	if d := cmp.Diff([]string{"unix:/somewhere/run/lmtp.sock"}, unix); d != "" {
+	if d := cmp.Diff([]string{"unix:/somewhere/run/lmtp.sock", "unix:/somewhere/run/auth.sock"}, unix); d != "" {
 		t.Error(d)
 	}
 }

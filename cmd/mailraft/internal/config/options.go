@@ -52,6 +52,8 @@ func (c *Config) options() []option {
 		{"imap.listen_tls", (*list)(&c.IMAPListenTLS), "Addresses for IMAP that begins with TLS."},
 		{"pop3.listen", (*list)(&c.POP3Listen), "Addresses for POP3 (with STLS)."},
 		{"pop3.listen_tls", (*list)(&c.POP3ListenTLS), "Addresses for POP3 that begins with TLS."},
+		{"auth.listen", (*list)(&c.AuthListen), "Sockets at which other mail servers have passwords checked, by Dovecot's authentication protocol: unix:PATH, or unix:NAME in the run\nfolder. See docs/postfix.md and docs/dovecot.md."},
+		{"auth.group", (*text)(&c.AuthGroup), "The group whose members may open these sockets: a name or a number. Default: that of the option user."},
 	}
 }
 

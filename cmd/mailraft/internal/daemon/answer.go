@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 
 	"mailraft/cmd/mailraft/internal/adminapi"
+	"mailraft/cmd/mailraft/internal/config"
+	"mailraft/cmd/mailraft/internal/dovecotauth"
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/peercred"
 )
@@ -26,17 +28,36 @@ func (d *Daemon) answerProxies(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.node, err = nodeapi.NewServer(nodeapi.Node{
-		Store: d.store, Access: d.access, Gate: d.gate, Logger: d.log,
-	}); err != nil {
-		return err
-	}
+	d.node = nodeapi.NewServer(nodeapi.Node{Store: d.store, Access: d.access, Logins: d.logins, Logger: d.log})
 	node, err := peercred.Listen(d.cfg.NodeSocket(), 0o660, int(gid), d.log, uid)
 	if err != nil {
 		return err
 	}
 	d.serveRPC(node, d.node.Register, nodeapi.Options()...)
 	d.atEnd("change feed", func() error { d.node.Close(); return nil })
+	return nil
+}
+
+// answerServers has other mail servers' logins checked.
+func (d *Daemon) answerServers(context.Context) error {
+	uid, gid, err := d.cfg.Owner()
+	if err != nil {
+		return err
+	}
+	s := dovecotauth.NewServer(dovecotauth.Config{
+		Logins: d.logins, Accounts: d.access, Root: d.cfg.ShardMounts(), UID: uid, GID: gid, Logger: d.log,
+	})
+	d.atEnd("logins of other servers", func() error { s.Close(); return nil })
+	for _, l := range d.sockets {
+		if l.Protocol != config.Auth {
+			continue
+		}
+		go func() {
+			if err := s.Serve(l.listener); err != nil {
+				d.log.Error("socket", "address", l.Address, "error", err)
+			}
+		}()
+	}
 	return nil
 }
 

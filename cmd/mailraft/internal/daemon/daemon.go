@@ -14,8 +14,10 @@ import (
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/config"
 	"mailraft/cmd/mailraft/internal/harden"
+	"mailraft/cmd/mailraft/internal/login"
 	"mailraft/cmd/mailraft/internal/nodeapi"
 	"mailraft/cmd/mailraft/internal/supervise"
+	"mailraft/cmd/mailraft/internal/throttle"
 	"mailraft/cmd/mailraft/internal/tlscert"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
@@ -36,6 +38,8 @@ type Daemon struct {
 	gate      *slot.Gate
 	keyring   *keyring.Keyring
 	access    *access.Control
+	logins    *login.Logins
+	throttle  *throttle.Throttle
 	sweeper   *sweeper
 	unmounted chan string // the mountpoints of mounts that have ended
 	shardsDir *os.File    // to hand over
@@ -101,7 +105,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	for _, step := range []func(context.Context) error{
 		d.makeFolders, d.openStore, d.openCertificate, d.openMount, d.answerProxies, d.listen,
-		d.startProxies, d.answerAdmin,
+		d.startProxies, d.answerServers, d.answerAdmin,
 	} {
 		if ctx.Err() != nil {
 			return nil // stopped before it began
@@ -191,6 +195,10 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.atEnd("keyring", d.keyring.Close)
 	d.access = access.New(d.store, d.keyring, uint32(d.cfg.Iterations), d.log)
 	d.atEnd("access control", d.access.Close)
+	d.throttle = throttle.New(d.store.Directory(), d.log)
+	if d.logins, err = login.New(d.access, d.throttle, d.gate, d.log); err != nil {
+		return err
+	}
 	d.sweeper = newSweeper()
 	d.gate.OnLeave(d.sweeper.derived)
 	d.atEnd("sweeper", d.sweeper.stop)
@@ -220,7 +228,11 @@ func (d *Daemon) loadCertificate() error {
 
 // listen opens the sockets for the world.
 func (d *Daemon) listen(context.Context) (err error) {
-	if d.sockets, err = listen(d.cfg.Listeners()); err != nil {
+	group, err := d.cfg.AuthOwner()
+	if err != nil {
+		return err
+	}
+	if d.sockets, err = listen(d.cfg.Listeners(), group); err != nil {
 		return err
 	}
 	d.atEnd("sockets", func() error { closeSockets(d.sockets); return nil })

@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"mailraft/cmd/mailraft/internal/config"
@@ -58,7 +60,7 @@ func TestListenSaysWhoIsInTheWay(t *testing.T) {
 		_, err := listen([]config.Listener{
 			{Protocol: config.LMTP, Option: "lmtp.listen", Address: "unix:" + path},
 			{Protocol: config.IMAP, Option: "imap.listen", Address: c.address},
-		})
+		}, 0)
 		if err == nil {
 			t.Fatal("it listens")
 		}
@@ -75,7 +77,7 @@ func TestListenSaysWhoIsInTheWay(t *testing.T) {
 
 // TestASocketIsHandedOver connects to a port that the kernel chose, and accepts from the second descriptor.
 func TestASocketIsHandedOver(t *testing.T) {
-	all, err := listen([]config.Listener{{Protocol: config.POP3, Option: "pop3.listen", Address: "127.0.0.1:0"}})
+	all, err := listen([]config.Listener{{Protocol: config.POP3, Option: "pop3.listen", Address: "127.0.0.1:0"}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,4 +97,26 @@ func TestASocketIsHandedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
+}
+
+// Passwords can be guessed at the sockets for logins, so not everybody may open them.
+func TestWhoMayOpenASocket(t *testing.T) {
+	dir := t.TempDir()
+	all, err := listen([]config.Listener{
+		{Protocol: config.LMTP, Option: "lmtp.listen", Address: "unix:" + dir + "/lmtp.sock"},
+		{Protocol: config.Auth, Option: "auth.listen", Address: "unix:" + dir + "/auth.sock"},
+	}, 6000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeSockets(all)
+	for name, want := range map[string]string{"lmtp.sock": "666 0", "auth.sock": "660 6000"} {
+		fi, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%o %d", fi.Mode().Perm(), fi.Sys().(*syscall.Stat_t).Gid); got != want {
+			t.Errorf("%s: permissions and group %s, want %s", name, got, want)
+		}
+	}
 }

@@ -11,8 +11,8 @@ import (
 	"mailraft/cmd/mailraft/internal/peercred"
 )
 
-// socket is a listening socket for the proxies. It is the daemon's, which never accepts from it: while a proxy is started
-// again, connections wait in it.
+// socket is a listening socket for the proxies, or config.Auth's. The former are the daemon's, which never accepts from them: while a proxy
+// is started again, connections wait in them.
 type socket struct {
 	config.Listener
 	listener net.Listener
@@ -22,7 +22,11 @@ type socket struct {
 // localSocketMode lets every program of this machine in, as a TCP port on the loopback does.
 const localSocketMode = 0o666
 
-func listen(all []config.Listener) (sockets []*socket, err error) {
+// authSocketMode lets its group in: there passwords can be guessed, and in the name of any host.
+const authSocketMode = 0o660
+
+// listen opens sockets; authGroup is whose those for logins are.
+func listen(all []config.Listener, authGroup uint32) (sockets []*socket, err error) {
 	defer func() {
 		if err != nil {
 			closeSockets(sockets)
@@ -33,7 +37,7 @@ func listen(all []config.Listener) (sockets []*socket, err error) {
 		if err != nil {
 			return sockets, err
 		}
-		s, err := listenOne(l, network, address)
+		s, err := listenOne(l, network, address, authGroup)
 		if err != nil {
 			return sockets, explainListen(l, err)
 		}
@@ -42,13 +46,17 @@ func listen(all []config.Listener) (sockets []*socket, err error) {
 	return sockets, nil
 }
 
-func listenOne(l config.Listener, network, address string) (*socket, error) {
+func listenOne(l config.Listener, network, address string, authGroup uint32) (*socket, error) {
 	var listener interface {
 		net.Listener
 		File() (*os.File, error)
 	}
 	if network == "unix" {
-		u, err := peercred.Socket(address, localSocketMode, -1)
+		mode, gid := os.FileMode(localSocketMode), -1
+		if l.Protocol == config.Auth {
+			mode, gid = authSocketMode, int(authGroup)
+		}
+		u, err := peercred.Socket(address, mode, gid)
 		if err != nil {
 			return nil, err
 		}

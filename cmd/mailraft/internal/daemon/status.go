@@ -13,6 +13,7 @@ func (d *Daemon) fillStatus(s *adminpb.StatusReply) {
 	s.Hostname, s.Data, s.Mount = d.hostname, d.cfg.Data, d.cfg.Mount
 	s.Started = d.started.Unix()
 	s.ResidentBytes = resident(os.Getpid())
+	s.LoginsFailed, s.LoginsDelayed = d.throttle.Counts()
 	for _, l := range d.sockets {
 		s.Listeners = append(s.Listeners, &adminpb.Listener{Protocol: string(l.Protocol), Address: l.Address})
 	}

@@ -16,8 +16,6 @@ const (
 	maxWatchesOfOne = 1000
 	// maxChanges is how many changes are in one reply, which so stays far below what a client of gRPC takes.
 	maxChanges = 1000
-	// maxName is how much of a user name is logged, in octets: as much as an address can have (RFC 5321, 4.5.3.1).
-	maxName = 64 + 1 + 255
 )
 
 // Options are for the gRPC server that Server is registered with.
@@ -32,9 +30,4 @@ func Options() []grpc.ServerOption {
 // mayWatch says whether one more may watch a. The caller holds f.mu.
 func (f *feed) mayWatch(a tree.Account) bool {
 	return f.count < maxWatches && len(f.watchers[a]) < maxWatchesOfOne
-}
-
-// clip is what is logged of a user name.
-func clip(username string) string {
-	return username[:min(len(username), maxName)]
 }

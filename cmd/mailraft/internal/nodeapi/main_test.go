@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc"
 
 	"mailraft/cmd/mailraft/internal/access"
+	"mailraft/cmd/mailraft/internal/login"
 	"mailraft/cmd/mailraft/internal/peercred"
+	"mailraft/cmd/mailraft/internal/throttle"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
@@ -61,16 +63,17 @@ func newWorldOn(t *testing.T, store *raftstore.Store, users ...uint32) *world {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	w := &world{store: store, socket: filepath.Join(t.TempDir(), "node.sock"), left: func() {}}
-	var err error
 	w.gate = slot.NewGate(2)
 	w.gate.OnLeave(func() { w.left() })
 	w.ring = keyring.New(keyring.Config{Gate: w.gate})
 	t.Cleanup(func() { w.ring.Close() })
 	w.access = access.New(w.store, w.ring, slot.MinIterations, log)
 	t.Cleanup(func() { w.access.Close() })
-	if w.service, err = NewServer(Node{Store: w.store, Access: w.access, Gate: w.gate, Logger: log}); err != nil {
+	logins, err := login.New(w.access, throttle.New(store.Directory(), log), w.gate, log)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.service = NewServer(Node{Store: w.store, Access: w.access, Logins: logins, Logger: log})
 	listener, err := peercred.Listen(w.socket, 0o660, -1, log, users...)
 	if err != nil {
 		t.Fatal(err)

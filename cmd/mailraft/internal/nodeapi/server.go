@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"net/netip"
-	"path"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -17,11 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"mailraft/cmd/mailraft/internal/access"
+	"mailraft/cmd/mailraft/internal/login"
 	"mailraft/cmd/mailraft/internal/nodeapi/nodepb"
-	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
-	"mailraft/fs/seal/slot"
-	"mailraft/proxy/peer"
 	"mailraft/raftstore"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
@@ -31,7 +25,7 @@ import (
 type Node struct {
 	Store  *raftstore.Store
 	Access *access.Control
-	Gate   *slot.Gate // where derivations take turns
+	Logins *login.Logins
 	Logger *slog.Logger
 }
 
@@ -41,7 +35,7 @@ type Server struct {
 
 	store  *raftstore.Store
 	access *access.Control
-	decoy  *decoy
+	logins *login.Logins
 	feed   *feed
 	log    *slog.Logger
 
@@ -49,15 +43,11 @@ type Server struct {
 }
 
 // NewServer makes the service. Close ends it.
-func NewServer(n Node) (*Server, error) {
-	d, err := newDecoy(n.Gate)
-	if err != nil {
-		return nil, err
-	}
+func NewServer(n Node) *Server {
 	return &Server{
-		store: n.Store, access: n.Access, decoy: d, feed: newFeed(n.Store), log: n.Logger,
+		store: n.Store, access: n.Access, logins: n.Logins, feed: newFeed(n.Store), log: n.Logger,
 		sessions: semaphore.NewWeighted(maxSessions),
-	}, nil
+	}
 }
 
 // Close ends all watches.
@@ -136,28 +126,24 @@ func (s *Server) full(a *raftpb.Account) bool {
 
 // mailbox says where the account is: in its shard's mount.
 func mailbox(a *raftpb.Account) *nodepb.Mailbox {
-	shard := strconv.FormatUint(uint64(a.Shard), 10)
-	return &nodepb.Mailbox{Account: a.LocalPart + "@" + a.Domain, Home: path.Join(shard, a.Domain, a.LocalPart)}
+	return &nodepb.Mailbox{Account: login.Address(a), Home: login.Home(a)}
 }
 
 // Login implements nodepb.NodeServer.
 func (s *Server) Login(req *nodepb.LoginRequest, stream grpc.ServerStreamingServer[nodepb.LoginReply]) error {
 	defer clear(req.Password)
-	log := s.log.With("protocol", req.Protocol, "user", clip(req.Username), "remote", req.Remote, "tls", req.Tls)
+	attempt := login.Attempt{Username: req.Username, Password: req.Password, Protocol: req.Protocol, Remote: req.Remote, TLS: req.Tls}
 	if !s.sessions.TryAcquire(1) {
-		log.Warn("login put off: too many sessions")
+		s.logins.Log(attempt).Warn("login put off: too many sessions")
 		return status.Error(codes.Unavailable, "too many sessions")
 	}
 	defer s.sessions.Release(1)
 	ctx := stream.Context()
-	password := passwords.Normal(req.Password)
-	a, session, err := s.unlock(ctx, party(req.Remote, req.Username), req.Username, password, req.Protocol)
-	clear(password)
+	a, session, err := s.logins.Open(ctx, attempt)
 	if err != nil {
-		return loginRefusal(ctx, log, err)
+		return loginRefusal(err)
 	}
 	defer session.Close()
-	log.Debug("login", "account", a.Number)
 	if err := stream.Send(&nodepb.LoginReply{Mailbox: mailbox(a)}); err != nil {
 		return err
 	}
@@ -173,25 +159,20 @@ func await(ctx context.Context, session *keyring.Session) {
 	}
 }
 
-// loginRefusal logs why there is no session, and says of it what the client may know.
-func loginRefusal(ctx context.Context, log *slog.Logger, err error) error {
+// loginRefusal is why there is no session, as the proxies know it.
+func loginRefusal(err error) error {
+	var later login.NotNow
 	switch {
-	case errors.Is(err, keyring.ErrWrongPassword):
-		log.Info("login refused")
-		return status.Error(codes.Unauthenticated, "authentication failed")
-	case ctx.Err() != nil:
-		return status.FromContextError(ctx.Err()).Err()
-	case errors.Is(err, slot.ErrBusy):
-		log.Warn("login put off: too many are waiting from there")
-		return status.Error(codes.Unavailable, "too many logins at once")
-	case errors.Is(err, access.ErrUnsure):
-		log.Warn("login put off", "error", err)
-		return status.Error(codes.Unavailable, access.ErrUnsure.Error())
+	case errors.Is(err, login.ErrRefused):
+		return status.Error(codes.Unauthenticated, err.Error())
 	case errors.Is(err, access.ErrMalformed):
-		return status.Error(codes.InvalidArgument, "malformed message")
+		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, access.ErrNoSCRAM):
+		return status.Error(codes.Unimplemented, err.Error())
+	case errors.As(err, &later):
+		return status.Error(codes.Unavailable, later.Error())
 	}
-	log.Error("login failed", "error", err)
-	return status.Error(codes.Unavailable, "login is not possible now")
+	return status.FromContextError(err).Err()
 }
 
 // Prove implements nodepb.NodeServer.
@@ -200,24 +181,20 @@ func (s *Server) Prove(stream grpc.BidiStreamingServer[nodepb.ProveRequest, node
 	if err != nil {
 		return err
 	}
-	log := s.log.With("protocol", req.Protocol, "remote", req.Remote, "tls", req.Tls, "mechanism", "SCRAM-SHA-256")
+	attempt := login.Attempt{Protocol: req.Protocol, Remote: req.Remote, TLS: req.Tls}
 	if !s.sessions.TryAcquire(1) {
-		log.Warn("login put off: too many sessions")
+		s.logins.Log(attempt).Warn("login put off: too many sessions")
 		return status.Error(codes.Unavailable, "too many sessions")
 	}
 	defer s.sessions.Release(1)
 	ctx := stream.Context()
-	exchange, err := s.access.SCRAM(req.Protocol, access.Binding{Type: req.Binding, Data: req.BindingData, Plus: req.Plus})
-	if errors.Is(err, access.ErrNoSCRAM) {
-		return status.Error(codes.Unimplemented, err.Error())
-	}
+	proof, err := s.logins.Prove(attempt, access.Binding{Type: req.Binding, Data: req.BindingData, Plus: req.Plus})
 	var answer string
 	if err == nil {
-		answer, err = exchange.First(ctx, string(req.Message))
-		log = log.With("user", clip(exchange.Username()))
+		answer, err = proof.First(ctx, string(req.Message))
 	}
 	if err != nil {
-		return loginRefusal(ctx, log, err)
+		return loginRefusal(err)
 	}
 	if err := stream.Send(&nodepb.ProveReply{Message: []byte(answer)}); err != nil {
 		return err
@@ -225,54 +202,16 @@ func (s *Server) Prove(stream grpc.BidiStreamingServer[nodepb.ProveRequest, node
 	if req, err = stream.Recv(); err != nil {
 		return err
 	}
-	answer, a, session, err := exchange.Final(string(req.Message))
+	answer, a, session, err := proof.Final(ctx, string(req.Message))
 	if err != nil {
-		return loginRefusal(ctx, log, err)
+		return loginRefusal(err)
 	}
 	defer session.Close()
-	log.Debug("login", "account", a.Number)
 	if err := stream.Send(&nodepb.ProveReply{Message: []byte(answer), Mailbox: mailbox(a)}); err != nil {
 		return err
 	}
 	await(ctx, session)
 	return nil
-}
-
-// unlock opens a session. An unknown user costs as much time as a wrong password, which is a derivation and the directory's read index,
-// and has the same answer, also when the directory can't be asked.
-func (s *Server) unlock(ctx context.Context, from, username string, password []byte, protocol string) (*raftpb.Account, *keyring.Session, error) {
-	a, err := s.access.Find(ctx, username)
-	if err == nil {
-		var session *keyring.Session
-		if a, session, err = s.access.Unlock(ctx, from, a, password, protocol, 0); !errors.Is(err, access.ErrNoSlots) {
-			return a, session, err
-		}
-	}
-	for _, unknown := range []error{syscall.ENOENT, raftstore.ErrAddress, access.ErrNoSlots} {
-		if errors.Is(err, unknown) {
-			return nil, nil, s.decoy.try(ctx, from, password)
-		}
-	}
-	if errors.Is(err, access.ErrUnsure) {
-		if tried := s.decoy.try(ctx, from, password); !errors.Is(tried, keyring.ErrWrongPassword) {
-			err = tried
-		}
-	}
-	return nil, nil, err
-}
-
-// party is who waits for a derivation: the client's host, of IPv6 the network that one customer has. What comes from this machine
-// is many people's, behind a webmail program or the like, so there each user is one.
-func party(remote, username string) string {
-	host, err := netip.ParseAddrPort(remote)
-	network, limited := peer.Network(net.TCPAddrFromAddrPort(host))
-	switch {
-	case err != nil || !limited: // a Unix socket has no address
-		return "user " + strings.ToLower(clip(username))
-	case network.IsSingleIP():
-		return network.Addr().String()
-	}
-	return network.String()
 }
 
 // Watch implements nodepb.NodeServer.

@@ -627,8 +627,10 @@ type StatusReply struct {
 	Listeners     []*Listener            `protobuf:"bytes,11,rep,name=listeners,proto3" json:"listeners,omitempty"`
 	ResidentBytes uint64                 `protobuf:"varint,12,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
 	Nodes         []*ClusterNode         `protobuf:"bytes,13,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Shards        []*ShardInfo           `protobuf:"bytes,15,rep,name=shards,proto3" json:"shards,omitempty"`    // as all nodes say
-	Refused       uint64                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"` // connections and joins that the port for the other nodes refused since the start
+	Shards        []*ShardInfo           `protobuf:"bytes,15,rep,name=shards,proto3" json:"shards,omitempty"`                                     // as all nodes say
+	LoginsFailed  uint64                 `protobuf:"varint,16,opt,name=logins_failed,json=loginsFailed,proto3" json:"logins_failed,omitempty"`    // since the start
+	LoginsDelayed uint64                 `protobuf:"varint,17,opt,name=logins_delayed,json=loginsDelayed,proto3" json:"logins_delayed,omitempty"` // or refused untried, because others had failed
+	Refused       uint64                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"`                                  // connections and joins that the port for the other nodes refused since the start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +761,20 @@ func (x *StatusReply) GetShards() []*ShardInfo {
 		return x.Shards
 	}
 	return nil
+}
+
+func (x *StatusReply) GetLoginsFailed() uint64 {
+	if x != nil {
+		return x.LoginsFailed
+	}
+	return 0
+}
+
+func (x *StatusReply) GetLoginsDelayed() uint64 {
+	if x != nil {
+		return x.LoginsDelayed
+	}
+	return 0
 }
 
 func (x *StatusReply) GetRefused() uint64 {
@@ -2738,7 +2754,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\tR\x02to\"\x0f\n" +
-	"\rStatusRequest\"\xca\x04\n" +
+	"\rStatusRequest\"\x96\x05\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x12\n" +
@@ -2755,7 +2771,9 @@ const file_admin_proto_rawDesc = "" +
 	"\tlisteners\x18\v \x03(\v2\x1b.mailraft.admin.v1.ListenerR\tlisteners\x12%\n" +
 	"\x0eresident_bytes\x18\f \x01(\x04R\rresidentBytes\x124\n" +
 	"\x05nodes\x18\r \x03(\v2\x1e.mailraft.admin.v1.ClusterNodeR\x05nodes\x124\n" +
-	"\x06shards\x18\x0f \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\x12\x18\n" +
+	"\x06shards\x18\x0f \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\x12#\n" +
+	"\rlogins_failed\x18\x10 \x01(\x04R\floginsFailed\x12%\n" +
+	"\x0elogins_delayed\x18\x11 \x01(\x04R\rloginsDelayed\x12\x18\n" +
 	"\arefused\x18\x0e \x01(\x04R\arefused\"\x87\x02\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
