@@ -193,6 +193,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.atEnd("access control", d.access.Close)
 	d.sweeper = newSweeper()
 	d.gate.OnLeave(d.sweeper.derived)
+	d.keyring.OnLock(d.sweeper.locked)
 	d.atEnd("sweeper", d.sweeper.stop)
 	return nil
 }
