@@ -1,4 +1,4 @@
-// Package keyring holds the private keys of the accounts that are unlocked on this node: in memory only, each as long as
+// Package keyring holds the private keys of the accounts that are unlocked on this node: in locked memory only, each as long as
 // somebody is logged in, plus a short grace.
 //
 // An account is unlocked while it has sessions (a login through a proxy, or an admin's unlock for some time) and for the

@@ -2,7 +2,7 @@ package seal
 
 import (
 	"encoding/binary"
-	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -15,10 +15,34 @@ const FrameSize = 1 << 20
 // 3 bytes a block, the checksum (4). Blocks have 64 KiB or 128 KiB now; the bound leaves room for any from 1 KiB.
 const maxFrameOverhead = FrameSize >> 8
 
+// Forget drops what the compressor and the decompressor keep of what went through them, for the garbage collector. They are made again
+// when they are needed.
+func Forget() {
+	encoders.Store(nil)
+	decoders.Store(nil)
+}
+
+var (
+	encoders atomic.Pointer[zstd.Encoder]
+	decoders atomic.Pointer[zstd.Decoder]
+)
+
+// kept returns what p has, which is made if it has nothing.
+func kept[T any](p *atomic.Pointer[T], made func() *T) *T {
+	c := p.Load()
+	if c == nil {
+		c = made()
+		p.Store(c) // another one made at the same time serves whom it was made for
+	}
+	return c
+}
+
 // encoder compresses frames. It has as many states as there are processors; each is made when first needed. Single
 // segment frames always tell their content's size, and the decoder needs no window beside it. The checksum (xxhash, far
 // below a microsecond for most mail) guards against the coder itself: age guards against everything else.
-var encoder = sync.OnceValue(func() *zstd.Encoder {
+func encoder() *zstd.Encoder { return kept(&encoders, newEncoder) }
+
+func newEncoder() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(FrameSize),
@@ -29,9 +53,11 @@ var encoder = sync.OnceValue(func() *zstd.Encoder {
 		panic("seal: zstd encoder options: " + err.Error()) // constants above
 	}
 	return e
-})
+}
 
-var decoder = sync.OnceValue(func() *zstd.Decoder {
+func decoder() *zstd.Decoder { return kept(&decoders, newDecoder) }
+
+func newDecoder() *zstd.Decoder {
 	d, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(0),
 		zstd.WithDecoderMaxMemory(FrameSize),
@@ -40,7 +66,7 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 		panic("seal: zstd decoder options: " + err.Error()) // constants above
 	}
 	return d
-})
+}
 
 // appendFrame appends one zstd frame with content (at most FrameSize bytes) to dst.
 func appendFrame(dst, content []byte) []byte {

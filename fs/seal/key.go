@@ -1,12 +1,16 @@
 package seal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"filippo.io/age"
+
+	"mailraft/fs/lockedmem"
 )
 
 // Kind is the kind of a key pair.
@@ -91,23 +95,25 @@ func (r *Recipient) String() string { return r.text }
 // Identity is an account's private key: a handle, whose copies share one key and are wiped together. The zero Identity
 // holds none. It is safe for concurrent use and never prints its key.
 //
-// What [Identity.Wipe] can do is little: age holds the key in objects of its own that cannot be overwritten from outside,
-// and makes Go strings of it when it is parsed or encoded. Wiping drops the last reference that this package has, so that
-// no later open succeeds and the garbage collector may take the memory; the bytes stay in the process until that memory is
-// used again. Locked, non-dumpable memory of the process is what keeps them from disks.
+// The key is kept in locked memory, and parsed when it is needed: age wants objects of its own, on Go's heap, that cannot be overwritten
+// from outside. Parsing a hybrid key costs several times what opening a header does, so an object is kept while it is in use, and for
+// parsedFor after that; then it is left to the garbage collector, with what else age made of it. [Identity.Wipe] wipes the locked
+// memory and drops the object.
 type Identity struct{ s *secret }
 
 type secret struct {
 	kind      Kind
 	recipient *Recipient
-	key       atomic.Pointer[ageKey] // nil once wiped
+	encoded   *lockedmem.Secret
+	known     *knownKeys
+
+	mu     sync.Mutex
+	parsed age.Identity // nil: not needed at the moment, or wiped
+	unused *time.Timer  // ends it
 }
 
-type ageKey struct {
-	identity age.Identity
-	encode   func() string
-	known    *knownKeys
-}
+// parsedFor is how long a parsed key is kept that nobody uses.
+const parsedFor = 10 * time.Second
 
 // GenerateIdentity makes a new key pair from the system's randomness. Errors: ErrKey for an unknown kind.
 func GenerateIdentity(kind Kind) (Identity, error) {
@@ -131,32 +137,67 @@ func GenerateIdentity(kind Kind) (Identity, error) {
 // ParseIdentity reads a private key as [Identity.Encode] gives it: "AGE-SECRET-KEY-PQ-1..." or "AGE-SECRET-KEY-1...".
 // encoded stays the caller's, who wipes it. Errors: ErrKey, which never quotes the input.
 func ParseIdentity(encoded []byte) (Identity, error) {
-	s := string(encoded) // age parses strings alone: this copy cannot be wiped
-	switch {
-	case strings.HasPrefix(s, prefixHybridIdentity):
-		if key, err := age.ParseHybridIdentity(s); err == nil {
-			return newHybrid(key), nil
-		}
-	case strings.HasPrefix(s, prefixX25519Identity):
-		if key, err := age.ParseX25519Identity(s); err == nil {
-			return newX25519(key), nil
-		}
+	switch key := parse(encoded).(type) {
+	case *age.HybridIdentity:
+		return newHybrid(key), nil
+	case *age.X25519Identity:
+		return newX25519(key), nil
 	}
 	return Identity{}, fmt.Errorf("%w: not a private key", ErrKey)
 }
 
+// parse has age parse a private key; nil: it is none.
+func parse(encoded []byte) age.Identity {
+	s := string(encoded) // age parses strings alone: this copy cannot be wiped
+	switch {
+	case strings.HasPrefix(s, prefixHybridIdentity):
+		if key, err := age.ParseHybridIdentity(s); err == nil {
+			return key
+		}
+	case strings.HasPrefix(s, prefixX25519Identity):
+		if key, err := age.ParseX25519Identity(s); err == nil {
+			return key
+		}
+	}
+	return nil
+}
+
 func newHybrid(key *age.HybridIdentity) Identity {
 	public := key.Recipient()
-	s := &secret{kind: Hybrid, recipient: &Recipient{Hybrid, public.String(), public}}
-	s.key.Store(&ageKey{key, key.String, newKnownKeys()})
-	return Identity{s}
+	return newIdentity(&Recipient{Hybrid, public.String(), public}, key, key.String())
 }
 
 func newX25519(key *age.X25519Identity) Identity {
 	public := key.Recipient()
-	s := &secret{kind: X25519, recipient: &Recipient{X25519, public.String(), public}}
-	s.key.Store(&ageKey{key, key.String, newKnownKeys()})
+	return newIdentity(&Recipient{X25519, public.String(), public}, key, key.String())
+}
+
+func newIdentity(public *Recipient, key age.Identity, encoded string) Identity {
+	b := []byte(encoded)
+	defer clear(b)
+	s := &secret{kind: public.kind, recipient: public, encoded: lockedmem.Keep(b), known: newKnownKeys(), parsed: key}
+	s.unused = time.AfterFunc(parsedFor, s.drop)
 	return Identity{s}
+}
+
+// drop leaves the parsed key to the garbage collector.
+func (s *secret) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parsed = nil
+}
+
+// key returns the parsed key; nil once it is wiped.
+func (s *secret) key() age.Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.parsed == nil {
+		s.encoded.Use(func(b []byte) { s.parsed = parse(b) }) // if freed, nil stays
+	}
+	if s.parsed != nil {
+		s.unused.Reset(parsedFor)
+	}
+	return s.parsed
 }
 
 // Kind returns the kind of the key, also after it was wiped; 0 for the zero Identity.
@@ -177,12 +218,11 @@ func (i Identity) Recipient() *Recipient {
 
 // Encode returns the private key as [ParseIdentity] reads it, 74 to 77 bytes, for the caller to wrap and to wipe.
 // Errors: ErrWiped.
-func (i Identity) Encode() ([]byte, error) {
-	key := i.load()
-	if key == nil {
+func (i Identity) Encode() (encoded []byte, err error) {
+	if i.s == nil || i.s.encoded.Use(func(b []byte) { encoded = bytes.Clone(b) }) != nil {
 		return nil, ErrWiped
 	}
-	return []byte(key.encode()), nil
+	return encoded, nil
 }
 
 // Wipe forgets the key in all copies of i, and the file keys that it has unwrapped; see [Identity] for what stays behind. Opens
@@ -191,20 +231,21 @@ func (i Identity) Wipe() {
 	if i.s == nil {
 		return
 	}
-	if key := i.s.key.Swap(nil); key != nil {
-		key.known.wipe()
-	}
+	i.s.encoded.Free()
+	i.s.drop()
+	i.s.unused.Stop()
+	i.s.known.wipe()
 }
 
 // Remember has i open what p will seal without unwrapping its header's key first, if p is prepared for i's own public key.
 func (i Identity) Remember(p *Prepared) {
-	if key := i.load(); key != nil && p.to == i.s.recipient.text && p.age != nil {
-		key.known.remember(p.out.b[:len(p.out.b)-headerNonce], p.noted.key)
+	if !i.Wiped() && p.to == i.s.recipient.text && p.age != nil {
+		i.s.known.remember(p.out.b[:len(p.out.b)-headerNonce], p.noted.key)
 	}
 }
 
 // Wiped says whether there is no key to open anything with.
-func (i Identity) Wiped() bool { return i.load() == nil }
+func (i Identity) Wiped() bool { return i.s == nil || i.s.encoded.Freed() }
 
 // String returns a text without any part of the key.
 func (i Identity) String() string { return "private " + i.Kind().String() + " key" }
@@ -212,29 +253,25 @@ func (i Identity) String() string { return "private " + i.Kind().String() + " ke
 // GoString is String, so that no verb of package fmt reaches the key.
 func (i Identity) GoString() string { return i.String() }
 
-func (i Identity) load() *ageKey {
-	if i.s == nil {
-		return nil
-	}
-	return i.s.key.Load()
-}
-
 // fileKeyOf returns the file key of a header, and remembers it. Errors: ErrWrongKey, ErrWiped when no key is left, ErrCorrupt.
 func fileKeyOf(header []byte, ids []Identity) (fileKey, error) {
 	err := ErrWiped
 	for _, id := range ids {
-		key := id.load()
+		if id.Wiped() {
+			continue
+		}
+		if known, ok := id.s.known.find(header); ok {
+			return known, nil
+		}
+		key := id.s.key()
 		if key == nil {
 			continue
 		}
-		if known, ok := key.known.find(header); ok {
-			return known, nil
-		}
-		b, derr := age.DecryptHeader(header, key.identity)
+		b, derr := age.DecryptHeader(header, key)
 		if derr == nil {
 			found := fileKey(b)
 			clear(b)
-			key.known.remember(header, found)
+			id.s.known.remember(header, found)
 			return found, nil
 		}
 		var mismatch *age.NoIdentityMatchError

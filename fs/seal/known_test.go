@@ -26,8 +26,8 @@ func countedIdentity(t *testing.T) (Identity, *counting) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &counting{Identity: id.load().identity}
-	id.load().identity = c
+	c := &counting{Identity: id.s.key()}
+	id.s.parsed = c
 	return id, c
 }
 
@@ -98,7 +98,7 @@ func TestHeadersAreUnwrappedOnce(t *testing.T) {
 	if _, err := OpenBytes(sealed, 4, stranger); !errors.Is(err, ErrWrongKey) {
 		t.Errorf("another key: %v", err)
 	}
-	keys := id.load().known
+	keys := id.s.known
 	id.Wipe()
 	if _, err := OpenBytes(sealed, 4, id); !errors.Is(err, ErrWiped) {
 		t.Errorf("wiped key: %v", err)

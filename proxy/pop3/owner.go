@@ -25,7 +25,7 @@ type owner struct {
 // String returns "<place>.<pid>.<start>".
 func (o owner) String() string { return o.place + "." + strconv.Itoa(o.pid) + "." + o.start }
 
-// thisProcess returns the owner of the locks made here.
+// thisProcess returns the owner of the locks made here. A process that is to be confined calls it before: it reads /proc.
 var thisProcess = sync.OnceValue(func() owner {
 	pid := os.Getpid()
 	boot, err1 := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -49,10 +49,13 @@ func ownerIsDead(text string) bool {
 	if err != nil || pid <= 0 {
 		return false
 	}
+	if me := thisProcess(); pid == me.pid {
+		return fields[2] != me.start
+	}
 	if unix.Kill(pid, 0) == unix.ESRCH {
 		return true
 	}
-	start, err := startOf(pid)
+	start, err := startOf(pid) // a process that is confined does not learn it: only time tells then
 	return err == nil && start != fields[2]
 }
 

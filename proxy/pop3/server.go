@@ -41,6 +41,7 @@ type Server struct {
 func New(cfg Config, logins proxy.Logins) *Server {
 	cfg = cfg.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
+	thisProcess() // for locks: the process may be confined from here on, and reach /proc no more
 	return &Server{
 		cfg:         cfg,
 		logins:      logins,

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,7 @@ import (
 	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/logging"
 	"mailraft/cmd/mailraft/internal/nodeapi"
+	"mailraft/cmd/mailraft/internal/sandbox"
 	"mailraft/cmd/mailraft/internal/supervise"
 	"mailraft/cmd/mailraft/internal/tlscert"
 )
@@ -113,13 +115,25 @@ func start(h *Handover) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.node, err = nodeapi.NewClient(fdPath(h.RunFD)+"/"+config.NodeSocketName, root); err != nil {
+	// The socket has a short path where the sandbox leaves no room for another.
+	if err := unix.Fchdir(h.RunFD); err != nil {
+		return nil, fmt.Errorf("the folder of the node's socket: %w", err)
+	}
+	if p.node, err = nodeapi.NewClient(config.NodeSocketName, root); err != nil {
 		return nil, err
 	}
 	if err := p.serve(); err != nil {
 		return nil, errors.Join(err, p.node.Close())
 	}
 	return p, nil
+}
+
+// confine leaves this process what its protocol needs. All that has to be opened or asked elsewhere has been.
+func (p *process) confine() error {
+	_ = time.Now().Local().String() // has the time zone read
+	return sandbox.Enter(sandbox.Limits{
+		Mail: fdPath(p.handover.MountFD), Socket: config.NodeSocketName, SocketFolder: fdPath(p.handover.RunFD), Log: p.log,
+	})
 }
 
 // fdPath is a path to what a descriptor has open, wherever it lies.

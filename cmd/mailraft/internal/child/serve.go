@@ -12,13 +12,16 @@ import (
 	"mailraft/proxy/smtp"
 )
 
-// serve starts the protocol's servers on the listening sockets.
+// serve confines the process and starts the protocol's servers on the listening sockets.
 func (p *process) serve() error {
 	listeners, err := takeListeners(p.handover.Listeners)
 	if err != nil {
 		return err
 	}
 	serve := p.protocols()
+	if err := p.confine(); err != nil {
+		return err
+	}
 	for i, l := range p.handover.Listeners {
 		fn, ok := serve[l.Protocol]
 		if !ok {

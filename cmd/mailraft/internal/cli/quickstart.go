@@ -18,6 +18,7 @@ import (
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/config"
 	"mailraft/cmd/mailraft/internal/daemon"
+	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/passwords"
 )
 
@@ -43,6 +44,9 @@ func (p *program) quickstart() *cobra.Command {
 	}
 	configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := harden.Overwrite(); err != nil {
+			return err
+		}
 		dir, err := filepath.Abs(args[0])
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"mailraft/cmd/mailraft/internal/child"
 	"mailraft/cmd/mailraft/internal/config"
 	"mailraft/cmd/mailraft/internal/daemon"
+	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/logging"
 )
 
@@ -32,6 +33,9 @@ func (p *program) serve() *cobra.Command {
 	}
 	configFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := harden.Overwrite(); err != nil {
+			return err
+		}
 		cfg, err := config.Load(config.Sources{File: p.configFile, Flags: cmd.Flags()})
 		if err != nil {
 			return err

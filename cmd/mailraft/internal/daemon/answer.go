@@ -74,7 +74,9 @@ func (d *Daemon) answerAdmin(context.Context) error {
 }
 
 func (d *Daemon) serveRPC(l net.Listener, register func(grpc.ServiceRegistrar), options ...grpc.ServerOption) {
-	s := &rpcServer{grpc.NewServer(append(options, grpc.WaitForHandlers(true))...), make(chan struct{})}
+	// Without a buffer that is read into: passwords would stay in it as long as the connection lasts.
+	options = append(options, grpc.WaitForHandlers(true), grpc.ReadBufferSize(0))
+	s := &rpcServer{grpc.NewServer(options...), make(chan struct{})}
 	register(s.grpc)
 	go func() {
 		defer close(s.done)

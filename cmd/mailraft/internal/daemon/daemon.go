@@ -201,6 +201,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	}
 	d.sweeper = newSweeper()
 	d.gate.OnLeave(d.sweeper.derived)
+	d.keyring.OnLock(d.sweeper.locked)
 	d.atEnd("sweeper", d.sweeper.stop)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"mailraft/cmd/mailraft/internal/child"
 	"mailraft/cmd/mailraft/internal/config"
+	"mailraft/cmd/mailraft/internal/harden"
 	"mailraft/cmd/mailraft/internal/logging"
 	"mailraft/cmd/mailraft/internal/supervise"
 )
@@ -107,10 +108,11 @@ func (d *Daemon) proxySpecs() ([]supervise.Spec, error) {
 	return specs, nil
 }
 
-// childEnv is all of a proxy's environment. Go's preemption signals would interrupt requests to the mount again and again.
+// childEnv is all of a proxy's environment. Go's preemption signals would interrupt requests to the mount again and again. What it frees is
+// overwritten: passwords and mail.
 func (d *Daemon) childEnv() []string {
 	return []string{
-		"GODEBUG=asyncpreemptoff=1",
+		"GODEBUG=asyncpreemptoff=1," + harden.Overwriting,
 		fmt.Sprintf("GOMEMLIMIT=%d", d.memoryLimit/proxyShare),
 		"PATH=/nonexistent",
 	}
