@@ -29,11 +29,11 @@ func TestParsedKeysAreDropped(t *testing.T) {
 					time.Sleep(parsedFor - time.Second)
 					id.s.key()
 				}
-				if id.s.parsed == nil {
+				if !id.s.isParsed() {
 					t.Error("a key that is used was dropped")
 				}
 				time.Sleep(parsedFor + time.Second)
-				if id.s.parsed != nil {
+				if id.s.isParsed() {
 					t.Error("a key that nobody uses stays parsed")
 				}
 				header, key := header(t, id.Recipient())
@@ -42,11 +42,17 @@ func TestParsedKeysAreDropped(t *testing.T) {
 				}
 			}
 			id.Wipe()
-			if _, err := id.Encode(); !errors.Is(err, ErrWiped) || id.s.parsed != nil || id.s.key() != nil {
+			if _, err := id.Encode(); !errors.Is(err, ErrWiped) || id.s.isParsed() || id.s.key() != nil {
 				t.Error("something is left after wiping:", err)
 			}
 		})
 	}
+}
+
+func (s *secret) isParsed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parsed != nil
 }
 
 // header is a header that is sealed to a key, and the key of its file.
