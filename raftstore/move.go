@@ -228,12 +228,15 @@ func (s *Store) bring(ctx context.Context, a *raftpb.Account) error {
 	}
 	c := copying{importer: in, from: from, account: tree.Account(a.Number)}
 	defer c.close()
-	for pass := 0; !c.frozen; pass++ {
-		// After the first pass little has changed, unless that took long.
-		if pass > 0 && c.changed <= few || pass > passes {
-			if err := c.freeze(ctx); err != nil {
-				return err
-			}
+	for pass, last := 0, false; !last; pass++ {
+		if pass == 0 {
+			// Whoever began this move may have frozen it before he stopped: then all of it is waited for.
+			last, err = c.isFrozen(ctx)
+		} else if last = c.changed <= few || pass > passes; last { // after the first pass little has changed, unless that took long
+			err = c.freeze(ctx)
+		}
+		if err != nil {
+			return err
 		}
 		if err := c.pass(ctx); err != nil {
 			return err
@@ -281,6 +284,18 @@ func (c *copying) freeze(ctx context.Context) error {
 	}
 	c.frozen = err == nil
 	return err
+}
+
+// isFrozen tells whether the account is frozen for this move already.
+func (c *copying) isFrozen(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	if err := c.from.ReadIndex(ctx); err != nil {
+		return false, err
+	}
+	rec, err := c.from.View().Account(c.account)
+	c.frozen = err == nil && rec.Frozen == c.shard.id && rec.Move == c.move
+	return c.frozen, err
 }
 
 // content is one that an inode names.

@@ -466,6 +466,52 @@ func TestAnAccountThatCameBackIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// Who takes up a move that froze the account goes on with it frozen: unthrottled, and in one pass.
+func TestAFrozenAccountIsBroughtAtOnce(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer func() { s.Close() }()
+	a := tree.Account(addAccount(t, s, "alice@move.example").Number)
+	p := s.NewProposer()
+	fill(t, p, a)
+	before := dump(t, s, a)
+	from, err := s.Shard(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := s.Directory().Account(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
+	record.MovingTo, record.Move = to.ID(), record.Version+1
+	stopped := copying{importer: s.newImporter(to, uint32(a), record.Move), from: from, account: a}
+	if err := stopped.freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.space.minFree = full // of which a half may be used; here there is not even that
+	if err := s.bring(t.Context(), record); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("more than half of the reserve is used: %v", err)
+	}
+	free, _, err := s.space.free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.space.minFree = free + free/2 // the disk is in the reserve
+	if err := s.bring(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Directory().UpdateAccount(t.Context(), a, func(now *raftpb.Account) error {
+		now.Shard, now.MovedFrom, now.Move = to.ID(), from.ID(), record.Move
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := dump(t, s, a); after != before {
+		t.Errorf("it is\n%s\nand was\n%s", after, before)
+	}
+}
+
 // The end of a move may use the disk's reserve: as long as it is not done, nobody can write to the account, nor remove anything.
 func TestAMoveEndsOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
@@ -484,7 +530,12 @@ func TestAMoveEndsOnAFullDisk(t *testing.T) {
 	}
 	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
 	record.MovingTo, record.Move = to.ID(), record.Version+1
-	for _, minFree := range []uint64{full, 0} {
+	free, _, err := s.space.free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserve := free + free/2 // so much is wanted that the disk is in it
+	for _, minFree := range []uint64{reserve, 0} {
 		c := copying{importer: s.newImporter(to, uint32(a), record.Move), from: from, account: a}
 		defer c.close()
 		s.space.minFree = 0
@@ -493,7 +544,7 @@ func TestAMoveEndsOnAFullDisk(t *testing.T) {
 		}
 		s.space.minFree = minFree
 		err := c.pass(t.Context())
-		if minFree == full {
+		if minFree == reserve {
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("what nobody waits for yet: %v", err)
 			}
@@ -502,7 +553,7 @@ func TestAMoveEndsOnAFullDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.space.minFree = full
+		s.space.minFree = reserve
 		for _, step := range []func(context.Context) error{c.freeze, c.pass, c.orphans, c.end} {
 			if err := step(t.Context()); err != nil {
 				t.Fatal(err)

@@ -113,20 +113,23 @@ func (p *Proposer) propose(
 }
 
 // admit refuses what adds data when the disk is almost full. What removes data may use the reserve, and so may a change of
-// accounts' records: removing an account begins with one, and making some ends with one. So may the end of a move, for which writes wait.
+// accounts' records: removing an account begins with one, and making some ends with one. So may the end of a move, for which
+// writes wait: half of it.
 func (p *Proposer) admit(cmd *raftpb.Command) error {
+	least := p.store.space.minFree
 	switch op := cmd.Op.(type) {
 	case *raftpb.Command_ImportRecords:
-		if op.ImportRecords.Frozen {
-			return nil
+		if op.ImportRecords.Frozen { // but not all of it: an account may be larger
+			least /= 2
 		}
 	case *raftpb.Command_Unlink, *raftpb.Command_RemoveAccount, *raftpb.Command_DropContent, *raftpb.Command_ReapOrphans,
 		*raftpb.Command_RemoveXattr, *raftpb.Command_UpdateAccount, *raftpb.Command_UpdateAccounts, *raftpb.Command_DropAccount,
-		*raftpb.Command_Rename, *raftpb.Command_FreezeAccount, *raftpb.Command_EndImport:
+		*raftpb.Command_Rename, *raftpb.Command_FreezeAccount,
+		*raftpb.Command_BeginImport, *raftpb.Command_EndImport, *raftpb.Command_PutSecret:
 		return nil
 	}
-	_, full, err := p.store.space.free()
-	if err == nil && full {
+	free, _, err := p.store.space.free()
+	if err == nil && free < least {
 		err = syscall.ENOSPC
 	}
 	return err

@@ -67,7 +67,7 @@ func (c *conn) auth(line []byte) {
 		c.answer(reply{501, "5.5.4", "AUTH needs a mechanism"})
 		return
 	}
-	ctx, cancel := context.WithCancel(c.server.context)
+	ctx, cancel := context.WithTimeout(c.server.context, c.cfg.AuthTimeout+c.cfg.LookUpTimeout)
 	defer cancel()
 	exchange, err := c.saslClient().Begin(ctx, string(name))
 	if err != nil {

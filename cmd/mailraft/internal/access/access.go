@@ -32,6 +32,7 @@ const patience = 5 * time.Second
 
 // Control opens accounts of a store's directory in a keyring.
 type Control struct {
+	store      *raftstore.Store
 	directory  *raftstore.Directory
 	keyring    *keyring.Keyring
 	iterations uint32 // of SCRAM, for users that do not exist
@@ -43,19 +44,20 @@ type Control struct {
 	stop   context.CancelFunc
 	noting sync.WaitGroup
 
-	mu      sync.Mutex // taken by the applying goroutine: never held for long
-	changed map[uint32]struct{}
-	all     bool          // any account may have changed
-	news    chan struct{} // has an element while there is something in changed, or all is set
+	mu       sync.Mutex // taken by the applying goroutine: never held for long
+	learning map[uint32]struct{}
+	changed  map[uint32]struct{}
+	all      bool          // any account may have changed
+	news     chan struct{} // has an element while there is something in changed, or all is set
 }
 
 // New begins to follow the directory, until Close. iterations are those that SCRAM slots are made with.
 func New(store *raftstore.Store, ring *keyring.Keyring, iterations uint32, log *slog.Logger) *Control {
 	life, stop := context.WithCancel(context.Background())
 	c := &Control{
-		directory: store.Directory(), keyring: ring, iterations: iterations, log: log,
+		store: store, directory: store.Directory(), keyring: ring, iterations: iterations, log: log,
 		done: make(chan struct{}), life: life, stop: stop,
-		changed: map[uint32]struct{}{}, news: make(chan struct{}, 1),
+		learning: map[uint32]struct{}{}, changed: map[uint32]struct{}{}, news: make(chan struct{}, 1),
 	}
 	c.cancel = c.directory.Subscribe(c.note)
 	go c.follow()
@@ -263,7 +265,11 @@ func (c *Control) open(
 	if len(slots) == 0 {
 		return nil, ErrNoSlots
 	}
-	return c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime)
+	session, err := c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime)
+	if err == nil {
+		c.learn(a, password)
+	}
+	return session, err
 }
 
 // checked refuses a key that is not the record's: mail that comes in is sealed to the public key there.

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -47,6 +48,9 @@ func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, l
 	return nil, nil
 }
 
+// errNoted says that there is nothing to be noted.
+var errNoted = errors.New("noted already")
+
 // goodFor tells whether what opens the slot logs in to the protocol.
 func goodFor(r *raftpb.Slot, protocol string) bool {
 	return len(r.Protocols) == 0 || slices.Contains(r.Protocols, protocol)
@@ -64,12 +68,14 @@ func (c *Control) used(a *raftpb.Account, name string) {
 		ctx, cancel := context.WithTimeout(c.life, patience)
 		defer cancel()
 		err := c.directory.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
-			if i := slices.IndexFunc(now.Slots, is); i >= 0 {
-				now.Slots[i].LastUsed = time.Now().Truncate(usedEvery).UnixNano()
+			i := slices.IndexFunc(now.Slots, is)
+			if i < 0 {
+				return errNoted
 			}
+			now.Slots[i].LastUsed = time.Now().Truncate(usedEvery).UnixNano()
 			return nil
 		})
-		if err != nil {
+		if err != nil && err != errNoted {
 			c.log.Debug("when an app password was used is not noted", "account", a.Number, "error", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -9,14 +10,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/xdg-go/scram"
 
 	"mailraft/fs/keyring"
+	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
 
@@ -117,10 +121,6 @@ func (s *SCRAM) find(ctx context.Context) error {
 	if err := c.Current(ctx); err != nil {
 		return err
 	}
-	salt, err := c.fakeSalt(ctx, s.username)
-	if err != nil {
-		return err
-	}
 	a, err := c.findHere(s.username)
 	if err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, raftstore.ErrAddress) {
 		return err
@@ -133,6 +133,10 @@ func (s *SCRAM) find(ctx context.Context) error {
 	}
 	if len(s.tries) > 0 {
 		return nil
+	}
+	salt, err := c.saltOf(ctx, s.username)
+	if err != nil {
+		return err
 	}
 	var stored [sha256.Size]byte
 	rand.Read(stored[:]) // never fails
@@ -168,8 +172,8 @@ func (s *SCRAM) add(records []*raftpb.Slot) error {
 	return nil
 }
 
-// fakeSalt is that of a user who has none: the same on every node, always, and for each user another (RFC 5802, 9).
-func (c *Control) fakeSalt(ctx context.Context, username string) ([]byte, error) {
+// saltOf is the salt of a user, whether there is one or not: the same on every node, always, and for each user another (RFC 5802, 9).
+func (c *Control) saltOf(ctx context.Context, username string) ([]byte, error) {
 	local, domain, err := raftstore.SplitAddress(username)
 	if err == nil {
 		username = local + "@" + domain // however it is written
@@ -213,6 +217,10 @@ func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session
 	if err != nil {
 		return "", nil, nil, err
 	}
+	if now, err := c.findHere(s.account.LocalPart + "@" + s.account.Domain); err != nil || !has(now, proved.slot) { // changed meanwhile
+		identity.Wipe()
+		return "", nil, nil, keyring.ErrWrongPassword
+	}
 	if session, err = c.keyring.OpenSlot(number, proved.slot, identity, 0); err != nil {
 		return "", nil, nil, err
 	}
@@ -227,6 +235,36 @@ func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session
 		c.used(a, proved.name)
 	}
 	return answer, a, session, nil
+}
+
+// has tells whether a slot is one of the account's.
+func has(a *raftpb.Account, s *slot.Slot) bool {
+	record := s.Marshal()
+	return slices.ContainsFunc(a.Slots, func(r *raftpb.Slot) bool { return bytes.Equal(r.Record, record) })
+}
+
+// WrapSCRAM wraps an account's private key for who proves a password by SCRAM, under that number; none where it is turned off, or a node does not
+// know it yet. It shares salt and iterations with the slots of that kind that the account has. It takes a turn's time.
+func (c *Control) WrapSCRAM(ctx context.Context, id seal.Identity, a *raftpb.Account, password []byte, number uint32) ([]*raftpb.Slot, error) {
+	if c.iterations == 0 || !c.store.Knows(machine.MoreSlots) {
+		return nil, nil
+	}
+	params := slot.Params{Passes: c.iterations}
+	binding := slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.SCRAM}
+	others, err := Slots(a)
+	if err != nil {
+		return nil, err
+	}
+	if i := slices.IndexFunc(others, func(sl *slot.Slot) bool { return sl.Kind == slot.SCRAM }); i >= 0 {
+		binding.Salt, params = others[i].Salt[:], others[i].Params
+	} else if binding.Salt, err = c.saltOf(ctx, a.LocalPart+"@"+a.Domain); err != nil {
+		return nil, err
+	}
+	wrapped, err := slot.Wrap(id, password, params, binding)
+	if err != nil {
+		return nil, err
+	}
+	return []*raftpb.Slot{{Id: number, Kind: slot.SCRAM.String(), Record: wrapped.Marshal()}}, nil
 }
 
 // cutProof cuts the proof off a client's last message (RFC 5802, 7: it is the last attribute).

@@ -3,19 +3,16 @@ package adminapi
 import (
 	"context"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
-	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
 
@@ -94,7 +91,7 @@ func (s *Server) add(ctx context.Context, requests []*adminpb.AddAccountRequest)
 		accounts = append(accounts, raftstore.NewAccount{
 			LocalPart: local, Domain: domain, QuotaBytes: req.QuotaBytes, QuotaFiles: req.QuotaFiles,
 			Keys: func(number uint32) (string, []*raftpb.Slot, error) {
-				return s.newKeys(ctx, number, kind, req.Password, 1)
+				return s.newKeys(ctx, &raftpb.Account{Number: number, LocalPart: local, Domain: domain}, kind, req.Password, 1)
 			},
 		})
 	}
@@ -123,13 +120,13 @@ func keyKind(name string) (seal.Kind, error) {
 }
 
 // newKeys makes a key pair for an account, whose private key is wrapped under the password in the slot of that number.
-func (s *Server) newKeys(ctx context.Context, account uint32, kind seal.Kind, password []byte, number uint32) (string, []*raftpb.Slot, error) {
+func (s *Server) newKeys(ctx context.Context, account *raftpb.Account, kind seal.Kind, password []byte, number uint32) (string, []*raftpb.Slot, error) {
 	id, err := seal.GenerateIdentity(kind)
 	if err != nil {
 		return "", nil, err
 	}
 	defer id.Wipe()
-	records, err := s.wrap(ctx, id, &raftpb.Account{Number: account}, password, number)
+	records, err := s.wrap(ctx, id, account, password, number)
 	if err != nil {
 		return "", nil, err
 	}
@@ -151,28 +148,6 @@ func (s *Server) wrap(ctx context.Context, id seal.Identity, a *raftpb.Account, 
 		return nil, err
 	}
 	record := &raftpb.Slot{Id: number, Kind: slot.Password.String(), Record: wrapped.Marshal()}
-	proved, err := s.wrapSCRAM(id, a, normal, number+1)
+	proved, err := s.Access.WrapSCRAM(ctx, id, a, normal, number+1)
 	return append([]*raftpb.Slot{record}, proved...), err
-}
-
-// wrapSCRAM wraps the private key for who proves a password by SCRAM, as the account's other slots of that kind; none where it is turned off,
-// or a node does not know it yet. It takes a turn's time.
-func (s *Server) wrapSCRAM(id seal.Identity, a *raftpb.Account, password []byte, number uint32) ([]*raftpb.Slot, error) {
-	if s.Iterations == 0 || !s.Store.Knows(machine.MoreSlots) {
-		return nil, nil
-	}
-	params := slot.Params{Passes: s.Iterations}
-	binding := slot.Binding{Account: uint64(a.Number), Slot: uint64(number), Kind: slot.SCRAM}
-	others, err := access.Slots(a)
-	if err != nil {
-		return nil, err
-	}
-	if i := slices.IndexFunc(others, func(sl *slot.Slot) bool { return sl.Kind == slot.SCRAM }); i >= 0 {
-		binding.Salt, params = others[i].Salt[:], others[i].Params
-	}
-	wrapped, err := slot.Wrap(id, password, params, binding)
-	if err != nil {
-		return nil, err
-	}
-	return []*raftpb.Slot{{Id: number, Kind: slot.SCRAM.String(), Record: wrapped.Marshal()}}, nil
 }

@@ -58,7 +58,7 @@ func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 	control := access.New(store, ring, slot.MinIterations, log)
 	t.Cleanup(func() { control.Close() })
 	server := grpc.NewServer(append(options, Options()...)...)
-	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Iterations: slot.MinIterations, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
+	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {

@@ -76,7 +76,7 @@ func (s *Server) wrapApp(ctx context.Context, id seal.Identity, a *raftpb.Accoun
 	if err != nil {
 		return nil, err
 	}
-	proved, err := s.wrapSCRAM(id, a, text, number+1)
+	proved, err := s.Access.WrapSCRAM(ctx, id, a, text, number+1)
 	return append([]*raftpb.Slot{{Id: number, Kind: slot.App.String(), Record: wrapped.Marshal()}}, proved...), err
 }
 

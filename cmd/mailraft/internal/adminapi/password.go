@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
@@ -32,10 +33,16 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 	if err != nil {
 		return nil, refusal(err)
 	}
-	if req.Discard {
-		err = s.replaceKeys(ctx, a, req)
-	} else {
-		err = s.rewrap(ctx, a, req.Old, req.New)
+	set := func() error {
+		if req.Discard {
+			return s.replaceKeys(ctx, a, req)
+		}
+		return s.rewrap(ctx, a, req.Old, req.New)
+	}
+	if err = set(); err == errChanged { // perhaps an app password was used, which is noted
+		if a, err = s.newest(ctx, req.Address); err == nil {
+			err = set()
+		}
 	}
 	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err != nil {
@@ -52,20 +59,16 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 		return err
 	}
 	defer id.Wipe()
-	records, err := s.wrap(ctx, id, a, new, nextSlot(a))
+	goes := func(was *raftpb.Slot) bool {
+		return bytes.Equal(was.Record, opened) || was.Kind == slot.SCRAM.String() && was.Name == "" // app passwords keep theirs
+	}
+	stays := proto.CloneOf(a)
+	stays.Slots = slices.DeleteFunc(stays.Slots, goes)
+	records, err := s.wrap(ctx, id, stays, new, nextSlot(a))
 	if err != nil {
 		return err
 	}
-	return s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
-		if !slices.ContainsFunc(now.Slots, func(was *raftpb.Slot) bool { return bytes.Equal(was.Record, opened) }) {
-			return errChanged
-		}
-		kept := slices.DeleteFunc(now.Slots, func(was *raftpb.Slot) bool {
-			return bytes.Equal(was.Record, opened) || was.Kind == slot.SCRAM.String() && was.Name == "" // app passwords keep theirs
-		})
-		now.Slots = append(kept, records...)
-		return nil
-	})
+	return s.replaceSlots(ctx, a, func(was *raftpb.Slot) bool { return !goes(was) }, records...)
 }
 
 // unwrap opens the private key with a password, and answers the record of the slot that did.
@@ -88,6 +91,13 @@ func (s *Server) unwrap(ctx context.Context, a *raftpb.Account, password []byte)
 	return seal.Identity{}, nil, keyring.ErrWrongPassword
 }
 
+// without is the account without its slots.
+func without(a *raftpb.Account) *raftpb.Account {
+	bare := proto.CloneOf(a)
+	bare.Slots = nil
+	return bare
+}
+
 // nextSlot is a slot number that the account has not.
 func nextSlot(a *raftpb.Account) uint32 {
 	last := uint32(0)
@@ -103,7 +113,7 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 	if err != nil {
 		return err
 	}
-	recipient, slots, err := s.newKeys(ctx, a.Number, kind, req.New, nextSlot(a))
+	recipient, slots, err := s.newKeys(ctx, without(a), kind, req.New, nextSlot(a))
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func (s *Server) Recover(ctx context.Context, req *adminpb.RecoverRequest) (*adm
 		return nil, refusal(err)
 	}
 	defer id.Wipe()
-	password, err := s.wrap(ctx, id, &raftpb.Account{Number: a.Number}, req.New, nextSlot(a))
+	password, err := s.wrap(ctx, id, without(a), req.New, nextSlot(a))
 	if err != nil {
 		return nil, refusal(err)
 	}

@@ -20,8 +20,6 @@ type Node struct {
 	Keyring *keyring.Keyring
 	Access  *access.Control
 	Gate    *slot.Gate // where derivations take turns
-	// Iterations of SCRAM are what passwords that are set can be proved with; 0: they can't.
-	Iterations uint32
 	// Status adds what only the daemon knows: names, sockets, proxies.
 	Status func(*adminpb.StatusReply)
 	Logger *slog.Logger

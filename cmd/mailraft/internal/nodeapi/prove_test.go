@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xdg-go/scram"
 
@@ -167,6 +168,45 @@ func TestProveAnAppPassword(t *testing.T) {
 		now.Slots = slices.DeleteFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Name == "phone" })
 	})
 	<-s.Done()
+}
+
+// TestAnOldPasswordIsLearned: an account whose password was set before there was SCRAM can prove it once it has been sent, with the salt that it
+// had when nobody could.
+func TestAnOldPasswordIsLearned(t *testing.T) {
+	w := newWorld(t)
+	a := w.account(t, "alice", 0)
+	terms := proxy.ProofTerms{Protocol: "imap"}
+	_, before, err := w.prove(t, terms, "alice@example.org", "secret", scram.ChannelBinding{})
+	if !errors.Is(err, proxy.ErrAuthentication) {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s, err := w.client.Login(within(t), credentials("alice@example.org", "secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+	}
+	ctx := within(t)
+	for {
+		now, err := w.store.Directory().Account(tree.Account(a.Number))
+		if err != nil || ctx.Err() != nil {
+			t.Fatal(err, ctx.Err())
+		}
+		if len(now.Slots) == 2 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s, after, err := w.prove(t, terms, "alice@example.org", "secret", scram.ChannelBinding{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	salt := func(said []string) string { return strings.Split(said[0], ",")[1] }
+	if salt(before) != salt(after) {
+		t.Errorf("the salt was %s, and is %s", salt(before), salt(after))
+	}
 }
 
 // TestNobodyTellsUsersApart: who does not exist, and who has no such slot, is answered as who does, with a salt that stays the same.

@@ -3,6 +3,7 @@ package throttle
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -33,6 +34,9 @@ const (
 	forget = time.Hour
 	// shareFrom is how many failures all nodes are told of, and of twice as many again: a few writes to the directory for a storm.
 	shareFrom = 8
+	// askEvery is how often this node asks for what is to be told other nodes under, and askTime how long a login waits for it.
+	askEvery = 10 * time.Second
+	askTime  = time.Second
 	// shareTime bounds telling them.
 	shareTime = 5 * time.Second
 	// most is how many networks, accounts and pairs of them are remembered, some 10 MiB: of more, any are forgotten.
@@ -57,7 +61,9 @@ type Throttle struct {
 	refused, delayed atomic.Uint64
 
 	mu     sync.Mutex
-	secret []byte // nil: not asked for yet
+	secret []byte    // that all nodes have; nil: not asked for yet
+	own    []byte    // used as long as the other can't be had
+	asked  time.Time // for the other, in vain
 	failed map[pair]*failures
 	known  map[pair]int // who has logged in to which account from where: how many failures do not matter yet
 }
@@ -77,8 +83,10 @@ type failures struct {
 
 // New makes a throttle that has seen nothing.
 func New(d Directory, log *slog.Logger) *Throttle {
+	own := make([]byte, sha256.Size)
+	rand.Read(own) // never fails
 	return &Throttle{
-		directory: d, log: log, now: time.Now, sleep: sleep,
+		directory: d, log: log, now: time.Now, sleep: sleep, own: own,
 		failed: map[pair]*failures{}, known: map[pair]int{},
 	}
 }
@@ -101,16 +109,15 @@ func (t *Throttle) Counts() (failed, delayed uint64) { return t.refused.Load(), 
 type Attempt struct {
 	throttle *Throttle
 	of       pair // network zero: this machine itself, which is many people's
+	shared   bool // other nodes have the same keys
 }
 
 // Enter waits until a login may be tried: of the account, which need not exist, from the network, "" for this machine itself. What became of it
-// Failed or Succeeded has to be told. Errors: ErrTooMany; ctx's; those of Directory.Secret.
+// Failed or Succeeded has to be told, if it can be told. Errors: ErrTooMany; ctx's.
 func (t *Throttle) Enter(ctx context.Context, network, account string) (*Attempt, error) {
 	a := &Attempt{throttle: t}
-	secret, err := t.hashKey(ctx)
-	if err != nil {
-		return nil, err
-	}
+	secret, shared := t.hashKey(ctx)
+	a.shared = shared
 	a.of.account = hash(secret, "account", account)
 	if network != "" {
 		a.of.network = hash(secret, "network", network)
@@ -128,22 +135,28 @@ func (t *Throttle) Enter(ctx context.Context, network, account string) (*Attempt
 	return a, err
 }
 
-// hashKey is what keys are hashed under. It is asked for once: it never changes.
-func (t *Throttle) hashKey(ctx context.Context) ([]byte, error) {
-	t.mu.Lock()
-	secret := t.secret
-	t.mu.Unlock()
-	if secret != nil {
-		return secret, nil
-	}
-	secret, err := t.directory.Secret(ctx, "mailraft failed logins")
-	if err != nil {
-		return nil, err
-	}
+// hashKey is what keys are hashed under: the same on all nodes, or, as long as that can't be had, this node's own. Before all nodes run a
+// version that knows it, and without a quorum, people log in all the same.
+func (t *Throttle) hashKey(ctx context.Context) (secret []byte, shared bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.secret = secret
-	return secret, nil
+	if t.secret == nil && (t.asked.IsZero() || t.now().Sub(t.asked) > askEvery) {
+		t.asked = t.now()
+		t.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		secret, err := t.directory.Secret(ctx, "mailraft failed logins")
+		cancel()
+		t.mu.Lock()
+		if err != nil {
+			t.log.Debug("failed logins are counted for this node alone", "error", err)
+		} else {
+			t.secret = secret
+		}
+	}
+	if t.secret != nil {
+		return t.secret, true
+	}
+	return t.own, false
 }
 
 func hash(secret []byte, what, name string) (k key) {
@@ -160,9 +173,12 @@ func (a *Attempt) local() bool   { return a.of.network == key{} }
 
 // wait answers how long a login has to, and takes its network's next turn.
 func (t *Throttle) wait(a *Attempt) (time.Duration, error) {
-	ofAccount, ofNetwork := t.shared(a.of.account), uint32(0)
-	if !a.local() {
-		ofNetwork = t.shared(a.of.network)
+	ofAccount, ofNetwork := uint32(0), uint32(0)
+	if a.shared {
+		ofAccount = t.told(a.of.account)
+	}
+	if a.shared && !a.local() {
+		ofNetwork = t.told(a.of.network)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -187,8 +203,8 @@ func (t *Throttle) wait(a *Attempt) (time.Duration, error) {
 	return max(wait, turn), nil
 }
 
-// shared is how many failures any node has told of.
-func (t *Throttle) shared(k key) uint32 {
+// told is how many failures any node has told of.
+func (t *Throttle) told(k key) uint32 {
 	n, err := t.directory.Failures(k[:])
 	if err != nil {
 		t.log.Warn("what other nodes say of failed logins can't be read", "error", err)
@@ -245,25 +261,27 @@ func (a *Attempt) Failed() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if t.known[a.of]--; t.known[a.of] <= 0 {
-		delete(t.known, a.of)
+	if n := t.known[a.of]; n > 0 {
+		t.known[a.of] = n - 1 // at 0 it stays known: nobody has the network's failures count half twice
 	}
-	t.add(a.account(), a.of.account, now)
+	a.add(a.account(), a.of.account, now)
 	if a.local() {
 		return
 	}
-	if of := t.at(a.of, now); of.count < oneAccount {
-		of.count, of.last = of.count+1, now
-		t.add(a.network(), a.of.network, now)
+	of := t.at(a.of, now)
+	t.at(a.network(), now).last, of.last = now, now
+	if of.count < oneAccount {
+		of.count++
+		a.add(a.network(), a.of.network, now)
 	}
 }
 
-// add counts one more. The caller holds t.mu.
-func (t *Throttle) add(p pair, k key, now time.Time) {
-	f := t.at(p, now)
+// add counts one more. The caller holds throttle.mu.
+func (a *Attempt) add(p pair, k key, now time.Time) {
+	f := a.throttle.at(p, now)
 	f.count, f.last = f.count+1, now
-	if f.count >= shareFrom && bits.OnesCount32(f.count) == 1 {
-		go t.share(k, f.count, now.Add(forget))
+	if a.shared && f.count >= shareFrom && bits.OnesCount32(f.count) == 1 {
+		go a.throttle.share(k, f.count, now.Add(forget))
 	}
 }
 
@@ -283,7 +301,7 @@ func (a *Attempt) Succeeded() {
 	defer t.mu.Unlock()
 	if _, known := t.known[a.of]; !known && !a.local() {
 		if f := t.failed[a.network()]; f != nil {
-			told := f.count > free // perhaps
+			told := a.shared && f.count > free // perhaps
 			if f.count /= 2; told {
 				go t.share(a.of.network, f.count, t.now().Add(forget))
 			}

@@ -201,3 +201,56 @@ func TestNodesTellEachOther(t *testing.T) {
 	}
 	nodes[1].wantWait(t, "who has nothing to do with it", "elsewhere", "carol", 0)
 }
+
+// lonely is a directory that can't say what all nodes have: an older node is there yet, or no quorum.
+type lonely struct{ Directory }
+
+func (lonely) Secret(context.Context, string) ([]byte, error) { return nil, errors.New("not yet") }
+
+// Where the directory can't help, logins go on, and are counted for this node; what it says later is taken.
+func TestWithoutTheDirectory(t *testing.T) {
+	n := cluster(t, 1)[0]
+	real := n.directory
+	n.directory = lonely{real}
+	n.fail(t, 6, "network", "alice")
+	n.wantWait(t, "after six", "elsewhere", "alice", 2*time.Second)
+	n.directory = real
+	n.clock = n.clock.Add(askEvery + time.Second)
+	a, _, err := n.try(t, "elsewhere", "alice")
+	if err != nil || !a.shared {
+		t.Errorf("the directory is not asked again: %+v, %v", a, err)
+	}
+}
+
+// Who has one account does not get rid of his network's delays by it, however often it is let in and refused.
+func TestOneAccountDoesNotPayForGuesses(t *testing.T) {
+	n := cluster(t, 1)[0]
+	begin, guesses := n.clock, 0
+	for range 50 {
+		eve, _, err := n.try(t, "network", "eve")
+		if err != nil {
+			n.clock = n.clock.Add(time.Second)
+			continue
+		}
+		eve.Succeeded()
+		for range trust { // at once
+			a, _, err := n.try(t, "network", "eve")
+			if err != nil {
+				break
+			}
+			a.Failed()
+		}
+		for i := range 10 {
+			a, _, err := n.try(t, "network", fmt.Sprint("victim ", guesses, i))
+			if err != nil {
+				n.clock = n.clock.Add(time.Second)
+				continue
+			}
+			a.Failed()
+			guesses++
+		}
+	}
+	if minutes := int(n.clock.Sub(begin) / time.Minute); guesses > minutes+30 {
+		t.Errorf("%d guesses in %d minutes", guesses, minutes)
+	}
+}
