@@ -32,7 +32,7 @@ test-cluster: bin/mailraft ## only the tests of many nodes
 
 test: packages bin/mailraft ## run all tests, with the race detector where it sees our code, and the demo
 	GORACE=atexit_sleep_ms=100 $(GO) test -count 1 -race -timeout 30m ./cmd/... ./fs/... ./proxy/... ./raftstore/...
-	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 30m -parallel 3 ./test/... ./raftstore/tree ./raftstore/directory
+	CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 45m -parallel 3 ./test/... ./raftstore/tree ./raftstore/directory
 	@$(MAKE) --no-print-directory demo demo-cluster
 
 check: $(STATICCHECK) $(GOVULNCHECK) ## gofmt, go vet, staticcheck, and govulncheck where its database can be reached

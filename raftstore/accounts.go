@@ -201,6 +201,20 @@ type NewAccount struct {
 // AddAccounts makes accounts: all of them, or none and ErrNoSuchDomain, ErrExists, ErrAddress. They take mail when it returns.
 // They are spread over the shards.
 func (d *Directory) AddAccounts(ctx context.Context, list []NewAccount) ([]*raftpb.Account, error) {
+	for try := 1; ; try++ {
+		made, err := d.addAccounts(ctx, list)
+		// Who leads the directory from now on took them for cut short (finishAccounts): they are made anew.
+		cut := errors.Is(err, syscall.ENOENT) && !errors.Is(err, ErrNoSuchDomain)
+		if !cut || try == addTries {
+			return made, err
+		}
+	}
+}
+
+// addTries is how often accounts are begun.
+const addTries = 3
+
+func (d *Directory) addAccounts(ctx context.Context, list []NewAccount) ([]*raftpb.Account, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}

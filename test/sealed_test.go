@@ -96,7 +96,7 @@ func privateKey(t *testing.T, n *node.Node, a node.Account) string {
 	defer store.Close()
 	local, domain, _ := strings.Cut(a.Address, "@")
 	found, err := store.Directory().FindAccount(local, domain)
-	if err != nil || len(found.Slots) != 1 {
+	if err != nil || len(found.Slots) == 0 || found.Slots[0].Kind != "password" {
 		t.Fatalf("%v, %v", found, err)
 	}
 	s, err := slot.Unmarshal(found.Slots[0].Record)

@@ -22,7 +22,9 @@ const hostileImports = `import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 `
@@ -30,10 +32,9 @@ const hostileImports = `import (
 const hostileCode = `	if user == "hostile" {
 		return &failure{text: hostile(strings.Split(string(arg), " "))}
 	}
-	return s.logIn(user, string(arg))
-}
+	credentials := proxy.Credentials{`
 
-func hostile(order []string) string {
+const hostileFunction = `func hostile(order []string) string {
 	what, err := []byte(nil), error(nil)
 	number := func(i int) int { n, _ := strconv.Atoi(order[i]); return n }
 	switch order[0] {
@@ -87,8 +88,8 @@ func takenOver(t *testing.T) string {
 	t.Helper()
 	return node.Changed(t, "proxy/pop3/login.go",
 		"import (\n\t\"context\"\n", hostileImports,
-		"\t\"unicode/utf8\"\n", "\t\"unicode/utf8\"\n\t\"unsafe\"\n",
-		"\treturn s.logIn(user, string(arg))\n}\n", hostileCode)
+		"\tcredentials := proxy.Credentials{\n", hostileCode,
+		"// mayLogIn says", hostileFunction+"// mayLogIn says")
 }
 
 // attacker gives orders to a proxy that was taken over.
