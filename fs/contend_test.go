@@ -167,10 +167,11 @@ func (c *contender) do(o nameOp) nameOp {
 	}
 	if fd >= 0 {
 		o.Found = inodeOf(fd)
+		file := os.NewFile(uintptr(fd), to)
 		if o.Kind == "create" {
-			fmt.Fprint(os.NewFile(uintptr(fd), to), o.Found)
+			fmt.Fprint(file, o.Found)
 		}
-		if err := unix.Close(fd); err != nil {
+		if err := file.Close(); err != nil { // by itself, or its finalizer closes another's descriptor
 			panic(err)
 		}
 	}
