@@ -76,9 +76,11 @@ type key [16]byte
 
 // failures are those of one pair, one after the other without a pause of forget.
 type failures struct {
-	count uint32
-	last  time.Time
-	next  time.Time // of a network: when the next may be tried
+	count   uint32
+	last    time.Time
+	next    time.Time // of a network: when the next may be tried
+	tell    uint32    // what the other nodes are to be told
+	telling bool      // a goroutine does so
 }
 
 // New makes a throttle that has seen nothing.
@@ -238,7 +240,7 @@ func (t *Throttle) at(p pair, now time.Time) *failures {
 		t.failed[p] = f
 	}
 	if now.Sub(f.last) > forget {
-		*f = failures{last: now}
+		f.count, f.last, f.next = 0, now, time.Time{}
 	}
 	return f
 }
@@ -281,11 +283,32 @@ func (a *Attempt) add(p pair, k key, now time.Time) {
 	f := a.throttle.at(p, now)
 	f.count, f.last = f.count+1, now
 	if a.shared && f.count >= shareFrom && bits.OnesCount32(f.count) == 1 {
-		go a.throttle.share(k, f.count, now.Add(forget))
+		a.throttle.share(f, k, now)
 	}
 }
 
-func (t *Throttle) share(k key, failures uint32, until time.Time) {
+// share has the other nodes told how many have failed: of one pair one note after the other, so that the last is the newest. The caller
+// holds t.mu.
+func (t *Throttle) share(f *failures, k key, now time.Time) {
+	f.tell = f.count
+	if f.telling {
+		return
+	}
+	f.telling = true
+	go func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for told := f.tell + 1; told != f.tell; { // it may have changed meanwhile
+			told = f.tell
+			t.mu.Unlock()
+			t.note(k, told, now.Add(forget))
+			t.mu.Lock()
+		}
+		f.telling = false
+	}()
+}
+
+func (t *Throttle) note(k key, failures uint32, until time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), shareTime)
 	defer cancel()
 	if err := t.directory.NoteFailures(ctx, k[:], failures, until); err != nil {
@@ -303,7 +326,7 @@ func (a *Attempt) Succeeded() {
 		if f := t.failed[a.network()]; f != nil {
 			told := a.shared && f.count > free // perhaps
 			if f.count /= 2; told {
-				go t.share(a.of.network, f.count, t.now().Add(forget))
+				t.share(f, a.of.network, t.now())
 			}
 		}
 	}

@@ -17,6 +17,22 @@ type node struct {
 	*Throttle
 	clock  time.Time
 	waited time.Duration // of the last login
+	told   chan struct{} // has an element after a note
+}
+
+// telling is a directory that says when a note has come.
+type telling struct {
+	Directory
+	told chan struct{}
+}
+
+func (d telling) NoteFailures(ctx context.Context, key []byte, failures uint32, until time.Time) error {
+	err := d.Directory.NoteFailures(ctx, key, failures, until)
+	select {
+	case d.told <- struct{}{}:
+	default:
+	}
+	return err
 }
 
 // cluster is nodes over one directory, a real one.
@@ -30,9 +46,9 @@ func cluster(t *testing.T, n int) []*node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	nodes := make([]*node, n)
+	nodes, told := make([]*node, n), make(chan struct{}, 1)
 	for i := range nodes {
-		x := &node{Throttle: New(store.Directory(), log), clock: time.Now()}
+		x := &node{Throttle: New(telling{store.Directory(), told}, log), clock: time.Now(), told: told}
 		x.now = func() time.Time { return x.clock }
 		x.sleep = func(_ context.Context, d time.Duration) error {
 			x.waited = d
@@ -158,22 +174,23 @@ func TestNeighboursOfAnOldPassword(t *testing.T) {
 		a.Succeeded()
 	}
 	n.clock = n.clock.Add(networkDelay)
-	eventually(t, "many who log in make up for it", func() bool {
+	n.eventually(t, "many who log in make up for it", func() bool {
 		n.try(t, "office", "bob")
 		_, waited, err := n.try(t, "office", "carol")
 		return waited == 0 && err == nil
 	})
 }
 
-// eventually waits for what is told in its own time.
-func eventually(t *testing.T, what string, is func() bool) {
+// eventually waits for what comes of notes, which come in their own time.
+func (n *node) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	late := time.After(20 * time.Second)
 	for !is() {
-		if time.Now().After(deadline) {
+		select {
+		case <-n.told:
+		case <-late:
 			t.Fatal("not so: ", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -193,7 +210,7 @@ func TestNodesTellEachOther(t *testing.T) {
 	nodes := cluster(t, 2)
 	nodes[0].fail(t, shareFrom, "network", "alice")
 	for _, a := range []struct{ network, account string }{{"elsewhere", "alice"}, {"network", "bob"}} {
-		eventually(t, fmt.Sprintf("%+v is slowed down at the other node", a), func() bool {
+		nodes[1].eventually(t, fmt.Sprintf("%+v is slowed down at the other node", a), func() bool {
 			nodes[1].try(t, a.network, a.account)
 			_, waited, err := nodes[1].try(t, a.network, a.account)
 			return waited > 0 || err != nil
