@@ -153,8 +153,8 @@ func (v *invalidator) applied(ev *tree.Event) {
 	}
 }
 
-// came tells whether an account is whole in its shard now. One that moved there may have been read before, where the directory here was ahead
-// of the shard: what the kernel has of it may be older than what it had from the shard before.
+// came tells whether an account is whole in its shard now. One that has been there before, and came back, may have been read where the directory
+// here was ahead of the shard, which still had it as it was then: the kernel's copy may be older than what it had from the shard in between.
 func came(ev *tree.Event) bool {
 	return slices.ContainsFunc(ev.Changes, func(c tree.Change) bool { return c.Kind == tree.AccountAdded })
 }

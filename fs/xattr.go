@@ -77,7 +77,7 @@ func (m *mount) getXattr(i tree.Ino, name string) ([]byte, error) {
 // and the account of either.
 func (m *mount) ownXattr(a *account, i tree.Ino, name string) ([]byte, error) {
 	if name == "account" {
-		return []byte(a.record.LocalPart + "@" + a.record.Domain), nil
+		return []byte(a.record.Address()), nil
 	}
 	in, err := a.view.Inode(i)
 	if errors.Is(err, syscall.ENOENT) {

@@ -508,7 +508,7 @@ func (s *Store) finishAccounts(ctx context.Context) {
 		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
 			continue // it moves
 		}
-		s.log.Info("dropping an account that is not whole", "account", a.LocalPart+"@"+a.Domain)
+		s.log.Info("dropping an account that is not whole", "account", a.Address())
 		// It may have been finished, or be gone, since it was read.
 		if derr := s.directory.drop(ctx, a); !errors.Is(derr, errState) && !errors.Is(derr, ErrNoSuchAccount) {
 			err = errors.Join(err, derr)

@@ -54,12 +54,12 @@ type checked struct {
 // checkDirectory checks the directory against the shards, and answers its accounts.
 func (s *Store) checkDirectory(report func(Problem)) (map[tree.Account]checked, error) {
 	found := func(a *raftpb.Account, format string, args ...any) {
-		report(Problem{Group: "directory", Account: a.LocalPart + "@" + a.Domain, What: fmt.Sprintf(format, args...)})
+		report(Problem{Group: "directory", Account: a.Address(), What: fmt.Sprintf(format, args...)})
 	}
 	accounts := map[tree.Account]checked{}
 	var failed error
 	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
-		accounts[tree.Account(a.Number)] = checked{a.LocalPart + "@" + a.Domain, shardsOf(a)}
+		accounts[tree.Account(a.Number)] = checked{a.Address(), shardsOf(a)}
 		named, err := s.directory.findAny(a.LocalPart, a.Domain)
 		switch {
 		case errors.Is(err, ErrNoSuchAccount), errors.Is(err, ErrNoSuchDomain):

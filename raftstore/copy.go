@@ -111,7 +111,7 @@ func (sn *Snapshot) Close() error {
 // records hands to put (the value may be kept). Its domain must be there. It takes mail when RestoreAccount returns, and is not there
 // after an error. Errors: ErrExists for its address, or its number (then the account belongs to another cluster); ErrNoSuchDomain.
 func (d *Directory) RestoreAccount(ctx context.Context, was *raftpb.Account, records func(put func(key, value []byte) error) error) error {
-	address := was.LocalPart + "@" + was.Domain
+	address := was.Address()
 	a := proto.CloneOf(was)
 	a.MovingTo, a.MovedFrom, a.Move = 0, 0, 0 // the directory gives it a move that is later than all that it may have had here
 	a.Shard = (was.Shard+uint32(len(d.store.shards))-1)%uint32(len(d.store.shards)) + 1

@@ -138,7 +138,7 @@ func (s *Store) moveAll(ctx context.Context) {
 			continue
 		}
 		a = now
-		log := s.log.With("account", a.LocalPart+"@"+a.Domain, "move", a.Move)
+		log := s.log.With("account", a.Address(), "move", a.Move)
 		since := time.Now()
 		switch err := s.move(ctx, a); {
 		case errors.Is(err, errState), errors.Is(err, ErrNoSuchAccount), ctx.Err() != nil:

@@ -228,17 +228,39 @@ func TestAnAccountMoves(t *testing.T) {
 	}
 }
 
+// aMove is one of an account to another shard, as a mover reads it, of which the directory has not been told.
+func aMove(t *testing.T, s *Store, a tree.Account) (from, to *Shard, record *raftpb.Account) {
+	t.Helper()
+	from, err := s.Shard(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if record, err = s.Directory().Account(a); err != nil {
+		t.Fatal(err)
+	}
+	to = s.Shards()[from.ID()%uint32(len(s.Shards()))]
+	record.MovingTo, record.Move = to.ID(), record.Version+1
+	return from, to, record
+}
+
+// isThere has the directory say that a move has brought the account.
+func isThere(t *testing.T, s *Store, record *raftpb.Account) {
+	t.Helper()
+	err := s.Directory().UpdateAccount(t.Context(), tree.Account(record.Number), func(now *raftpb.Account) error {
+		now.Shard, now.MovedFrom, now.Move = record.MovingTo, record.Shard, record.Move
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A node whose copy of the directory lags reads and writes an account where it is all the same, be it frozen yet where it was, or gone from
 // there.
 func TestAnAccountIsFoundByAStaleDirectory(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	defer func() { s.Close() }()
 	a := tree.Account(addAccount(t, s, "alice@move.example").Number)
-	from, err := s.Shard(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
 	r, err := s.NewProposer().Propose(t.Context(), &raftpb.Command{Op: &raftpb.Command_SetXattr{SetXattr: &raftpb.SetXattr{
 		Inode: uint64(tree.RootIno(a)), Name: "user.x", Value: []byte("y"),
 	}}})
@@ -246,11 +268,7 @@ func TestAnAccountIsFoundByAStaleDirectory(t *testing.T) {
 		t.Fatal(r, err)
 	}
 	// What a move does, without its last step.
-	record, err := s.Directory().Account(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	record.MovingTo, record.Move = to.ID(), record.Version+1
+	from, to, record := aMove(t, s, a)
 	if err := s.bring(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
@@ -474,16 +492,7 @@ func TestAFrozenAccountIsBroughtAtOnce(t *testing.T) {
 	p := s.NewProposer()
 	fill(t, p, a)
 	before := dump(t, s, a)
-	from, err := s.Shard(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	record, err := s.Directory().Account(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
-	record.MovingTo, record.Move = to.ID(), record.Version+1
+	from, to, record := aMove(t, s, a)
 	stopped := copying{importer: s.newImporter(to, uint32(a), record.Move), from: from, account: a}
 	if err := stopped.freeze(t.Context()); err != nil {
 		t.Fatal(err)
@@ -500,13 +509,7 @@ func TestAFrozenAccountIsBroughtAtOnce(t *testing.T) {
 	if err := s.bring(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
-	err = s.Directory().UpdateAccount(t.Context(), a, func(now *raftpb.Account) error {
-		now.Shard, now.MovedFrom, now.Move = to.ID(), from.ID(), record.Move
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	isThere(t, s, record)
 	if after := dump(t, s, a); after != before {
 		t.Errorf("it is\n%s\nand was\n%s", after, before)
 	}
@@ -520,16 +523,7 @@ func TestAMoveEndsOnAFullDisk(t *testing.T) {
 	p := s.NewProposer()
 	fill(t, p, a)
 	before := dump(t, s, a)
-	from, err := s.Shard(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	record, err := s.Directory().Account(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := s.Shards()[from.ID()%uint32(len(s.Shards()))]
-	record.MovingTo, record.Move = to.ID(), record.Version+1
+	from, to, record := aMove(t, s, a)
 	free, _, err := s.space.free()
 	if err != nil {
 		t.Fatal(err)
@@ -560,13 +554,7 @@ func TestAMoveEndsOnAFullDisk(t *testing.T) {
 			}
 		}
 	}
-	err = s.Directory().UpdateAccount(t.Context(), a, func(now *raftpb.Account) error {
-		now.Shard, now.MovedFrom, now.Move = to.ID(), from.ID(), record.Move
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	isThere(t, s, record)
 	if after := dump(t, s, a); after != before {
 		t.Errorf("it is\n%s\nand was\n%s", after, before)
 	}

@@ -41,13 +41,12 @@ type mechanism struct {
 func (c *Client) mechanisms() []mechanism {
 	var list []mechanism
 	if c.SCRAM {
-		binding, data := bindingOf(c.TLS)
-		terms := proxy.ProofTerms{Protocol: c.Protocol, Remote: c.Remote, TLS: c.TLS != nil, Binding: binding, Data: data}
+		binding := bindingOf(c.TLS)
 		prove := func(plus bool) func(context.Context, *Exchange) sasl.Server {
 			return func(ctx context.Context, e *Exchange) sasl.Server {
-				terms := terms
-				terms.Plus = plus
-				e.proving = &scram{ctx: ctx, logins: c.Logins, terms: terms}
+				e.proving = &scram{ctx: ctx, client: c, terms: proxy.ProofTerms{
+					Protocol: c.Protocol, Remote: c.Remote, TLS: c.TLS != nil, Binding: binding, Plus: plus,
+				}}
 				return e.proving
 			}
 		}

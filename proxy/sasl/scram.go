@@ -16,7 +16,7 @@ const (
 // scram carries the messages between the client and the node, which checks them.
 type scram struct {
 	ctx     context.Context
-	logins  proxy.Logins
+	client  *Client
 	terms   proxy.ProofTerms
 	proof   proxy.Proof // nil before the first message
 	session proxy.Session
@@ -28,7 +28,10 @@ func (s *scram) Next(response []byte) (challenge []byte, done bool, err error) {
 		if response == nil {
 			return []byte{}, false, nil // the client begins (RFC 5802, 5)
 		}
-		if s.proof, err = s.logins.Prove(s.ctx, s.terms); err != nil {
+		if s.terms.Data, err = bindingData(s.client.TLS, s.terms.Binding); err != nil {
+			return nil, true, err
+		}
+		if s.proof, err = s.client.Logins.Prove(s.ctx, s.terms); err != nil {
 			return nil, true, err
 		}
 	}
@@ -36,16 +39,31 @@ func (s *scram) Next(response []byte) (challenge []byte, done bool, err error) {
 	return challenge, s.session != nil, err
 }
 
-// bindingOf is what an exchange over the connection can be bound to: "" and nothing when it can't.
-func bindingOf(c *tls.ConnectionState) (name string, data []byte) {
+// What an exchange over a connection can be bound to.
+const (
+	tlsExporter = "tls-exporter" // RFC 9266, 2
+	tlsUnique   = "tls-unique"   // RFC 5929, 3
+)
+
+// bindingOf is which of them the connection has; "": none.
+func bindingOf(c *tls.ConnectionState) string {
 	switch {
 	case c == nil:
-	case c.Version >= tls.VersionTLS13: // RFC 9266, 2
-		if data, err := c.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32); err == nil {
-			return "tls-exporter", data
-		}
-	case len(c.TLSUnique) > 0: // RFC 5929, 3
-		return "tls-unique", c.TLSUnique
+	case c.Version >= tls.VersionTLS13:
+		return tlsExporter
+	case len(c.TLSUnique) > 0:
+		return tlsUnique
 	}
-	return "", nil
+	return ""
+}
+
+// bindingData is the data of that.
+func bindingData(c *tls.ConnectionState, binding string) ([]byte, error) {
+	switch binding {
+	case tlsExporter:
+		return c.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
+	case tlsUnique:
+		return c.TLSUnique, nil
+	}
+	return nil, nil
 }

@@ -263,7 +263,7 @@ func (d *Directory) addAccounts(b *pebble.Batch, list []*raftpb.Account, now int
 		if a.LocalPart == "" || strings.ContainsAny(a.LocalPart, "/\x00") {
 			return 0, syscall.EINVAL
 		}
-		if name := a.LocalPart + "@" + a.Domain; seen[name] {
+		if name := a.Address(); seen[name] {
 			return 0, syscall.EEXIST
 		} else {
 			seen[name] = true

@@ -10,19 +10,24 @@ import (
 	"mailraft/raftstore/raftpb"
 )
 
-// An account comes back under its number, which is then not given again; never under one, or a name, that is in use.
-func TestRestoreAccount(t *testing.T) {
-	r := newReplica(t)
-	index := uint64(0)
-	apply := func(want syscall.Errno, cmd *raftpb.Command) uint64 {
+// applier applies commands one after the other, whose answers must be as wanted, and answers their values. index is that of the last.
+func applier(t *testing.T, r *replica, index *uint64) func(want syscall.Errno, cmd *raftpb.Command) uint64 {
+	return func(want syscall.Errno, cmd *raftpb.Command) uint64 {
 		t.Helper()
-		index++
-		res := r.apply(index, cmd)
+		*index++
+		res := r.apply(*index, cmd)
 		if res.Errno != want {
 			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
 		}
 		return res.Value
 	}
+}
+
+// An account comes back under its number, which is then not given again; never under one, or a name, that is in use.
+func TestRestoreAccount(t *testing.T) {
+	r := newReplica(t)
+	index := uint64(0)
+	apply := applier(t, r, &index)
 	restore := func(number uint32, local, domain string) *raftpb.Command {
 		a := &raftpb.Account{
 			Number: number, LocalPart: local, Domain: domain, Shard: 2, Recipient: "age1x", Created: 7, QuotaBytes: 9,
@@ -61,15 +66,7 @@ func TestRestoreAccount(t *testing.T) {
 func TestALateDropLeavesWhatWasRestored(t *testing.T) {
 	r := newReplica(t)
 	index := uint64(0)
-	apply := func(want syscall.Errno, cmd *raftpb.Command) uint64 {
-		t.Helper()
-		index++
-		res := r.apply(index, cmd)
-		if res.Errno != want {
-			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
-		}
-		return res.Value
-	}
+	apply := applier(t, r, &index)
 	restore := func(version uint32) uint64 {
 		t.Helper()
 		a := &raftpb.Account{Number: 7, LocalPart: "alice", Domain: "example.org", Shard: 1}

@@ -19,11 +19,7 @@ type dirReader struct {
 // OpenDir implements Reader.
 func (v *View) OpenDir(dir Ino) (DirReader, error) {
 	snap := v.snapshot()
-	err := whole(snap, dir.Account())
-	var in *Inode
-	if err == nil {
-		in, err = inode(snap, dir)
-	}
+	in, err := wholeInode(snap, dir)
 	if err == nil && !in.IsDir() {
 		err = syscall.ENOTDIR
 	}

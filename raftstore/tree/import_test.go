@@ -49,6 +49,18 @@ func end(a uint32) *raftpb.Command {
 	return &raftpb.Command{Op: &raftpb.Command_EndImport{EndImport: &raftpb.EndImport{Account: a}}}
 }
 
+// applier applies and commits commands one after the other, whose answers must be as wanted. index is that of the last.
+func applier(t *testing.T, r *replica, index *uint64) func(want syscall.Errno, cmd *raftpb.Command) {
+	return func(want syscall.Errno, cmd *raftpb.Command) {
+		t.Helper()
+		*index++
+		if res := r.apply(*index, cmd); res.Errno != want {
+			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
+		}
+		r.commit()
+	}
+}
+
 // TestImport copies an account's records to a tree whose index is far behind: all that it shows is the same, and what changes then has
 // a greater MODSEQ than all before.
 func TestImport(t *testing.T) {
@@ -61,14 +73,7 @@ func TestImport(t *testing.T) {
 
 	r := newReplica(t, vfs.NewMem(), 10)
 	index := uint64(0)
-	apply := func(want syscall.Errno, cmd *raftpb.Command) {
-		t.Helper()
-		index++
-		if res := r.apply(index, cmd); res.Errno != want {
-			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
-		}
-		r.commit()
-	}
+	apply := applier(t, r, &index)
 	sound := func() {
 		t.Helper()
 		if err := Check(r.tree.View(), func(p Problem) { t.Error(p) }); err != nil {
@@ -140,14 +145,7 @@ func TestFrozen(t *testing.T) {
 	s := newScene(t)
 	defer s.close()
 	index := uint64(1000)
-	apply := func(want syscall.Errno, cmd *raftpb.Command) {
-		t.Helper()
-		index++
-		if res := s.apply(index, cmd); res.Errno != want {
-			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
-		}
-		s.commit()
-	}
+	apply := applier(t, s.replica, &index)
 	freeze := func(shard uint32, move uint64) *raftpb.Command {
 		return &raftpb.Command{Op: &raftpb.Command_FreezeAccount{FreezeAccount: &raftpb.FreezeAccount{Account: 1, Shard: shard, Move: move}}}
 	}
@@ -258,14 +256,7 @@ func TestRemoveAccountUntil(t *testing.T) {
 	list := recordsOf(t, from.tree.View(), 1)
 	r := newReplica(t, vfs.NewMem(), 10)
 	index := uint64(0)
-	apply := func(want syscall.Errno, cmd *raftpb.Command) {
-		t.Helper()
-		index++
-		if res := r.apply(index, cmd); res.Errno != want {
-			t.Fatalf("%v: %v, want %v", cmd, res.Errno, want)
-		}
-		r.commit()
-	}
+	apply := applier(t, r, &index)
 	remove := func(until uint64) *raftpb.Command {
 		return &raftpb.Command{Op: &raftpb.Command_RemoveAccount{RemoveAccount: &raftpb.RemoveAccount{Account: 1, Until: until}}}
 	}

@@ -38,10 +38,7 @@ type FolderIndex struct {
 func (v *View) FolderIndex(folder Ino, since ModSeq) (*FolderIndex, error) {
 	snap := v.snapshot()
 	defer snap.Close()
-	if err := whole(snap, folder.Account()); err != nil {
-		return nil, err
-	}
-	in, err := inode(snap, folder)
+	in, err := wholeInode(snap, folder)
 	if err != nil {
 		return nil, err
 	}

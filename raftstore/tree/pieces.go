@@ -42,11 +42,7 @@ type contentReader struct {
 // OpenContent implements Reader.
 func (v *View) OpenContent(in *Inode) (ContentReader, error) {
 	snap := v.snapshot()
-	err := whole(snap, in.Ino.Account())
-	var now *Inode
-	if err == nil {
-		now, err = inode(snap, in.Ino)
-	}
+	now, err := wholeInode(snap, in.Ino)
 	if err == nil && now.Content != in.Content {
 		err = syscall.ESTALE
 	}

@@ -63,10 +63,15 @@ func whole(r pebble.Reader, a Account) error {
 func (v *View) Inode(i Ino) (*Inode, error) {
 	h := v.store.Acquire()
 	defer h.Release()
-	if err := whole(h, i.Account()); err != nil {
+	return wholeInode(h, i)
+}
+
+// wholeInode is inode of an account that is there.
+func wholeInode(r pebble.Reader, i Ino) (*Inode, error) {
+	if err := whole(r, i.Account()); err != nil {
 		return nil, err
 	}
-	return inode(h, i)
+	return inode(r, i)
 }
 
 // inode reads an inode for showing.

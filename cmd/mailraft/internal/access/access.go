@@ -146,6 +146,15 @@ func Passwords(a *raftpb.Account) ([]*slot.Slot, error) {
 	return slices.DeleteFunc(slots, func(s *slot.Slot) bool { return s.Kind != slot.Password }), err
 }
 
+// NextSlot is a slot number that the account has not.
+func NextSlot(a *raftpb.Account) uint32 {
+	last := uint32(0)
+	for _, sl := range a.Slots {
+		last = max(last, sl.Id)
+	}
+	return last + 1
+}
+
 // Slots reads the records of an account's key slots.
 func Slots(a *raftpb.Account) ([]*slot.Slot, error) {
 	slots := make([]*slot.Slot, 0, len(a.Slots))
@@ -207,7 +216,7 @@ func (c *Control) findHere(address string) (*raftpb.Account, error) {
 func (c *Control) Unlock(
 	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration,
 ) (*raftpb.Account, *keyring.Session, error) {
-	address := a.LocalPart + "@" + a.Domain
+	address := a.Address()
 	for newest := false; ; {
 		session, err := c.open(ctx, from, a, password, protocol, lifetime)
 		if !newest && (errors.Is(err, keyring.ErrWrongPassword) || errors.Is(err, ErrNoSlots)) {
@@ -233,7 +242,7 @@ func (c *Control) Unlock(
 // the one that has changed. Errors: keyring.ErrWrongPassword when the account is gone.
 func (c *Control) settled(a *raftpb.Account, session *keyring.Session) (*raftpb.Account, *keyring.Session, error) {
 	// A change that does not show here yet finds the session when it is enforced.
-	now, err := c.findHere(a.LocalPart + "@" + a.Domain)
+	now, err := c.findHere(a.Address())
 	if err == nil && now.Number == a.Number && now.Version == a.Version {
 		return c.checked(a, session)
 	}

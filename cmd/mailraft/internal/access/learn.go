@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"mailraft/fs/seal/slot"
-	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -18,8 +16,7 @@ const learnTime = time.Minute
 // learn makes the slot that SCRAM needs of a password that was set before there was SCRAM, as it opens the account: else a client that takes the
 // strongest mechanism that is offered would be told that the password is wrong. The login does not wait for it.
 func (c *Control) learn(a *raftpb.Account, password []byte) {
-	proves := func(r *raftpb.Slot) bool { return r.Kind == slot.SCRAM.String() && r.Name == "" }
-	if c.iterations == 0 || slices.ContainsFunc(a.Slots, proves) || !c.store.Knows(machine.MoreSlots) {
+	if slices.ContainsFunc(a.Slots, ProvesPassword) || !c.makesSCRAM() {
 		return
 	}
 	c.mu.Lock()
@@ -43,11 +40,7 @@ func (c *Control) learn(a *raftpb.Account, password []byte) {
 		}
 		ctx, cancel := context.WithTimeout(c.life, learnTime)
 		defer cancel()
-		last := uint32(0)
-		for _, r := range a.Slots {
-			last = max(last, r.Id)
-		}
-		made, err := c.WrapSCRAM(ctx, id, a, password, last+1)
+		made, err := c.WrapSCRAM(ctx, id, a, password, NextSlot(a))
 		if err == nil {
 			err = c.directory.UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
 				if !sameSlots(now, a) { // the password may be another one

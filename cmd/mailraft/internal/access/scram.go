@@ -217,7 +217,7 @@ func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session
 	if err != nil {
 		return "", nil, nil, err
 	}
-	if now, err := c.findHere(s.account.LocalPart + "@" + s.account.Domain); err != nil || !has(now, proved.slot) { // changed meanwhile
+	if now, err := c.findHere(s.account.Address()); err != nil || !has(now, proved.slot) { // changed meanwhile
 		identity.Wipe()
 		return "", nil, nil, keyring.ErrWrongPassword
 	}
@@ -243,10 +243,16 @@ func has(a *raftpb.Account, s *slot.Slot) bool {
 	return slices.ContainsFunc(a.Slots, func(r *raftpb.Slot) bool { return bytes.Equal(r.Record, record) })
 }
 
+// makesSCRAM tells whether passwords get a slot for it: it is not turned off, and every node knows it.
+func (c *Control) makesSCRAM() bool { return c.iterations != 0 && c.store.Knows(machine.MoreSlots) }
+
+// ProvesPassword tells whether a slot is the one by which SCRAM proves the account's own password.
+func ProvesPassword(r *raftpb.Slot) bool { return r.Kind == slot.SCRAM.String() && r.Name == "" }
+
 // WrapSCRAM wraps an account's private key for who proves a password by SCRAM, under that number; none where it is turned off, or a node does not
 // know it yet. It shares salt and iterations with the slots of that kind that the account has. It takes a turn's time.
 func (c *Control) WrapSCRAM(ctx context.Context, id seal.Identity, a *raftpb.Account, password []byte, number uint32) ([]*raftpb.Slot, error) {
-	if c.iterations == 0 || !c.store.Knows(machine.MoreSlots) {
+	if !c.makesSCRAM() {
 		return nil, nil
 	}
 	params := slot.Params{Passes: c.iterations}
@@ -257,7 +263,7 @@ func (c *Control) WrapSCRAM(ctx context.Context, id seal.Identity, a *raftpb.Acc
 	}
 	if i := slices.IndexFunc(others, func(sl *slot.Slot) bool { return sl.Kind == slot.SCRAM }); i >= 0 {
 		binding.Salt, params = others[i].Salt[:], others[i].Params
-	} else if binding.Salt, err = c.saltOf(ctx, a.LocalPart+"@"+a.Domain); err != nil {
+	} else if binding.Salt, err = c.saltOf(ctx, a.Address()); err != nil {
 		return nil, err
 	}
 	wrapped, err := slot.Wrap(id, password, params, binding)

@@ -76,7 +76,7 @@ func (s *Server) ListAccounts(req *adminpb.ListAccountsRequest, stream grpc.Serv
 
 func (s *Server) describe(a *raftpb.Account) (*adminpb.Account, error) {
 	reply := &adminpb.Account{
-		Address: addressOf(a), Number: a.Number, Shard: a.Shard, Recipient: a.Recipient, Created: a.Created / 1e9,
+		Address: a.Address(), Number: a.Number, Shard: a.Shard, Recipient: a.Recipient, Created: a.Created / 1e9,
 		QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, MovingTo: a.MovingTo,
 	}
 	if r, err := seal.ParseRecipient(a.Recipient); err == nil {
@@ -100,7 +100,7 @@ func (s *Server) SetQuota(ctx context.Context, req *adminpb.SetQuotaRequest) (*a
 	if err := s.Store.Directory().SetQuota(ctx, tree.Account(a.Number), req.Bytes, req.Files); err != nil {
 		return nil, refusal(err)
 	}
-	s.Logger.Info("quota set", "account", addressOf(a), "bytes", req.Bytes, "files", req.Files)
+	s.Logger.Info("quota set", "account", a.Address(), "bytes", req.Bytes, "files", req.Files)
 	return &adminpb.Empty{}, nil
 }
 

@@ -100,7 +100,7 @@ func (s *Server) add(ctx context.Context, requests []*adminpb.AddAccountRequest)
 	}
 	made, err := s.Store.Directory().AddAccounts(ctx, accounts)
 	for _, a := range made {
-		s.Logger.Info("account added", "account", addressOf(a), "number", a.Number, "shard", a.Shard)
+		s.Logger.Info("account added", "account", a.Address(), "number", a.Number, "shard", a.Shard)
 	}
 	return err
 }

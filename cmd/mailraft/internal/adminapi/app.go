@@ -37,9 +37,9 @@ func (s *Server) AddAppPassword(ctx context.Context, req *adminpb.AddAppPassword
 	apps := appsOf(a)
 	switch {
 	case slices.ContainsFunc(apps, func(sl *raftpb.Slot) bool { return sl.Name == req.Name }):
-		return nil, status.Errorf(codes.AlreadyExists, "%s has an app password %q", addressOf(a), req.Name)
+		return nil, status.Errorf(codes.AlreadyExists, "%s has an app password %q", a.Address(), req.Name)
 	case len(apps) >= maxApps:
-		return nil, status.Errorf(codes.FailedPrecondition, "%s has %d app passwords already; remove one", addressOf(a), len(apps))
+		return nil, status.Errorf(codes.FailedPrecondition, "%s has %d app passwords already; remove one", a.Address(), len(apps))
 	}
 	id, _, err := s.unwrap(ctx, a, req.Password)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Server) AddAppPassword(ctx context.Context, req *adminpb.AddAppPassword
 	}
 	defer id.Wipe()
 	text := passwords.Random()
-	number := nextSlot(a)
+	number := access.NextSlot(a)
 	records, err := s.wrapApp(ctx, id, a, text, number)
 	if err == nil {
 		for _, r := range records {
@@ -59,7 +59,7 @@ func (s *Server) AddAppPassword(ctx context.Context, req *adminpb.AddAppPassword
 		clear(text)
 		return nil, refusal(err)
 	}
-	s.Logger.Info("app password added", "account", addressOf(a), "name", req.Name)
+	s.Logger.Info("app password added", "account", a.Address(), "name", req.Name)
 	return &adminpb.AppPasswordReply{AppPassword: text}, nil
 }
 
@@ -117,14 +117,14 @@ func (s *Server) RemoveAppPassword(ctx context.Context, req *adminpb.AppPassword
 	}
 	is := func(sl *raftpb.Slot) bool { return sl.Name == req.Name } // both of its slots
 	if !slices.ContainsFunc(appsOf(a), is) {
-		return nil, status.Errorf(codes.NotFound, "%s has no app password %q", addressOf(a), req.Name)
+		return nil, status.Errorf(codes.NotFound, "%s has no app password %q", a.Address(), req.Name)
 	}
 	err = s.replaceSlots(ctx, a, func(sl *raftpb.Slot) bool { return !is(sl) })
 	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err != nil {
 		return nil, refusal(err)
 	}
-	s.Logger.Info("app password removed", "account", addressOf(a), "name", req.Name)
+	s.Logger.Info("app password removed", "account", a.Address(), "name", req.Name)
 	return &adminpb.Empty{}, nil
 }
 

@@ -93,7 +93,7 @@ func (s *Server) Backup(stream grpc.BidiStreamingServer[adminpb.BackupRequest, a
 func sendBackup(stream grpc.BidiStreamingServer[adminpb.BackupRequest, adminpb.BackupReply], state *raftstore.Snapshot, a *raftpb.Account, req *adminpb.BackupRequest) error {
 	shard := state.Shard(a)
 	if shard == nil {
-		return status.Errorf(codes.Unavailable, "there is no shard %d, where %s is to be", a.Shard, addressOf(a))
+		return status.Errorf(codes.Unavailable, "there is no shard %d, where %s is to be", a.Shard, a.Address())
 	}
 	if req.Content != 0 {
 		err := shard.Content(tree.Account(a.Number), req.Content, req.SealedSize, func(piece []byte) error {

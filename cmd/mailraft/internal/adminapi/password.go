@@ -14,7 +14,6 @@ import (
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
-	"mailraft/fs/seal/slot"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -48,7 +47,7 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 	if err != nil {
 		return nil, refusal(err)
 	}
-	s.Logger.Info("password set", "account", addressOf(a), "new_keys", req.Discard)
+	s.Logger.Info("password set", "account", a.Address(), "new_keys", req.Discard)
 	return &adminpb.Empty{}, nil
 }
 
@@ -60,11 +59,11 @@ func (s *Server) rewrap(ctx context.Context, a *raftpb.Account, old, new []byte)
 	}
 	defer id.Wipe()
 	goes := func(was *raftpb.Slot) bool {
-		return bytes.Equal(was.Record, opened) || was.Kind == slot.SCRAM.String() && was.Name == "" // app passwords keep theirs
+		return bytes.Equal(was.Record, opened) || access.ProvesPassword(was) // app passwords keep theirs
 	}
 	stays := proto.CloneOf(a)
 	stays.Slots = slices.DeleteFunc(stays.Slots, goes)
-	records, err := s.wrap(ctx, id, stays, new, nextSlot(a))
+	records, err := s.wrap(ctx, id, stays, new, access.NextSlot(a))
 	if err != nil {
 		return err
 	}
@@ -98,22 +97,13 @@ func without(a *raftpb.Account) *raftpb.Account {
 	return bare
 }
 
-// nextSlot is a slot number that the account has not.
-func nextSlot(a *raftpb.Account) uint32 {
-	last := uint32(0)
-	for _, sl := range a.Slots {
-		last = max(last, sl.Id)
-	}
-	return last + 1
-}
-
 // replaceKeys gives the account a new key pair. What was sealed for the old one stays, and nobody can read it any more.
 func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminpb.SetPasswordRequest) error {
 	kind, err := keyKind(req.Key)
 	if err != nil {
 		return err
 	}
-	recipient, slots, err := s.newKeys(ctx, without(a), kind, req.New, nextSlot(a))
+	recipient, slots, err := s.newKeys(ctx, without(a), kind, req.New, access.NextSlot(a))
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (s *Server) NewRecovery(ctx context.Context, req *adminpb.NewRecoveryReques
 		return nil, refusal(err)
 	}
 	defer id.Wipe()
-	secret, record, err := newRecovery(id, a.Number, nextSlot(a))
+	secret, record, err := newRecovery(id, a.Number, access.NextSlot(a))
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -36,7 +36,7 @@ func (s *Server) NewRecovery(ctx context.Context, req *adminpb.NewRecoveryReques
 		clear(secret)
 		return nil, refusal(err)
 	}
-	s.Logger.Info("recovery code made", "account", addressOf(a))
+	s.Logger.Info("recovery code made", "account", a.Address())
 	return &adminpb.RecoveryReply{Code: secret}, nil
 }
 
@@ -56,7 +56,7 @@ func (s *Server) Recover(ctx context.Context, req *adminpb.RecoverRequest) (*adm
 		return nil, refusal(err)
 	}
 	defer id.Wipe()
-	password, err := s.wrap(ctx, id, without(a), req.New, nextSlot(a))
+	password, err := s.wrap(ctx, id, without(a), req.New, access.NextSlot(a))
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -70,7 +70,7 @@ func (s *Server) Recover(ctx context.Context, req *adminpb.RecoverRequest) (*adm
 		clear(secret)
 		return nil, refusal(err)
 	}
-	s.Logger.Info("password set by the recovery code", "account", addressOf(a))
+	s.Logger.Info("password set by the recovery code", "account", a.Address())
 	return &adminpb.RecoveryReply{Code: secret}, nil
 }
 
@@ -98,7 +98,7 @@ func openRecovery(a *raftpb.Account, secret []byte) (seal.Identity, error) {
 		}
 		return slot.Unwrap(sl, uint64(a.Number), secret)
 	}
-	return seal.Identity{}, status.Errorf(codes.FailedPrecondition, "%s has no recovery code", addressOf(a))
+	return seal.Identity{}, status.Errorf(codes.FailedPrecondition, "%s has no recovery code", a.Address())
 }
 
 func everySlot(*raftpb.Slot) bool { return true }

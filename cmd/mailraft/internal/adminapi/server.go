@@ -58,5 +58,3 @@ func (s *Server) newest(ctx context.Context, address string) (*raftpb.Account, e
 
 // current waits until what was changed before the call shows here.
 func (s *Server) current(ctx context.Context) error { return s.Store.Directory().ReadIndex(ctx) }
-
-func addressOf(a *raftpb.Account) string { return a.LocalPart + "@" + a.Domain }

@@ -40,7 +40,7 @@ func (s *Server) Status(ctx context.Context, _ *adminpb.StatusRequest) (*adminpb
 	for _, k := range s.Keyring.Status() {
 		u := &adminpb.Unlocked{Sessions: int64(k.Sessions)}
 		if a, err := s.Store.Directory().Account(tree.Account(k.Account)); err == nil {
-			u.Address = addressOf(a)
+			u.Address = a.Address()
 		}
 		reply.Unlocked = append(reply.Unlocked, u)
 	}

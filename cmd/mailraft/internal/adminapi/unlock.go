@@ -31,7 +31,7 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	if err != nil {
 		return nil, refusal(err)
 	}
-	s.Logger.Info("account unlocked", "account", addressOf(a), "for", d)
+	s.Logger.Info("account unlocked", "account", a.Address(), "for", d)
 	return &adminpb.Empty{}, nil
 }
 
@@ -49,7 +49,7 @@ func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStre
 		return refusal(err)
 	}
 	defer session.Close()
-	s.Logger.Info("account unlocked for a command", "account", addressOf(a))
+	s.Logger.Info("account unlocked for a command", "account", a.Address())
 	if err := stream.Send(&adminpb.Empty{}); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStre
 	case <-stream.Context().Done():
 		return nil
 	case <-session.Done():
-		return status.Errorf(codes.FailedPrecondition, "%s was locked meanwhile", addressOf(a))
+		return status.Errorf(codes.FailedPrecondition, "%s was locked meanwhile", a.Address())
 	}
 }
 
@@ -68,6 +68,6 @@ func (s *Server) Lock(ctx context.Context, req *adminpb.AccountRequest) (*adminp
 		return nil, refusal(err)
 	}
 	was := s.Keyring.Lock(uint64(a.Number))
-	s.Logger.Info("account locked", "account", addressOf(a), "was_unlocked", was)
+	s.Logger.Info("account locked", "account", a.Address(), "was_unlocked", was)
 	return &adminpb.LockReply{WasUnlocked: was}, nil
 }

@@ -90,7 +90,7 @@ func Write(ctx context.Context, root string, to []string, only string, src Sourc
 			r.Changed++
 		}
 		r.Accounts++
-		m.Accounts = append(m.Accounts, Account{a.LocalPart + "@" + a.Domain, a.Number, a.Created, file, sum})
+		m.Accounts = append(m.Accounts, Account{a.Address(), a.Number, a.Created, file, sum})
 	}
 	if err := packs.finish(root); err != nil {
 		return r, err

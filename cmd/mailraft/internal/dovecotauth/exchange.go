@@ -136,7 +136,7 @@ func (c *conn) step(id uint32, x *exchange, response []byte) {
 	default:
 		c.leave(id)
 		x.session.WhileUsed()
-		c.write(line(cmdOK, append([]string{number(id), "user=" + login.Address(x.account)}, c.server.fields(x.account)...)...))
+		c.write(line(cmdOK, append([]string{number(id), "user=" + x.account.Address()}, c.server.fields(x.account)...)...))
 	}
 }
 

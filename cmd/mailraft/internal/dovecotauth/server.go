@@ -280,7 +280,7 @@ func (c *conn) lookUp(r request) {
 		a, err := c.server.cfg.Accounts.Find(c.ctx, r.name)
 		switch {
 		case err == nil:
-			c.write(line(cmdUser, append([]string{number(r.id), login.Address(a)}, c.server.fields(a)...)...))
+			c.write(line(cmdUser, append([]string{number(r.id), a.Address()}, c.server.fields(a)...)...))
 		case isUnknown(err):
 			c.write(line(cmdNotFound, number(r.id)))
 		default:

@@ -59,7 +59,7 @@ func checkKeys(d *raftstore.Directory, report func(Problem)) error {
 			for _, a := range accounts {
 				after = a.LocalPart
 				for _, what := range keyProblems(a) {
-					report(Problem{"directory", a.LocalPart + "@" + a.Domain, what})
+					report(Problem{"directory", a.Address(), what})
 				}
 			}
 			if len(accounts) < page {

@@ -218,9 +218,6 @@ func Clip(username string) string {
 	return username[:min(len(username), maxName)]
 }
 
-// Address is the account's canonical address.
-func Address(a *raftpb.Account) string { return a.LocalPart + "@" + a.Domain }
-
 // Home is where the account is in the folder with the shards' mounts.
 func Home(a *raftpb.Account) string {
 	return path.Join(strconv.FormatUint(uint64(a.Shard), 10), a.Domain, a.LocalPart)

@@ -38,6 +38,33 @@ func update(t *testing.T, store *raftstore.Store, a *raftpb.Account, change func
 	}
 }
 
+// becomes waits until an account's record is so.
+func (w *world) becomes(t *testing.T, a *raftpb.Account, so func(now *raftpb.Account) bool) {
+	t.Helper()
+	changed := make(chan struct{}, 1)
+	cancel := w.store.Directory().Subscribe(func(raftstore.DirectoryEvent) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	for ctx := within(t); ; {
+		now, err := w.store.Directory().Account(tree.Account(a.Number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if so(now) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("it stays %v", now)
+		}
+	}
+}
+
 // reset gives an account a new key pair, under a new password.
 func (w *world) reset(t *testing.T, a *raftpb.Account, password string) {
 	t.Helper()
@@ -233,16 +260,9 @@ func TestAppPassword(t *testing.T) {
 	login(string(passwords.Random()), "imap", proxy.ErrAuthentication, 1)
 	own := login("secret", "imap", nil, 1)
 	defer own.Close()
-	for used := false; !used; { // of both
-		now, err := w.store.Directory().Account(tree.Account(a.Number))
-		if err != nil {
-			t.Fatal(err)
-		}
-		used = !slices.ContainsFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Kind == "app" && s.LastUsed == 0 })
-		if within(t).Err() != nil {
-			t.Fatal("it is not noted that they were used")
-		}
-	}
+	w.becomes(t, a, func(now *raftpb.Account) bool { // both were used
+		return !slices.ContainsFunc(now.Slots, func(s *raftpb.Slot) bool { return s.Kind == "app" && s.LastUsed == 0 })
+	})
 	for _, s := range []proxy.Session{phone, laptop, own} {
 		select {
 		case <-s.Done():

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/xdg-go/scram"
 
@@ -187,17 +186,7 @@ func TestAnOldPasswordIsLearned(t *testing.T) {
 		}
 		defer s.Close()
 	}
-	ctx := within(t)
-	for {
-		now, err := w.store.Directory().Account(tree.Account(a.Number))
-		if err != nil || ctx.Err() != nil {
-			t.Fatal(err, ctx.Err())
-		}
-		if len(now.Slots) == 2 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	w.becomes(t, a, func(now *raftpb.Account) bool { return len(now.Slots) == 2 })
 	s, after, err := w.prove(t, terms, "alice@example.org", "secret", scram.ChannelBinding{})
 	if err != nil {
 		t.Fatal(err)
