@@ -89,10 +89,10 @@ type Store struct {
 	done    sync.WaitGroup
 }
 
-// Octets of a segment of the log.
+// Octets of a segment of the log. A group has one in use and one ready, which are written and read whole when it is made and at each start.
 const (
 	directorySegment = 4 << 20
-	shardSegment     = 32 << 20
+	shardSegment     = 8 << 20
 )
 
 // In the data folder's folder "contents" are sealed contents that were read on other nodes, for as long as the store is open.
@@ -132,7 +132,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if joined { // they are not known yet: as many as are configured, for sizes
 		shards = cfg.Shards
 	}
-	if s.space, err = newSpace(cfg.Dir, cfg.MinFree, uint64(shards+1)*(shardSegment+2*group.MemTableSize)+128<<20); err != nil {
+	if s.space, err = newSpace(cfg.Dir, cfg.MinFree, uint64(shards+1)*(4*shardSegment+2*group.MemTableSize)+128<<20); err != nil {
 		s.lock.Close()
 		return nil, err
 	}

@@ -93,7 +93,6 @@ func writeZeros(path string, size uint64) error {
 	if err != nil {
 		return err
 	}
-	zeros := make([]byte, 256<<10)
 	for left := size; left > 0 && err == nil; {
 		n := min(left, uint64(len(zeros)))
 		_, err = f.Write(zeros[:n])

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft-wal/metadb"
@@ -78,8 +79,10 @@ func recoverLog(dir string) (err error) {
 			}
 			continue
 		}
-		if err := clearBehind(path, batches.end); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		if batches.torn || batches.indexStart > 0 {
+			if err := clearBehind(path, batches.end); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
 		}
 		if batches.indexStart == 0 {
 			return nil
@@ -142,14 +145,26 @@ func readBatches(data []byte) (b batches) {
 				return b // what a failed write may have left behind the seal is never read
 			}
 		default: // zeros, or what a torn batch left
-			b.torn = len(bytes.TrimRight(data[max(b.end, 0):], "\x00")) > 0
+			b.torn = !isZero(data[b.end:])
 			return b
 		}
 		at += size
 	}
-	b.torn = len(bytes.TrimRight(data[b.end:], "\x00")) > 0
+	b.torn = !isZero(data[b.end:])
 	return b
 }
+
+// isZero tells whether there are zeros alone: much of a segment, which every start looks at.
+func isZero(b []byte) bool {
+	for chunk := range slices.Chunk(b, len(zeros)) {
+		if !bytes.Equal(chunk, zeros[:len(chunk)]) {
+			return false
+		}
+	}
+	return true
+}
+
+var zeros [64 << 10]byte
 
 // wholeBatchBehind tells whether there is a whole batch somewhere behind an octet: what looks like a commit frame, with the checksum
 // of all since another one.
@@ -179,12 +194,12 @@ func clearBehind(path string, from int64) error {
 		return err
 	}
 	defer f.Close()
-	buf, zeros := make([]byte, 256<<10), make([]byte, 256<<10)
+	buf := make([]byte, len(zeros))
 	changed := false
 	for at := from; err == nil; {
 		var n int
 		n, err = f.ReadAt(buf, at)
-		if !bytes.Equal(buf[:n], zeros[:n]) {
+		if !isZero(buf[:n]) {
 			if _, err := f.WriteAt(zeros[:n], at); err != nil {
 				return err
 			}
