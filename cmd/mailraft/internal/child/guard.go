@@ -1,8 +1,10 @@
 package child
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -27,8 +29,22 @@ func GuardSpec(mounts []*os.File) supervise.Spec {
 		Name: "guard", Args: []string{"mailraft", "guard", strconv.Itoa(len(mounts))}, Env: []string{"PATH=/nonexistent", "GOMAXPROCS=1"},
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), DeathSignal: daemonDied,
 		Files: mounts,
-		Hello: func() ([]byte, error) { return nil, nil },
+		Hello: func() ([]byte, error) { return binary.LittleEndian.AppendUint32(nil, uint32(unix.Gettid())), nil },
 	}
+}
+
+// starterGone is closed if the thread that started this process, whose end is the signal, has ended: maybe before anybody here waited for the
+// signal, which is lost then.
+func starterGone() <-chan struct{} {
+	gone := make(chan struct{})
+	go func() {
+		var thread [4]byte
+		_, err := io.ReadFull(os.NewFile(supervise.Pipe, "hello"), thread[:])
+		if err != nil || unix.Tgkill(os.Getppid(), int(binary.LittleEndian.Uint32(thread[:])), 0) == unix.ESRCH {
+			close(gone)
+		}
+	}()
+	return gone
 }
 
 // Guard is the life of the guard of so many mounts: it returns when the daemon asked it to end, or when it has died and the mounts are ended.
@@ -44,6 +60,7 @@ func Guard(mounts int) error {
 	case <-stop:
 		return nil
 	case <-died:
+	case <-starterGone():
 	}
 	// This ends the server's connection first. The mount itself stays, as this process has it open: who delivers by its path must not find
 	// an empty folder there.
