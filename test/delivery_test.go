@@ -27,7 +27,7 @@ var anyCertificate = &tls.Config{InsecureSkipVerify: true}
 // one is possible is measured. The accounts move from shard to shard meanwhile.
 func TestReadYourDelivery(t *testing.T) {
 	t.Parallel()
-	readYourDelivery(t, 3, numberOf(t, "MAILRAFT_TEST_TRIALS", 800))
+	readYourDelivery(t, 3, numberOf(t, "MAILRAFT_TEST_TRIALS", 400))
 }
 
 // TestReadYourDeliveryElsewhere is the same with five nodes: each shard is read and written on two that have no copy of it.
