@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X mailraft/cmd/mailraft/internal/version.release=$(VERSION)
 SOURCES := $(shell find cmd fs proxy raftstore -name '*.go' -not -name '*_test.go' 2>/dev/null)
 
 # What the tests need of Debian, beside Go: real clients, a C compiler for the race detector.
-PACKAGES := iproute2 curl swaks libnet-ssleay-perl msmtp gsasl isync fetchmail mutt age zstd netcat-openbsd bash-completion gocryptfs fuse gcc libc6-dev postfix dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd
+PACKAGES := iproute2 curl swaks libnet-ssleay-perl msmtp gsasl isync fetchmail mutt rsync attr age zstd netcat-openbsd bash-completion gocryptfs fuse gcc libc6-dev postfix dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd
 
 # What "make check" runs, beside Go. The versions are fixed, so that it finds the same everywhere.
 STATICCHECK := bin/staticcheck@v0.8.2

@@ -367,35 +367,14 @@ func withoutOwnTrace(b []byte) []byte {
 // mutt reads the mount as the maildir that it is.
 func TestMutt(t *testing.T) {
 	t.Parallel()
-	mutt, script := tool(t, "mutt", "mutt"), tool(t, "script", "bsdutils")
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	home := t.TempDir()
 	raw := oneText(t, n, a, 1)
 	oneText(t, n, a, 2)
 	saved := filepath.Join(home, "saved")
-	write(t, filepath.Join(home, "muttrc"), `
-set mbox_type=Maildir
-set folder=.
-set quit=yes
-set delete=yes
-set move=no
-set confirmappend=no
-set confirmcreate=no
-set wait_key=no
-set sort=mailbox-order
-set pipe_decode=no
-set ispell=true
-set sendmail=true
-set header_cache=""
-`)
-	mutts := func(keys string) {
-		t.Helper()
-		command := fmt.Sprintf("%s -F %s/muttrc -f %s -e 'push \"%s\"'", mutt, home, a.Home, keys)
-		run(t, home, script, "--quiet", "--return", "--command", command, filepath.Join(home, "typescript"))
-	}
 	n.Unlock(a)
-	mutts("<pipe-message>cat > " + saved + "<enter><flag-message><next-entry><delete-message><sync-mailbox><quit>")
+	mutt(t, home, a.Home, "<pipe-message>cat > "+saved+"<enter><flag-message><next-entry><delete-message><sync-mailbox><quit>")
 	b, err := os.ReadFile(saved)
 	if err != nil {
 		screen, _ := os.ReadFile(filepath.Join(home, "typescript"))
@@ -411,7 +390,7 @@ set header_cache=""
 		t.Errorf("after a deletion and a flag: %q", left)
 	}
 	// Another mailbox beside it, with a copy.
-	mutts("<copy-message>" + a.Home + "/.Kept<enter><sync-mailbox><quit>")
+	mutt(t, home, a.Home, "<copy-message>"+a.Home+"/.Kept<enter><sync-mailbox><quit>")
 	if kept := files(t, a.Home+"/.Kept"); len(kept) != 1 {
 		t.Errorf("copied: %q", kept)
 	}
@@ -423,4 +402,27 @@ set header_cache=""
 	if out := texts(must(t, c, "SEARCH FLAGGED")); strings.TrimSpace(out) != "* SEARCH 1" {
 		t.Errorf("mutt's flag by IMAP: %s", out)
 	}
+}
+
+// mutt has mutt open a Maildir and press some keys. Its home has what its screen showed, in "typescript".
+func mutt(t *testing.T, home, maildir, keys string) {
+	t.Helper()
+	program, script := tool(t, "mutt", "mutt"), tool(t, "script", "bsdutils")
+	write(t, filepath.Join(home, "muttrc"), `
+set mbox_type=Maildir
+set folder=.
+set quit=yes
+set delete=yes
+set move=no
+set confirmappend=no
+set confirmcreate=no
+set wait_key=no
+set sort=mailbox-order
+set pipe_decode=no
+set ispell=true
+set sendmail=true
+set header_cache=""
+`)
+	command := fmt.Sprintf("%s -F %s/muttrc -f %s -e 'push \"%s\"'", program, home, maildir, keys)
+	run(t, home, script, "--quiet", "--return", "--command", command, filepath.Join(home, "typescript"))
 }

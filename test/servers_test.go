@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -63,15 +64,26 @@ func newServer(t *testing.T, page string) *server {
 // startNode starts the node with the options of the page that no flag sets, and an account.
 func (s *server) startNode(flags ...string) node.Account {
 	s.t.Helper()
-	s.node = node.New(s.t, node.Flags(append([]string{"--config", s.dir + "/mailraft.toml", "--unlock-grace", "2s"}, flags...)...))
-	root := filepath.Dir(s.node.Mount)
-	if err := os.Chmod(root, 0o711); err != nil { // as /mail and /run are
-		s.t.Fatal(err)
-	}
-	s.paths = append(s.paths, "/run/mailraft", s.node.Run, "/mail\n", s.node.Mount+"\n")
-	s.write("mailraft.toml", "/etc/mailraft/mailraft.toml")
+	s.beside(node.New(s.t, node.Flags(append(s.nodeFlags(), flags...)...)))
 	s.node.Start()
 	return s.node.AddAccount("alice@example.org")
+}
+
+// nodeFlags are the flags of a node beside which the server runs: its options are the page's.
+func (s *server) nodeFlags() []string {
+	s.t.Helper()
+	s.write("mailraft.toml", "/etc/mailraft/mailraft.toml")
+	return []string{"--config", s.dir + "/mailraft.toml", "--unlock-grace", "2s"}
+}
+
+// beside has the server run beside a node.
+func (s *server) beside(n *node.Node) {
+	s.t.Helper()
+	s.node = n
+	if err := os.Chmod(filepath.Dir(n.Mount), 0o711); err != nil { // as /mail and /run are
+		s.t.Fatal(err)
+	}
+	s.paths = append(s.paths, "/run/mailraft", n.Run, "/mail\n", n.Mount+"\n")
 }
 
 // text is a file of the page, with this server's paths.
@@ -300,26 +312,41 @@ func TestPostfix(t *testing.T) {
 	}
 }
 
-// TestDovecot runs Debian's Dovecot with the configuration of docs/dovecot.md.
-func TestDovecot(t *testing.T) {
+// dovecot is Debian's Dovecot with the page's configuration.
+type dovecot struct {
+	*server
+	imaps, pop3s string // addresses
+	lmtp         string // "unix:" and a path
+	trust        *tls.Config
+}
+
+// newDovecot makes the folders of one.
+func newDovecot(t *testing.T) *dovecot {
+	t.Helper()
 	s := newServer(t, "dovecot.md")
-	imaps, pop3s := freePort(t), freePort(t)
 	s.paths = []string{
-		"/etc/dovecot", s.dir, "/usr/local/bin/mailraft", s.dir + "/mailraft", "/var/lib/dovecot/mailraft", s.dir + "/index",
+		"/etc/dovecot", s.dir, "/usr/local/bin/mailraft", s.dir + "/mailraft", "/var/lib/dovecot", s.dir + "/lib",
 		"/var/spool/postfix/private", s.dir,
 	}
-	newCertificate(t, s.dir+"/tls.crt", s.dir+"/tls.key", "localhost")
-	a := s.startNode()
+	return &dovecot{server: s, lmtp: "unix:" + s.dir + "/dovecot-lmtp"}
+}
+
+// start starts it beside its node, which runs.
+func (d *dovecot) start() {
+	t := d.t
+	t.Helper()
+	imaps, pop3s := freePort(t), freePort(t)
+	newCertificate(t, d.dir+"/tls.crt", d.dir+"/tls.key", "localhost")
 	program, err := os.ReadFile(node.Program(t))
 	if err == nil {
-		err = os.WriteFile(s.dir+"/mailraft", program, 0o755)
+		err = os.WriteFile(d.dir+"/mailraft", program, 0o755)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, "/", "sh", "-ec", s.text("once"))
-	s.write("dovecot.conf", "/etc/dovecot/dovecot.conf", "/etc/dovecot/dovecot.conf, for LMTP")
-	write(t, s.dir+"/main.conf", fmt.Sprintf(`!include %[1]s/dovecot.conf
+	run(t, "/", "sh", "-ec", d.text("once"))
+	d.write("dovecot.conf", "/etc/dovecot/dovecot.conf", "/etc/dovecot/dovecot.conf, for LMTP")
+	write(t, d.dir+"/main.conf", fmt.Sprintf(`!include %[1]s/dovecot.conf
 base_dir = %[1]s/base
 state_dir = %[1]s/state
 log_path = %[1]s/log
@@ -340,16 +367,23 @@ service pop3-login {
     port = %[3]s
   }
 }
-`, s.dir, imaps, pop3s))
-	s.run("dovecot", "-F", "-c", s.dir+"/main.conf")
-	s.listens(imaps)
-	s.listens(pop3s)
-	trust, err := client.Trust(s.dir+"/tls.crt", "localhost")
-	if err != nil {
+`, d.dir, imaps, pop3s))
+	d.run("dovecot", "-F", "-c", d.dir+"/main.conf")
+	d.listens(imaps)
+	d.listens(pop3s)
+	d.imaps, d.pop3s = "127.0.0.1:"+imaps, "127.0.0.1:"+pop3s
+	if d.trust, err = client.Trust(d.dir+"/tls.crt", "localhost"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestDovecot runs Debian's Dovecot with the configuration of docs/dovecot.md.
+func TestDovecot(t *testing.T) {
+	s := newDovecot(t)
+	a := s.startNode()
+	s.start()
 	send(t, s.node, a, 1, message.Text(1, 3000)) // by our MX, to a locked account
-	lmtp, err := client.DialLMTP("unix:" + s.dir + "/dovecot-lmtp")
+	lmtp, err := client.DialLMTP(s.lmtp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +396,7 @@ service pop3-login {
 		t.Fatal("a delivery unlocks the account")
 	}
 
-	c, err := client.DialIMAP("127.0.0.1:"+imaps, trust)
+	c, err := client.DialIMAP(s.imaps, s.trust)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +447,7 @@ service pop3-login {
 	}
 	s.locked(a)
 
-	p, err := client.DialPOP3("127.0.0.1:"+pop3s, trust)
+	p, err := client.DialPOP3(s.pop3s, s.trust)
 	if err != nil {
 		t.Fatal(err)
 	}

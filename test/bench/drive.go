@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,12 +14,13 @@ import (
 
 // load is something for the driving process to do, and result what it says of it.
 type load struct {
-	Kind    string // "deliver", "read", "lmtp", "smtp", "imap", "pop3", "fill"
+	Kind    string // "deliver", "read", "lmtp", "smtp", "imap", "pop3", "logins", "guesses", "fetches"
 	Workers int
 	AsRoot  bool    // not as the mail user
 	Seconds float64 // how long; 0: each of Files, or Count, once
 	Count   int
-	Size    int // octets of a message
+	Rate    float64 // a second, for Seconds; 0: as fast as it goes
+	Size    int     // octets of a message
 
 	Homes  []string // "deliver": Maildirs
 	Rename bool     // "deliver": move by rename instead of link and unlink
@@ -30,13 +30,15 @@ type load struct {
 
 	Address    string   // "lmtp", "smtp", "imap", "pop3": host:port
 	Recipients []string // "lmtp", "smtp"
-	User, Pass string   // "imap", "pop3"
+	User, Pass string   // "imap", "pop3", "fetches"
+	Users      []string // "logins"
+	Proof      bool     // "logins": by SCRAM-SHA-256
 }
 
 type result struct {
 	Done    int
 	Elapsed float64            // seconds
-	Times   map[string]float64 // seconds, of the steps of a session; p50: of what was done
+	Times   map[string]float64 // seconds, of the steps of a session; p50, p99: of what was done
 	Items   map[string]float64 // and what they brought
 	Error   string
 }
@@ -102,6 +104,12 @@ func drive(in io.Reader, out io.Writer) error {
 		r, err = l.imap()
 	case "bodies":
 		r, err = l.bodies()
+	case "logins":
+		r, err = l.logins()
+	case "guesses":
+		r, err = l.guesses()
+	case "fetches":
+		r, err = l.fetches()
 	case "pop3":
 		r, err = l.pop3()
 	default:
@@ -113,13 +121,17 @@ func drive(in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(r)
 }
 
-// each calls do with 0, 1, 2, ... from some workers at once, for the time or the count given.
+// each calls do with 0, 1, 2, ... from some workers at once, for the time or the count given. At a rate, what comes late because those
+// before it took long is timed from when it was due.
 func (l *load) each(do func(worker, i int) error) (result, error) {
 	var next, done atomic.Int64
 	var failure atomic.Pointer[error]
 	count := int64(l.Count)
 	if l.Seconds == 0 && count == 0 {
 		count = int64(len(l.Files))
+	}
+	if l.Rate > 0 {
+		count = int64(l.Rate * l.Seconds)
 	}
 	took := make([][]float64, l.Workers)
 	start := time.Now()
@@ -135,6 +147,10 @@ func (l *load) each(do func(worker, i int) error) (result, error) {
 					return
 				}
 				begun := time.Now()
+				if l.Rate > 0 {
+					begun = start.Add(time.Duration(float64(i) / l.Rate * float64(time.Second)))
+					time.Sleep(time.Until(begun))
+				}
 				if err := do(w, int(i)); err != nil {
 					failure.CompareAndSwap(nil, &err)
 					return
@@ -146,7 +162,7 @@ func (l *load) each(do func(worker, i int) error) (result, error) {
 	}
 	wg.Wait()
 	r := result{Done: int(done.Load()), Elapsed: time.Since(start).Seconds()}
-	r.Times = map[string]float64{"p50": median(slices.Concat(took...))}
+	r.Times = map[string]float64{"p50": quantile(0.5, took...), "p99": quantile(0.99, took...)}
 	if err := failure.Load(); err != nil {
 		return r, *err
 	}

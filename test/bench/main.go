@@ -77,6 +77,7 @@ var ofOneNode = []measurement{
 	{"read", "open, read and close, cold and in the kernel's cache", (*bench).reads},
 	{"list", "a folder of many messages: ls -l, .mailraft-index", (*bench).lists},
 	{"access", "IMAP and POP3 on a folder of 10,000", (*bench).access},
+	{"login", "logins by PLAIN and SCRAM over TLS, 200 a second, and a storm of wrong passwords", (*bench).logins},
 	{"peers", "deliveries, flags, reads and removals beside ext4, gocryptfs and GlusterFS, all by mailbench", (*bench).peers},
 	{"accounts", "accounts from a file", (*bench).accounts},
 	{"idle", "what a daemon with nothing to do costs", (*bench).idle},

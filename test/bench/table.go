@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 )
@@ -71,6 +72,15 @@ func median(v []float64) float64 {
 		return (v[n/2-1] + v[n/2]) / 2
 	}
 	return v[len(v)/2]
+}
+
+// quantile is the value that a share of all is not above; 0 of none.
+func quantile(share float64, lists ...[]float64) float64 {
+	v := slices.Sorted(slices.Values(slices.Concat(lists...)))
+	if len(v) == 0 {
+		return 0
+	}
+	return v[max(0, int(math.Ceil(share*float64(len(v))))-1)]
 }
 
 // ratios is the median of a[i]/b[i].

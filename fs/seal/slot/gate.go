@@ -16,9 +16,11 @@ import (
 type Gate struct {
 	turns   int64
 	onLeave func()
+	onBusy  func(bool)
 
 	mu      sync.Mutex
 	free    int64
+	busy    bool              // what onBusy was told
 	parties map[string]*party // those that wait
 	round   []*party          // the same, in the order in which they get their next turn
 }
@@ -45,6 +47,20 @@ func NewGate(turns int) *Gate {
 
 // OnLeave has f called after each turn, with no lock held. Call it before the first Enter.
 func (g *Gate) OnLeave(f func()) { g.onLeave = f }
+
+// OnBusy has f called when the first derivation begins, and when none is left: in turns, so f must not call the Gate. Call it before the first
+// Enter.
+func (g *Gate) OnBusy(f func(busy bool)) { g.onBusy = f }
+
+// tell tells whether there are derivations, if that has changed. The caller holds g.mu.
+func (g *Gate) tell() {
+	if busy := g.free < g.turns; busy != g.busy {
+		g.busy = busy
+		if g.onBusy != nil {
+			g.onBusy(busy)
+		}
+	}
+}
 
 // Enter waits, as one of the party from, until there is memory for a derivation with p; leave gives it back, once. The party ""
 // is this node itself, of which as many may wait as come.
@@ -93,6 +109,7 @@ func (g *Gate) line(from string, turns int64) (*waiter, error) {
 	w := &waiter{turns, make(chan struct{})}
 	p.waiters = append(p.waiters, w)
 	g.admit()
+	g.tell()
 	return w, nil
 }
 
@@ -134,6 +151,7 @@ func (g *Gate) giveUp(from string, w *waiter) bool {
 		g.round = slices.DeleteFunc(g.round, func(o *party) bool { return o == p })
 	}
 	g.admit() // those behind it may need less
+	g.tell()
 	return true
 }
 
@@ -141,6 +159,7 @@ func (g *Gate) leave(turns int64) {
 	g.mu.Lock()
 	g.free += turns
 	g.admit()
+	g.tell()
 	g.mu.Unlock()
 	if g.onLeave != nil {
 		g.onLeave()

@@ -56,6 +56,31 @@ func TestGateTurns(t *testing.T) {
 	last()
 }
 
+// TestGateIsBusy: it is told when the first derivation begins and when the last has ended, not in between.
+func TestGateIsBusy(t *testing.T) {
+	g := slot.NewGate(2)
+	var told []bool
+	g.OnBusy(func(busy bool) { told = append(told, busy) })
+	enter := func() func() {
+		t.Helper()
+		leave, err := g.Enter(t.Context(), "", quick)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leave
+	}
+	for range 2 {
+		one, other := enter(), enter()
+		one()
+		one = enter()
+		other()
+		one()
+	}
+	if want := []bool{true, false, true, false}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+}
+
 // queue has those parties wait at a gate that is closed, in that order, and returns in which order they got in.
 func queue(t *testing.T, parties ...string) []string {
 	t.Helper()

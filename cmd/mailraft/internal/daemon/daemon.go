@@ -188,9 +188,11 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	// As many derivations at once as there are processors, as long as they take no more than a quarter of the memory.
-	turns := max(1, min(runtime.NumCPU(), int(d.memoryLimit/4/(uint64(slot.DefaultParams.Memory)<<10))))
+	// As many derivations at once as keep all processors busy, as long as they take no more than a quarter of the memory.
+	threads := int(slot.DefaultParams.Threads)
+	turns := max(1, min((runtime.NumCPU()+threads-1)/threads, int(d.memoryLimit/4/(uint64(slot.DefaultParams.Memory)<<10))))
 	d.gate = slot.NewGate(turns)
+	d.gate.OnBusy(besideRequests(turns * threads))
 	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
 	d.atEnd("keyring", d.keyring.Close)
 	d.access = access.New(d.store, d.keyring, uint32(d.cfg.Iterations), d.log)
@@ -204,6 +206,20 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.keyring.OnLock(d.sweeper.locked)
 	d.atEnd("sweeper", d.sweeper.stop)
 	return nil
+}
+
+// besideRequests has so many threads work beside those that serve requests, while they are busy. Else Go would have each step of a request
+// wait until a derivation has had its 10 ms; the kernel lets those run at once that have slept. At other times more threads would only look for
+// work.
+func besideRequests(threads int) func(busy bool) {
+	usual := runtime.GOMAXPROCS(0)
+	return func(busy bool) {
+		if busy {
+			runtime.GOMAXPROCS(usual + threads)
+		} else {
+			runtime.GOMAXPROCS(usual)
+		}
+	}
 }
 
 func (d *Daemon) openCertificate(context.Context) error { return d.loadCertificate() }
