@@ -259,7 +259,7 @@ func (m *mount) setSize(a *account, i tree.Ino, size uint64, in *fuse.SetAttrIn)
 	if size == was && size > 0 {
 		return nil
 	}
-	h := &openFile{file: f}
+	h := &openFile{file: f, uid: in.Uid}
 	fh, handled := in.GetFh()
 	if handled {
 		if open := m.handles.get(fh); open != nil && open.file != nil {

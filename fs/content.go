@@ -164,12 +164,16 @@ func (m *mount) fill(f *file) error {
 }
 
 // fillFor is fill for a handle that is to change a part of the content. What others wrote may be in buf for as long as they have the file
-// open, and the kernel tells late that they have closed it: of a locked account, that is not for this one. Called with io.
+// open, and the kernel tells late that they have closed it: of an account that is locked, or unlocked for others, that is not for this one. Called with io.
 func (m *mount) fillFor(h *openFile) error {
-	if f := h.file; f.buf != nil && f.buf.Size() > 0 && !h.own && !m.mayRead(f) {
-		return syscall.ENOKEY
+	f := h.file
+	there := f.buf == nil && f.length() > 0 || f.buf != nil && f.buf.Size() > 0 && !h.own
+	if there {
+		if err := m.mayRead(f, h.uid); err != nil {
+			return err
+		}
 	}
-	return m.fill(h.file)
+	return m.fill(f)
 }
 
 // truncate sets the content's length. To nothing needs no key. Called with io.

@@ -184,7 +184,7 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 		f.io.Unlock()
 	}
 	fillEntry(&out.EntryOut, i, &st)
-	m.openHandle(f, in.Flags, &out.OpenOut)
+	m.openHandle(f, in.Uid, in.Flags, &out.OpenOut)
 	return fuse.OK
 }
 

@@ -204,6 +204,17 @@ func (g *gate) identity(a *account) (seal.Identity, error) {
 	return id, nil
 }
 
+// readable says whether a process of the user may read the account: ENOKEY when it is locked, EACCES when it is unlocked for others alone.
+func (g *gate) readable(a *account, uid uint32) error {
+	switch unlocked, readable := g.keys.Readable(uint64(a.number), uid); {
+	case !unlocked:
+		return syscall.ENOKEY
+	case !readable:
+		return syscall.EACCES
+	}
+	return nil
+}
+
 func (g *gate) locked(a *account) bool {
 	_, ok := g.keys.Identity(uint64(a.number))
 	return !ok

@@ -74,8 +74,11 @@ func (p *program) catPlain(mount, name string) error {
 		defer f.Close()
 		_, err = io.Copy(p.stdout, f)
 	}
-	if errors.Is(err, syscall.ENOKEY) {
+	switch {
+	case errors.Is(err, syscall.ENOKEY):
 		return refused("%s: the account is locked; unlock it with: mailraft unlock %s", name, accountOf(name))
+	case errors.Is(err, syscall.EACCES) && os.Geteuid() == 0: // whom no permissions bind
+		return refused("%s: the account is unlocked for other users; unlock it with: mailraft unlock %s --uid root", name, accountOf(name))
 	}
 	return err
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,7 +41,7 @@ func (c *copying) flags(cmd *cobra.Command, folder string) {
 	jsonFlag(cmd, &c.json, "an object: folders, messages, octets, already, left_out")
 }
 
-// begin finds the account's home on the mount, and its address as it is written here.
+// begin finds the account's home on the mount, and its address as it is written here; unlocked says whether this process may read it.
 func (c *copying) begin(ctx context.Context, client *adminapi.Client, address string) (home string, unlocked bool, err error) {
 	c.client = client
 	if c.fromStdin {
@@ -59,10 +61,13 @@ func (c *copying) begin(ctx context.Context, client *adminapi.Client, address st
 	}
 	c.address = a.Address
 	i := strings.LastIndexByte(a.Address, '@')
-	return filepath.Join(st.Mount, a.Address[i+1:], a.Address[:i]), a.Unlocked, nil
+	unlocked = slices.ContainsFunc(st.Unlocked, func(u *adminpb.Unlocked) bool {
+		return u.Address == a.Address && (!u.Bound || slices.Contains(u.Uids, uint32(os.Geteuid())))
+	})
+	return filepath.Join(st.Mount, a.Address[i+1:], a.Address[:i]), unlocked, nil
 }
 
-// unlock keeps the account unlocked until ctx is done.
+// unlock keeps the account unlocked for this process, and others of its user, until ctx is done.
 func (c *copying) unlock(ctx context.Context) (err error) {
 	if c.password == nil {
 		if c.terminal() == nil {
@@ -73,7 +78,7 @@ func (c *copying) unlock(ctx context.Context) (err error) {
 		}
 	}
 	defer func() { clear(c.password); c.password = nil }()
-	stream, err := c.client.HoldUnlocked(ctx, &adminpb.UnlockRequest{Address: c.address, Password: c.password})
+	stream, err := c.client.HoldUnlocked(ctx, &adminpb.UnlockRequest{Address: c.address, Password: c.password, Uids: []uint32{uint32(os.Geteuid())}})
 	if err == nil {
 		_, err = stream.Recv()
 	}

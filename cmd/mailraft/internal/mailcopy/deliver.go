@@ -229,7 +229,7 @@ func (c *importer) replace(ctx context.Context, path string, change func(old []b
 // readKeyed reads a file of the account, whose key is asked for when it is not there.
 func (c *importer) readKeyed(ctx context.Context, path string) ([]byte, error) {
 	b, err := readSmall(path)
-	if errors.Is(err, syscall.ENOKEY) && c.Unlock != nil {
+	if isKept(err) && c.Unlock != nil {
 		if err := c.Unlock(ctx); err != nil {
 			return nil, err
 		}

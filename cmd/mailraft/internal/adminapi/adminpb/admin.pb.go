@@ -988,6 +988,8 @@ type Unlocked struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Sessions      int64                  `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Uids          []uint32               `protobuf:"varint,3,rep,packed,name=uids,proto3" json:"uids,omitempty"` // whose processes alone may read
+	Bound         bool                   `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`      // false: all may
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1034,6 +1036,20 @@ func (x *Unlocked) GetSessions() int64 {
 		return x.Sessions
 	}
 	return 0
+}
+
+func (x *Unlocked) GetUids() []uint32 {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *Unlocked) GetBound() bool {
+	if x != nil {
+		return x.Bound
+	}
+	return false
 }
 
 type Listener struct {
@@ -2254,6 +2270,7 @@ type UnlockRequest struct {
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Password      []byte                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	Seconds       int64                  `protobuf:"varint,3,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Uids          []uint32               `protobuf:"varint,4,rep,packed,name=uids,proto3" json:"uids,omitempty"` // user ids, whose processes alone may read; none: all may
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2307,6 +2324,13 @@ func (x *UnlockRequest) GetSeconds() int64 {
 		return x.Seconds
 	}
 	return 0
+}
+
+func (x *UnlockRequest) GetUids() []uint32 {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
 }
 
 type LockReply struct {
@@ -2795,10 +2819,12 @@ const file_admin_proto_rawDesc = "" +
 	"\x05since\x18\x03 \x01(\x03R\x05since\x12\x1a\n" +
 	"\brestarts\x18\x04 \x01(\x03R\brestarts\x12\x1b\n" +
 	"\tlast_exit\x18\x05 \x01(\tR\blastExit\x12%\n" +
-	"\x0eresident_bytes\x18\x06 \x01(\x04R\rresidentBytes\"@\n" +
+	"\x0eresident_bytes\x18\x06 \x01(\x04R\rresidentBytes\"j\n" +
 	"\bUnlocked\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
-	"\bsessions\x18\x02 \x01(\x03R\bsessions\"@\n" +
+	"\bsessions\x18\x02 \x01(\x03R\bsessions\x12\x12\n" +
+	"\x04uids\x18\x03 \x03(\rR\x04uids\x12\x14\n" +
+	"\x05bound\x18\x04 \x01(\bR\x05bound\"@\n" +
 	"\bListener\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"#\n" +
@@ -2881,11 +2907,12 @@ const file_admin_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\atargets\x18\x02 \x03(\tR\atargets\",\n" +
 	"\x12ListAliasesRequest\x12\x16\n" +
-	"\x06domain\x18\x01 \x01(\tR\x06domain\"_\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\"s\n" +
 	"\rUnlockRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\fR\bpassword\x12\x18\n" +
-	"\aseconds\x18\x03 \x01(\x03R\aseconds\".\n" +
+	"\aseconds\x18\x03 \x01(\x03R\aseconds\x12\x12\n" +
+	"\x04uids\x18\x04 \x03(\rR\x04uids\".\n" +
 	"\tLockReply\x12!\n" +
 	"\fwas_unlocked\x18\x01 \x01(\bR\vwasUnlocked\"'\n" +
 	"\x11ReadSealedRequest\x12\x12\n" +
