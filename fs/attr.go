@@ -95,7 +95,7 @@ func (m *mount) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 		return m.status("stat", in.NodeId, err)
 	}
 	fillAttr(&out.Attr, i, &st)
-	if !isVirtual(i) && m.inval.foreign(i) == mark {
+	if !isVirtual(i) && m.inval.foreign(i) == mark && !m.sizeWillChange(i) {
 		out.AttrValid = cacheTime
 	}
 	return fuse.OK
@@ -123,7 +123,9 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 		return m.status("setattr", in.NodeId, err)
 	}
 	fillAttr(&out.Attr, i, &st)
-	out.AttrValid = cacheTime
+	if !m.sizeWillChange(i) {
+		out.AttrValid = cacheTime
+	}
 	return fuse.OK
 }
 

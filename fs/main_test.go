@@ -346,7 +346,11 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 	case "lock":
 		return "", p.sessions[session].Close()
 	case "add":
-		return "", p.addAccount(ctx, raftstore.NewAccount{LocalPart: name})
+		a := raftstore.NewAccount{LocalPart: name}
+		if len(cmd) > 2 {
+			a.Pinned = cmd[2]
+		}
+		return "", p.addAccount(ctx, a)
 	case "rekey":
 		a, err := d.FindAccount(name, "example.org")
 		if err != nil {

@@ -62,6 +62,11 @@ func (m *mount) openContent(f *file, in *fuse.OpenIn) error {
 		if err := m.mayRead(f, in.Uid); err != nil {
 			return err
 		}
+		if writes(in.Flags) && !truncates {
+			if err := f.canOpen(false); err != nil {
+				return err
+			}
+		}
 	}
 	if !truncates {
 		return nil
@@ -101,7 +106,8 @@ func (m *mount) openHandle(f *file, uid, flags uint32, out *fuse.OpenOut) {
 	if !direct {
 		// Noted before the lock is looked at: whoever locks the account after that finds it in the table.
 		m.cached.add(f.ino)
-		direct = m.gate.readable(f.acct, uid) != nil
+		// What is read of a message that is enclosed changes when it is sealed, and with its date.
+		direct = m.gate.readable(f.acct, uid) != nil || f.acct.record.Pinned()
 	}
 	out.Fh = m.handles.add(&handle{file: &openFile{f, uid, writes(flags), direct, flags&(syscall.O_TRUNC|syscall.O_CREAT) != 0}})
 	if direct {

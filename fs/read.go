@@ -39,6 +39,8 @@ func (m *mount) read(h *openFile, b []byte, off int64) (n int, err error) {
 		return 0, err
 	}
 	switch {
+	case f.encloses() && !f.isUnsealed():
+		n, err = m.readEnclosed(f, b, off)
 	case f.buf != nil:
 		n, err = f.buf.ReadAt(b, off)
 	case f.length() == 0:

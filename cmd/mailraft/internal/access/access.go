@@ -284,7 +284,7 @@ func (c *Control) open(
 // checked refuses a key that is not the record's: mail that comes in is sealed to the public key there.
 func (c *Control) checked(a *raftpb.Account, session *keyring.Session) (*raftpb.Account, *keyring.Session, error) {
 	id, ok := c.keyring.Identity(uint64(a.Number))
-	if ok && !ended(session) && id.Recipient().String() != a.Recipient {
+	if ok && !ended(session) && id.Recipient().String() != a.Unlocks() {
 		session.Close()
 		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
 	}

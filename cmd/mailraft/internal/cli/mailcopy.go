@@ -31,6 +31,7 @@ type copying struct {
 	fromStdin bool
 	password  []byte
 	address   string
+	pinned    bool
 }
 
 func (c *copying) flags(cmd *cobra.Command, folder string) {
@@ -59,7 +60,7 @@ func (c *copying) begin(ctx context.Context, client *adminapi.Client, address st
 	if err != nil {
 		return "", false, err
 	}
-	c.address = a.Address
+	c.address, c.pinned = a.Address, a.Pinned
 	i := strings.LastIndexByte(a.Address, '@')
 	unlocked = slices.ContainsFunc(st.Unlocked, func(u *adminpb.Unlocked) bool {
 		return u.Address == a.Address && (!u.Bound || slices.Contains(u.Uids, uint32(os.Geteuid())))
@@ -236,6 +237,7 @@ keywords or subscriptions to those that it has.`,
 		if i.Home, _, err = c.begin(ctx, client, args[0]); err != nil {
 			return err
 		}
+		i.Enclosed = c.pinned
 		i.Meter = p.meter(c.quiet, "importing into "+c.address)
 		i.Warn = c.warner(i.Meter)
 		r, err := i.Run(ctx)

@@ -97,7 +97,7 @@ func (t *target) put(m mark, letters string, r io.Reader, octets uint64) error {
 			return nil
 		}
 	}
-	_, err = d.Commit(maildir.Options{Flags: letters, Date: m.date, Recent: m.recent, Unique: unique})
+	_, err = d.Commit(maildir.Options{Flags: letters, Date: m.date, Recent: m.recent, Unique: unique, Enclosed: t.c.Enclosed})
 	if errors.Is(err, syscall.EEXIST) {
 		err = nil
 	}
