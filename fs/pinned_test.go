@@ -157,6 +157,20 @@ func TestPinnedWriting(t *testing.T) {
 	write(t, home+"/cur/f", "written anew")
 	wantMessage(home+"/cur/f", "written anew")
 
+	// Others are not shown in plain what its writer still has under way.
+	f, err = os.OpenFile(home+"/cur/f", os.O_WRONLY|os.O_TRUNC, 0)
+	must(t, err)
+	_, err = f.WriteString("committed")
+	must(t, err)
+	_, err = os.ReadFile(home + "/cur/f")
+	wantErr(t, "while it is written anew", err, syscall.ENOKEY)
+	must(t, f.Sync())
+	wantMessage(home+"/cur/f", "committed")
+	_, err = f.WriteString(" and more")
+	must(t, err)
+	must(t, f.Close())
+	wantMessage(home+"/cur/f", "committed and more")
+
 	// A descriptor that several processes write by, each of which closes its own.
 	cmd := exec.Command("sh", "-c", `(echo one; /bin/echo two; /bin/echo three) > "$0"; mv "$0" "$1"`, home+"/tmp/g", home+"/new/g")
 	if out, err := cmd.CombinedOutput(); err != nil {
