@@ -95,7 +95,7 @@ func (m *mount) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 		return m.status("stat", in.NodeId, err)
 	}
 	fillAttr(&out.Attr, i, &st)
-	if !isVirtual(i) && m.inval.foreign(i) == mark {
+	if !isVirtual(i) && m.inval.foreign(i) == mark && !m.sizeWillChange(i) {
 		out.AttrValid = cacheTime
 	}
 	return fuse.OK
@@ -123,7 +123,9 @@ func (m *mount) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 		return m.status("setattr", in.NodeId, err)
 	}
 	fillAttr(&out.Attr, i, &st)
-	out.AttrValid = cacheTime
+	if !m.sizeWillChange(i) {
+		out.AttrValid = cacheTime
+	}
 	return fuse.OK
 }
 
@@ -259,7 +261,7 @@ func (m *mount) setSize(a *account, i tree.Ino, size uint64, in *fuse.SetAttrIn)
 	if size == was && size > 0 {
 		return nil
 	}
-	h := &openFile{file: f}
+	h := &openFile{file: f, uid: in.Uid}
 	fh, handled := in.GetFh()
 	if handled {
 		if open := m.handles.get(fh); open != nil && open.file != nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 
+	"mailraft/fs/enclose"
 	"mailraft/fs/seal"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
@@ -33,10 +34,14 @@ func (c *content) command() *raftpb.Content {
 func (m *mount) seal(f *file) error {
 	if f.sealed != nil && !f.isDirty() {
 		acct, err := m.gate.account(f.acct.number)
+		var key string
+		if err == nil {
+			key, _, err = acct.fileKey(f)
+		}
 		switch {
 		case err != nil:
 			return err
-		case f.sealed.key == "" || f.sealed.key == acct.record.Recipient:
+		case f.sealed.key == "" || f.sealed.key == key:
 			return nil
 		case f.buf == nil: // its sender has to hear it: nobody could read it
 			return fmt.Errorf("staged file of account %d is sealed to a key that was discarded: %w", acct.number, syscall.EIO)
@@ -59,6 +64,12 @@ func (m *mount) seal(f *file) error {
 	f.closeReader()
 	f.sealed = c
 	f.clean()
+	if f.encloses() { // its size is another one now
+		f.mu.Lock()
+		f.stat.Size = c.size
+		f.mu.Unlock()
+		m.inval.attributes(f.ino)
+	}
 	// Not what the kernel should have: the pages that were written past, which some leave (6.1), and what was not sealed at the lock.
 	if f.direct || m.gate.locked(f.acct) {
 		f.direct = false
@@ -79,7 +90,7 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := acct.key()
+	to, key, err := acct.fileKey(f)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +101,7 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 		}
 	}
 	f.used = true
-	c := &content{id: id, size: uint64(size), key: acct.record.Recipient}
+	c := &content{id: id, size: uint64(size), key: to}
 	if room := min(int(size), tree.MaxInline) + sealRoom; m.area.Reserve(room) {
 		c.room = room
 	}
@@ -98,15 +109,15 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	if b, ok := f.buf.Bytes(); ok {
 		owner, _ := m.gate.keys.Identity(uint64(acct.number))
 		var sealed []byte
-		sealed, err = acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key, owner)
+		sealed, err = acct.sealBytes(make([]byte, 0, min(size, tree.MaxInline)+sealRoom), b, key, owner, f.encloses())
 		if len(sealed) <= tree.MaxInline && !p.ahead {
 			p.kept, p.octets = sealed, uint64(len(sealed))
 		} else if err == nil {
 			_, err = p.Write(sealed)
 		}
 	} else {
-		var w *seal.Writer
-		if w, err = seal.NewWriter(&p, key); err == nil {
+		var w io.WriteCloser
+		if w, err = newWriter(&p, key, f.encloses()); err == nil {
 			_, err = io.Copy(w, f.buf.Reader())
 		}
 		if err == nil {
@@ -116,6 +127,11 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 	if err == nil {
 		err = p.finish(c)
 	}
+	if err == nil && f.encloses() {
+		if c.size = uint64(enclose.Size(int64(c.octets))); c.size > tree.MaxContent {
+			err = syscall.EFBIG
+		}
+	}
 	if err != nil {
 		p.abandon()
 	}
@@ -124,6 +140,18 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 		c.room = 0
 	}
 	return c, err
+}
+
+// newWriter seals what is written to it, bare or as this node opens it.
+func newWriter(dst io.Writer, key *seal.Recipient, bare bool) (io.WriteCloser, error) {
+	p, err := seal.Prepare(key)
+	switch {
+	case err != nil:
+		return nil, err
+	case bare:
+		return p.NewBareWriter(dst)
+	}
+	return p.NewWriter(dst)
 }
 
 // sealRoom is what the sealed form of an incompressible message of a frame is longer by, at most.
@@ -276,7 +304,7 @@ func (m *mount) flush(f *file) error {
 		if names == 0 { // nobody can name it any more
 			return nil
 		}
-		if err := m.withinQuota(f, st.Size); err != nil {
+		if err := m.withinQuota(f, f.storedSize(st.Size)); err != nil {
 			return err
 		}
 		f.unpin() // what is written has taken its place

@@ -102,24 +102,34 @@ func (f *file) closeBuffer() {
 	}
 }
 
-// open makes the reader of the content, which is not in buf: ENOKEY when the account is locked. Called with io.
+// open makes the reader of the content, which is not in buf: ENOKEY when the account is locked. What encloses a content needs no key. Called
+// with io.
 func (f *file) open(id seal.Identity) error {
 	if f.reader != nil {
 		return nil
 	}
-	var r *seal.Reader
-	var err error
+	var src io.ReaderAt
+	var octets, size uint64
 	switch {
 	case f.sealed != nil && f.sealed.id != 0 && !f.sealed.pieces:
 		c := f.sealed
-		r, err = seal.Open(bytes.NewReader(c.inline), int64(len(c.inline)), int64(c.size), id)
+		src, octets, size = bytes.NewReader(c.inline), c.octets, c.size
 	case f.pin != nil && f.pin.id != 0:
-		var src io.ReaderAt = f.pin.at
+		src, octets, size = f.pin.at, f.pin.octets, f.pin.size
 		if f.pin.at == nil {
 			src = bytes.NewReader(f.pin.inline)
 		}
-		r, err = seal.Open(src, int64(f.pin.octets), int64(f.pin.size), id)
+	default:
+		return nil
 	}
+	if f.encloses() {
+		r, err := f.openEnclosing(src, octets)
+		if err == nil {
+			f.reader = r
+		}
+		return err
+	}
+	r, err := seal.Open(src, int64(octets), int64(size), id)
 	if err == nil {
 		f.reader = r
 	}
@@ -145,6 +155,9 @@ func (m *mount) fill(f *file) error {
 	buf := m.area.NewFile()
 	if size := int64(f.length()); size > 0 {
 		id, err := m.gate.identity(f.acct)
+		if f.encloses() {
+			err = syscall.ENOKEY
+		}
 		if err == nil {
 			err = f.open(id)
 		}
@@ -164,12 +177,19 @@ func (m *mount) fill(f *file) error {
 }
 
 // fillFor is fill for a handle that is to change a part of the content. What others wrote may be in buf for as long as they have the file
-// open, and the kernel tells late that they have closed it: of a locked account, that is not for this one. Called with io.
+// open, and the kernel tells late that they have closed it: of an account that is locked, or unlocked for others, that is not for this one. Called with io.
 func (m *mount) fillFor(h *openFile) error {
-	if f := h.file; f.buf != nil && f.buf.Size() > 0 && !h.own && !m.mayRead(f) {
-		return syscall.ENOKEY
+	f := h.file
+	there := f.buf == nil && f.length() > 0 || f.buf != nil && f.buf.Size() > 0 && !h.own
+	if there {
+		if err := m.mayRead(f, h.uid); err != nil {
+			return err
+		}
+		if err := f.canOpen(h.own); err != nil {
+			return err
+		}
 	}
-	return m.fill(h.file)
+	return m.fill(f)
 }
 
 // truncate sets the content's length. To nothing needs no key. Called with io.

@@ -61,7 +61,7 @@ func (m *mount) make(n *newInode) (tree.Ino, *file, tree.Stat, error) {
 	st := tree.Stat{Mode: n.mode, UID: n.uid, GID: n.gid, Nlink: 1, Mtime: now, Ctime: now, Atime: now, Size: uint64(len(n.target))}
 	isDir := n.mode&syscall.S_IFMT == syscall.S_IFDIR
 	if n.parent.Role == tree.RoleTmp && !isDir {
-		f := &file{ino: i, acct: n.acct, stat: st, target: n.target}
+		f := &file{ino: i, acct: n.acct, stat: st, target: n.target, message: true}
 		if f.stat.IsRegular() {
 			n.acct.prepareHeader()
 		}
@@ -175,6 +175,7 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 	if f == nil {
 		f = m.files.open(i, n.acct)
 		f.io.Lock()
+		f.message = holdsMessages(n.parent.Role)
 		if f.pin == nil && f.buf == nil {
 			f.mu.Lock()
 			f.stat = st
@@ -184,7 +185,7 @@ func (m *mount) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 		f.io.Unlock()
 	}
 	fillEntry(&out.EntryOut, i, &st)
-	m.openHandle(f, in.Flags, &out.OpenOut)
+	m.openHandle(f, in.Uid, in.Flags, &out.OpenOut)
 	return fuse.OK
 }
 

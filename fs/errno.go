@@ -19,7 +19,7 @@ var sealErrnos = []struct {
 	{seal.ErrClosed, syscall.ENOKEY}, // a lock took the plaintext away while it was read
 	{seal.ErrTooLarge, syscall.EFBIG},
 	{seal.ErrCorrupt, syscall.EIO},
-	{seal.ErrWrongKey, syscall.EIO},
+	{seal.ErrWrongKey, syscall.EKEYREJECTED},
 }
 
 // errnoOf is the errno that an error means.
@@ -58,7 +58,7 @@ func (m *mount) status(op string, ino uint64, err error) fuse.Status {
 		if byInode[op] {
 			errno = syscall.ESTALE
 		}
-	case syscall.EIO, syscall.ETIMEDOUT, syscall.ENOSPC:
+	case syscall.EIO, syscall.EKEYREJECTED, syscall.ETIMEDOUT, syscall.ENOSPC:
 		m.log.Warn("mount cannot do what it was asked", "operation", op, "inode", ino, "error", err)
 	}
 	return fuse.Status(errno)

@@ -83,11 +83,15 @@ func (a *account) prepareHeader() {
 }
 
 // sealBytes seals a message that is in memory, appended to dst, with the header that was prepared if there is one. owner is the
-// account's private key if it is unlocked: then reading what is sealed will cost it less.
-func (a *account) sealBytes(dst, message []byte, key *seal.Recipient, owner seal.Identity) ([]byte, error) {
+// account's private key if it is unlocked: then reading what is sealed will cost it less. Bare, only who has the key elsewhere reads it.
+func (a *account) sealBytes(dst, message []byte, key *seal.Recipient, owner seal.Identity, bare bool) ([]byte, error) {
+	headers := a.headers
+	if a.record.Pinned() && !bare {
+		headers = nil // those are for messages
+	}
 	var p *seal.Prepared
 	select {
-	case p = <-a.headers:
+	case p = <-headers:
 		a.preparing.Store(false)
 		a.prepareHeader()
 	default:
@@ -95,6 +99,9 @@ func (a *account) sealBytes(dst, message []byte, key *seal.Recipient, owner seal
 		if p, err = seal.Prepare(key); err != nil {
 			return nil, err
 		}
+	}
+	if bare {
+		return p.SealBare(dst, message)
 	}
 	owner.Remember(p)
 	return p.SealBytes(dst, message)
@@ -202,6 +209,17 @@ func (g *gate) identity(a *account) (seal.Identity, error) {
 		return id, syscall.ENOKEY
 	}
 	return id, nil
+}
+
+// readable says whether a process of the user may read the account: ENOKEY when it is locked, EACCES when it is unlocked for others alone.
+func (g *gate) readable(a *account, uid uint32) error {
+	switch unlocked, readable := g.keys.Readable(uint64(a.number), uid); {
+	case !unlocked:
+		return syscall.ENOKEY
+	case !readable:
+		return syscall.EACCES
+	}
+	return nil
 }
 
 func (g *gate) locked(a *account) bool {

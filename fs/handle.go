@@ -29,6 +29,7 @@ func (h *handle) account() tree.Account {
 // openFile is a file as one open(2) has it.
 type openFile struct {
 	*file
+	uid    uint32 // who opened it: requests that the kernel makes by itself are nobody's
 	write  bool
 	direct bool // past the kernel's pages
 	own    bool // it made, truncated or wrote the content, so it may go on without the key; guarded by the file's io

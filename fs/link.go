@@ -47,6 +47,11 @@ func (m *mount) link(i, parent tree.Ino, name string) (st tree.Stat, err error) 
 	f.mu.Lock()
 	staged, local := f.names > 0, f.isLocal()
 	f.mu.Unlock()
+	if staged {
+		if err := m.checkPlaces(a, true, parent); err != nil {
+			return st, err
+		}
+	}
 	switch {
 	case staged && role == tree.RoleTmp:
 		return m.linkStaged(f, parent, name)
@@ -76,6 +81,15 @@ func (m *mount) linkStaged(f *file, parent tree.Ino, name string) (st tree.Stat,
 }
 
 func (m *mount) linkTree(a *account, i, parent tree.Ino, name string) (st tree.Stat, err error) {
+	if a.record.Pinned() {
+		in, err := a.view.Inode(i)
+		if err == nil && len(in.Links) > 0 {
+			err = m.checkMove(a, in.Links[0].Parent, in.Links[0].Name, parent)
+		}
+		if err != nil {
+			return st, err
+		}
+	}
 	err = m.propose(&raftpb.Command{Op: &raftpb.Command_Link{Link: &raftpb.Link{
 		Inode: uint64(i), Parent: uint64(parent), Name: []byte(name),
 	}}})

@@ -87,6 +87,9 @@ func (m *mount) entryOf(f *file, out *fuse.EntryOut) error {
 	st, err := f.status()
 	if err == nil {
 		fillEntry(out, f.ino, &st)
+		if m.sizeWillChange(f.ino) {
+			out.AttrValid = 0
+		}
 	}
 	return err
 }

@@ -304,8 +304,9 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		return "", fmt.Errorf("command %q", cmd)
 	}
 	d := p.store.Directory()
+	session := strings.Join(cmd[1:], " ")
 	switch name := cmd[1]; cmd[0] {
-	case "unlock":
+	case "unlock": // for these user ids; without any, for all
 		a, err := d.FindAccount(name, "example.org")
 		if err != nil {
 			return "", err
@@ -315,8 +316,13 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 			return "", err
 		}
 		id, err := seal.ParseIdentity(b)
+		var readers []uint32
+		for _, uid := range cmd[2:] {
+			n, perr := strconv.ParseUint(uid, 10, 32)
+			readers, err = append(readers, uint32(n)), errors.Join(err, perr)
+		}
 		if err == nil {
-			p.sessions[name], err = p.keys.Open(uint64(a.Number), id, 0)
+			p.sessions[session], err = p.keys.Open(uint64(a.Number), id, 0, readers...)
 		}
 		return "", err
 	case "used": // from now on the account is unlocked while it is used
@@ -338,9 +344,13 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 		}
 		return fmt.Sprint(a.Shard), nil
 	case "lock":
-		return "", p.sessions[name].Close()
+		return "", p.sessions[session].Close()
 	case "add":
-		return "", p.addAccount(ctx, raftstore.NewAccount{LocalPart: name})
+		a := raftstore.NewAccount{LocalPart: name}
+		if len(cmd) > 2 {
+			a.Pinned = cmd[2]
+		}
+		return "", p.addAccount(ctx, a)
 	case "rekey":
 		a, err := d.FindAccount(name, "example.org")
 		if err != nil {

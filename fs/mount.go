@@ -21,6 +21,7 @@ import (
 // Keys is the keyring as the mount needs it; keyring.Keyring is one.
 type Keys interface {
 	Identity(account uint64) (seal.Identity, bool)
+	Readable(account uint64, uid uint32) (unlocked, readable bool)
 	OnLock(f func(account uint64))
 	Use(account uint64)
 	AskUse(f func())

@@ -16,7 +16,8 @@ func writes(flags uint32) bool {
 }
 
 // Open implements fuse.RawFileSystem. The content is pinned, but not opened before it is read. A locked account's file cannot be
-// opened for reading or appending: ENOKEY; it can be for writing alone, and needs the key only if something of it is to stay.
+// opened for reading or appending: ENOKEY, nor that of one that is unlocked for other users: EACCES; it can be for writing alone, and needs
+// the key only if something of it is to stay.
 func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	i := tree.Ino(in.NodeId)
 	if isVirtual(i) {
@@ -31,7 +32,7 @@ func (m *mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		m.put(f)
 		return m.status("open", in.NodeId, err)
 	}
-	m.openHandle(f, in.Flags, out)
+	m.openHandle(f, in.Uid, in.Flags, out)
 	return fuse.OK
 }
 
@@ -57,8 +58,15 @@ func (m *mount) openContent(f *file, in *fuse.OpenIn) error {
 	}
 	truncates := in.Flags&syscall.O_TRUNC != 0 // with O_RDONLY as well, if the caller may write
 	keeps := reads(in.Flags) || in.Flags&syscall.O_APPEND != 0 && !truncates
-	if keeps && !m.mayRead(f) {
-		return syscall.ENOKEY
+	if keeps {
+		if err := m.mayRead(f, in.Uid); err != nil {
+			return err
+		}
+		if writes(in.Flags) && !truncates {
+			if err := f.canOpen(false); err != nil {
+				return err
+			}
+		}
 	}
 	if !truncates {
 		return nil
@@ -71,20 +79,26 @@ func (m *mount) openContent(f *file, in *fuse.OpenIn) error {
 	return m.truncate(f, 0, time.Now().UnixNano())
 }
 
-// mayRead tells whether the content may be read: the account is unlocked, or what was written here has not been sealed yet. Called
-// with io.
-func (m *mount) mayRead(f *file) bool {
-	if !m.gate.locked(f.acct) {
-		return true
+// mayRead says whether a process of the user may read the content, as gate.readable does; what was written here and has not been sealed yet
+// everybody may. Called with io.
+func (m *mount) mayRead(f *file, uid uint32) error {
+	err := m.gate.readable(f.acct, uid)
+	if err == nil || f.isUnsealed() {
+		return nil
 	}
+	return err
+}
+
+// isUnsealed tells whether the content is being written, for the first time. Called with io.
+func (f *file) isUnsealed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.committed && (f.dirty || f.sealed == nil)
 }
 
-// openHandle makes a handle of a file, whose use it takes over. Pages are cached by the kernel only for those who may read them, so
-// that mail delivered while its account is locked leaves none behind.
-func (m *mount) openHandle(f *file, flags uint32, out *fuse.OpenOut) {
+// openHandle makes a handle of a file for a process of that user. It takes over a use of the file. Pages are cached by the kernel only for
+// those who may read them, so that mail delivered while its account is locked leaves none behind, and who may not read is not shown them.
+func (m *mount) openHandle(f *file, uid, flags uint32, out *fuse.OpenOut) {
 	f.mu.Lock()
 	f.handles++
 	f.mu.Unlock()
@@ -92,9 +106,10 @@ func (m *mount) openHandle(f *file, flags uint32, out *fuse.OpenOut) {
 	if !direct {
 		// Noted before the lock is looked at: whoever locks the account after that finds it in the table.
 		m.cached.add(f.ino)
-		direct = m.gate.locked(f.acct)
+		// What is read of a message that is enclosed changes when it is sealed, and with its date.
+		direct = m.gate.readable(f.acct, uid) != nil || f.acct.record.Pinned()
 	}
-	out.Fh = m.handles.add(&handle{file: &openFile{f, writes(flags), direct, flags&(syscall.O_TRUNC|syscall.O_CREAT) != 0}})
+	out.Fh = m.handles.add(&handle{file: &openFile{f, uid, writes(flags), direct, flags&(syscall.O_TRUNC|syscall.O_CREAT) != 0}})
 	if direct {
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 		return

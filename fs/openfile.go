@@ -1,11 +1,11 @@
 package fs
 
 import (
+	"io"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
-	"mailraft/fs/seal"
 	"mailraft/fs/staging"
 	"mailraft/raftstore/tree"
 )
@@ -20,13 +20,14 @@ type file struct {
 	acct  *account
 	users int // handles, staged names, and requests under way; guarded by the table's shard
 
-	io     sync.Mutex
-	buf    *staging.File // the content when it is or was written here; nil: it is in sealed or pin
-	sealed *content      // the content sealed, but not committed
-	pin    *pinned       // the committed content as it was opened
-	reader *seal.Reader  // opens pin or sealed
-	used   bool          // the inode number has been used as a content's name
-	direct bool          // it was written past the kernel's pages since it was sealed
+	io      sync.Mutex
+	buf     *staging.File // the content when it is or was written here; nil: it is in sealed or pin
+	sealed  *content      // the content sealed, but not committed
+	pin     *pinned       // the committed content as it was opened
+	reader  contentReader // opens pin or sealed
+	used    bool          // the inode number has been used as a content's name
+	message bool          // it is a message, or will be one; known of pinned accounts alone
+	direct  bool          // it was written past the kernel's pages since it was sealed
 	// uncertain says that a delivery got no answer: it may have been committed, or may be yet.
 	uncertain bool
 
@@ -40,6 +41,12 @@ type file struct {
 	committed bool   // the shard has, or had, the inode
 	gone      bool   // the shard has it no more
 	dirty     bool   // the content was changed since it was committed, or sealed
+}
+
+// contentReader reads what a sealed content is to whoever opens the file: what is in it, or what encloses it.
+type contentReader interface {
+	io.ReaderAt
+	Close() error
 }
 
 // isLocal tells whether the shard does not have the inode, so that f itself is all there is. Called with mu.

@@ -2,12 +2,12 @@ package fs
 
 import (
 	"io"
-	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Read implements fuse.RawFileSystem: ENOKEY when the account was locked since the file was opened.
+// Read implements fuse.RawFileSystem: ENOKEY when the account was locked since the file was opened, EACCES when it is unlocked, but no
+// longer for the user who opened it.
 func (m *mount) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	h := m.handles.get(in.Fh)
 	switch {
@@ -16,7 +16,7 @@ func (m *mount) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 	case h.file == nil:
 		return fuse.ReadResultData(slice(h.text, in.Offset, len(buf))), fuse.OK
 	}
-	n, err := m.read(h.file.file, buf, int64(in.Offset))
+	n, err := m.read(h.file, buf, int64(in.Offset))
 	if err != nil {
 		return nil, m.status("read", in.NodeId, err)
 	}
@@ -31,13 +31,16 @@ func slice(b []byte, off uint64, n int) []byte {
 	return b[:min(n, len(b))]
 }
 
-func (m *mount) read(f *file, b []byte, off int64) (n int, err error) {
+func (m *mount) read(h *openFile, b []byte, off int64) (n int, err error) {
+	f := h.file
 	f.io.Lock()
 	defer f.io.Unlock()
-	if !m.mayRead(f) {
-		return 0, syscall.ENOKEY
+	if err := m.mayRead(f, h.uid); err != nil {
+		return 0, err
 	}
 	switch {
+	case f.encloses() && !f.isUnsealed():
+		n, err = m.readEnclosed(f, b, off)
 	case f.buf != nil:
 		n, err = f.buf.ReadAt(b, off)
 	case f.length() == 0:

@@ -85,6 +85,13 @@ func (r *recentFile) cost() int { return cap(r.pin.inline) + recentCost }
 // refresh has a clean committed file show what the shard holds now, from memory if that is known to be the newest: ENOENT when the
 // shard holds it no more. Called with io.
 func (m *mount) refresh(f *file) error {
+	if err := m.refreshContent(f); err != nil {
+		return err
+	}
+	return m.placed(f)
+}
+
+func (m *mount) refreshContent(f *file) error {
 	mark := count(&m.recent.changes, f.ino.Account()).Load() // counted before the store is read: what comes later makes it differ
 	if r := m.recent.get(f.ino, mark); r != nil && !f.isDirty() {
 		st := r.stat

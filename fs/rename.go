@@ -42,6 +42,9 @@ func (m *mount) rename(r *renaming) error {
 	}
 	if f := m.staged.get(r.from, r.old); f != nil {
 		defer m.put(f)
+		if err := m.checkPlaces(a, true, r.to); err != nil {
+			return err
+		}
 		if role == tree.RoleTmp {
 			return m.renameStaged(a, r)
 		}
@@ -49,6 +52,14 @@ func (m *mount) rename(r *renaming) error {
 	}
 	if role == tree.RoleTmp {
 		if err := m.checkIntoTmp(a, r); err != nil {
+			return err
+		}
+	}
+	if err := m.checkMove(a, r.from, r.old, r.to); err != nil {
+		return err
+	}
+	if r.flags&unix.RENAME_EXCHANGE != 0 {
+		if err := m.checkMove(a, r.to, r.name, r.from); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,9 @@ import (
 type Mailbox struct {
 	Account string // canonical address, "alice@example.org"
 	Home    string // absolute path of the account's Maildir++ root on the mount
+	// Enclosed is true when messages are read as others than are written: sealed to a key of their owner's, and attached to what is read. So
+	// their size is known once they are written.
+	Enclosed bool
 }
 
 // Recipients answers which mailboxes an address is delivered to (RFC 5321, 3.6.1: local recipients).

@@ -196,6 +196,8 @@ type NewAccount struct {
 	// Keys makes the account's key pair: the public key, and the private key wrapped in slots that are bound to the account's
 	// number.
 	Keys func(number uint32) (recipient string, slots []*raftpb.Slot, err error)
+	// Pinned is a public key of the owner's, to which messages are sealed in place of Keys'; "": none.
+	Pinned string
 }
 
 // AddAccounts makes accounts: all of them, or none and ErrNoSuchDomain, ErrExists, ErrAddress. They take mail when it returns.
@@ -251,6 +253,9 @@ func (d *Directory) addAccounts(ctx context.Context, list []NewAccount) ([]*raft
 			if a.Recipient, a.Slots, err = list[i].Keys(a.Number); err != nil {
 				return err
 			}
+		}
+		if list[i].Pinned != "" {
+			a.Recipient, a.LoginRecipient = list[i].Pinned, a.Recipient
 		}
 		a.State = raftpb.AccountState_ACCOUNT_STATE_ACTIVE
 		made[i] = a

@@ -10,6 +10,9 @@
 //
 // A session lasts no longer than the slot that opened it: see [Keyring.Keep].
 //
+// A session may be bound to user ids. Then it lets only their processes read what the key opens: see [Keyring.Readable]. The key itself
+// is one, whoever may read.
+//
 // While an account is unlocked, a login with a password that opened it before is checked with a keyed hash instead of
 // Argon2id. The hash's key is random and lives only in this process; what was hashed is forgotten when the account is
 // locked. The hash covers the slot's record, so a changed or removed slot never passes by it.

@@ -52,6 +52,7 @@ type account struct {
 	id       uint64
 	identity seal.Identity
 	sessions map[*Session]struct{}
+	lapsed   []lapsed    // sessions that ended within the grace, for one reader and slot the last
 	idle     *time.Timer // ends the grace; nil while there are sessions
 	graces   uint64      // how many have begun: a timer that was stopped too late ends none but its own
 	logins   []login
@@ -112,7 +113,8 @@ func (k *Keyring) Identity(account uint64) (seal.Identity, bool) {
 // Status is what is known of an unlocked account.
 type Status struct {
 	Account  uint64
-	Sessions int // 0: it is in its grace
+	Sessions int      // 0: it is in its grace
+	Readers  []uint32 // the user ids whose processes may read it, in order; nil: all may
 }
 
 // Status returns the unlocked accounts, in no order.
@@ -121,7 +123,7 @@ func (k *Keyring) Status() []Status {
 	defer k.mu.RUnlock()
 	s := make([]Status, 0, len(k.accounts))
 	for id, a := range k.accounts {
-		s = append(s, Status{id, len(a.sessions)})
+		s = append(s, Status{id, len(a.sessions), a.readers(k.now())})
 	}
 	return s
 }
@@ -172,7 +174,8 @@ func (k *Keyring) keep(a *account, valid map[string]bool) bool {
 		}
 	}
 	a.logins = slices.DeleteFunc(a.logins, func(l login) bool { return !valid[l.record] }) // clears those behind
-	return len(a.sessions) > 0 || !ended && len(a.logins) > 0
+	a.lapsed = slices.DeleteFunc(a.lapsed, func(l lapsed) bool { return !valid[l.session.record] })
+	return len(a.sessions) > 0 || !ended && len(a.lapsed) > 0
 }
 
 // remove takes a out of the keyring, wipes it and ends its sessions. The caller holds k.mu, and calls the OnLock hooks
@@ -181,7 +184,7 @@ func (k *Keyring) remove(a *account) {
 	delete(k.accounts, a.id)
 	a.identity.Wipe()
 	clear(a.logins)
-	a.logins = nil
+	a.logins, a.lapsed = nil, nil
 	if a.idle != nil {
 		a.idle.Stop()
 	}

@@ -3,6 +3,7 @@ package keyring
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mailraft/fs/seal"
@@ -14,7 +15,8 @@ import (
 type Session struct {
 	ring    *Keyring
 	account *account
-	record  string // of the slot; "": none
+	record  string   // of the slot; "": none
+	readers []uint32 // user ids, in order; none: all of them
 	done    chan struct{}
 	life    *time.Timer // nil when the lifetime is unlimited
 	ended   bool        // guarded by ring.mu
@@ -54,6 +56,7 @@ func (s *Session) Close() error {
 	a := s.account
 	s.end()
 	delete(a.sessions, s)
+	a.lapse(s, k.now(), k.grace)
 	locked := false
 	switch {
 	case len(a.sessions) > 0:
@@ -85,8 +88,8 @@ func (k *Keyring) expire(a *account, grace uint64) {
 }
 
 // Unlock opens one of the account's slots with password and starts a session. The slots are those that are valid now: a
-// slot that is not among them opens nothing. The session ends after lifetime at the latest; 0: when it is closed. password
-// stays the caller's to wipe.
+// slot that is not among them opens nothing. The session ends after lifetime at the latest; 0: when it is closed. It lets the processes
+// of the user ids readers read the account, see Readable; none: those of all. password stays the caller's to wipe.
 //
 // Where the account is unlocked already, a password that opened one of these very slots before needs no derivation.
 // Otherwise each slot costs one, one after the other, in turn with all others of the Gate, there as one of the party from.
@@ -96,17 +99,17 @@ func (k *Keyring) expire(a *account, grace uint64) {
 //
 // Errors: ErrWrongPassword; ErrClosed; slot.ErrBusy; slot.ErrParams when no slot opens and one asks for more than is granted;
 // ctx's.
-func (k *Keyring) Unlock(ctx context.Context, from string, account uint64, slots []*slot.Slot, password []byte, lifetime time.Duration) (*Session, error) {
+func (k *Keyring) Unlock(ctx context.Context, from string, account uint64, slots []*slot.Slot, password []byte, lifetime time.Duration, readers ...uint32) (*Session, error) {
 	logins := make([]login, len(slots))
 	for i, s := range slots {
 		logins[i] = k.mac.sum(account, s, password)
 	}
-	if s, err := k.resume(account, logins, lifetime); s != nil || err != nil {
+	if s, err := k.resume(account, logins, lifetime, readers); s != nil || err != nil {
 		return s, err
 	}
 	failed := ErrWrongPassword
 	for i, s := range slots {
-		session, err := k.unlockSlot(ctx, from, account, s, password, logins, i, lifetime)
+		session, err := k.unlockSlot(ctx, from, account, s, password, logins, i, lifetime, readers)
 		switch {
 		case err == nil:
 			return session, nil
@@ -122,12 +125,14 @@ func (k *Keyring) Unlock(ctx context.Context, from string, account uint64, slots
 
 // unlockSlot opens one slot in turn, unless the password has become known while waiting for it, as it does when a client
 // opens several connections at once.
-func (k *Keyring) unlockSlot(ctx context.Context, from string, account uint64, s *slot.Slot, password []byte, logins []login, i int, lifetime time.Duration) (*Session, error) {
+func (k *Keyring) unlockSlot(
+	ctx context.Context, from string, account uint64, s *slot.Slot, password []byte, logins []login, i int, lifetime time.Duration, readers []uint32,
+) (*Session, error) {
 	leave, err := k.gate.Enter(ctx, from, s.Params)
 	if err != nil {
 		return nil, err
 	}
-	session, err := k.resume(account, logins, lifetime)
+	session, err := k.resume(account, logins, lifetime, readers)
 	if session != nil || err != nil {
 		leave()
 		return session, err
@@ -137,25 +142,25 @@ func (k *Keyring) unlockSlot(ctx context.Context, from string, account uint64, s
 	if err != nil {
 		return nil, err
 	}
-	return k.open(account, identity, &logins[i], lifetime)
+	return k.open(account, identity, &logins[i], lifetime, readers)
 }
 
 // Open starts a session with an identity that was unwrapped elsewhere. The Keyring takes the identity over: it is wiped
 // when the account is locked, or at once when the account is unlocked already with the same key. A different key locks the
-// account first: no session goes on with a key that it has not opened. lifetime is as for Unlock. Errors: ErrClosed,
-// seal.ErrWiped.
-func (k *Keyring) Open(account uint64, identity seal.Identity, lifetime time.Duration) (*Session, error) {
-	return k.open(account, identity, nil, lifetime)
+// account first: no session goes on with a key that it has not opened. lifetime and readers are as for Unlock.
+// Errors: ErrClosed, seal.ErrWiped.
+func (k *Keyring) Open(account uint64, identity seal.Identity, lifetime time.Duration, readers ...uint32) (*Session, error) {
+	return k.open(account, identity, nil, lifetime, readers)
 }
 
 // OpenSlot is Open of what the slot gave: the session ends when that is no longer one of the account's.
-func (k *Keyring) OpenSlot(account uint64, s *slot.Slot, identity seal.Identity, lifetime time.Duration) (*Session, error) {
+func (k *Keyring) OpenSlot(account uint64, s *slot.Slot, identity seal.Identity, lifetime time.Duration, readers ...uint32) (*Session, error) {
 	by := k.mac.sum(account, s, nil) // no password is empty, so no login is this one
-	return k.open(account, identity, &by, lifetime)
+	return k.open(account, identity, &by, lifetime, readers)
 }
 
 // open starts a session; known, when not nil, is remembered as a login.
-func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime time.Duration) (*Session, error) {
+func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime time.Duration, readers []uint32) (*Session, error) {
 	if identity.Wiped() {
 		return nil, seal.ErrWiped
 	}
@@ -185,7 +190,7 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 		a.remember(*known)
 		record = known.record
 	}
-	s := k.start(a, record, lifetime)
+	s := k.start(a, record, lifetime, readers)
 	k.mu.Unlock()
 	if locked {
 		k.call(&k.onLock, id)
@@ -197,7 +202,7 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 }
 
 // resume starts a session of an account that is unlocked when one of the logins is known; nil when none is.
-func (k *Keyring) resume(account uint64, logins []login, lifetime time.Duration) (*Session, error) {
+func (k *Keyring) resume(account uint64, logins []login, lifetime time.Duration, readers []uint32) (*Session, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -211,12 +216,12 @@ func (k *Keyring) resume(account uint64, logins []login, lifetime time.Duration)
 	if known == nil {
 		return nil, nil
 	}
-	return k.start(a, known.record, lifetime), nil
+	return k.start(a, known.record, lifetime, readers), nil
 }
 
 // start adds a session to a. The caller holds k.mu.
-func (k *Keyring) start(a *account, record string, lifetime time.Duration) *Session {
-	s := &Session{ring: k, account: a, record: record, done: make(chan struct{})}
+func (k *Keyring) start(a *account, record string, lifetime time.Duration, readers []uint32) *Session {
+	s := &Session{ring: k, account: a, record: record, readers: slices.Compact(slices.Sorted(slices.Values(readers))), done: make(chan struct{})}
 	if lifetime > 0 {
 		s.life = time.AfterFunc(lifetime, func() { s.Close() })
 	}

@@ -1,6 +1,9 @@
 package keyring
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Of sessions that last while their account is used.
 const (
@@ -13,7 +16,7 @@ const (
 
 // WhileUsed gives the session up to the keyring, for a login of which nobody will tell that it is over. The session lasts while the
 // account's files are in use, and for the grace after it: there is no second grace. Before the first use it lasts for a minute, and without
-// a grace for that minute at least. Sessions of one slot that last so are one: then this one ends, and the other goes on as if it began now.
+// a grace for that minute at least. Sessions of one slot and the same readers that last so are one: then this one ends, and the other goes on as if it began now.
 func (s *Session) WhileUsed() {
 	k := s.ring
 	k.mu.Lock()
@@ -23,7 +26,7 @@ func (s *Session) WhileUsed() {
 	}
 	now := k.now()
 	for other := range s.account.sessions {
-		if other.whileUsed && other.record == s.record {
+		if other.whileUsed && other.record == s.record && slices.Equal(other.readers, s.readers) {
 			other.since = now
 			s.end()
 			delete(s.account.sessions, s)

@@ -48,7 +48,7 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	} else if err != nil {
 		return nil, s.failed("append", err)
 	}
-	path, err := d.Commit(maildir.Options{Flags: bits.letters(), Date: options.Time, Recent: true})
+	path, err := d.Commit(maildir.Options{Flags: bits.letters(), Date: options.Time, Recent: true, Enclosed: s.enclosed})
 	if err != nil {
 		return nil, s.failed("append", err)
 	}

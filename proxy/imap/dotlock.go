@@ -69,8 +69,8 @@ func (s *session) replaceOnce(path string, change func(old []byte) ([]byte, erro
 
 // fill writes the new content into the lock file.
 func (l *dotlock) fill(path string, change func(old []byte) ([]byte, error)) error {
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	old, err := readBeside(path)
+	if err != nil {
 		return err
 	}
 	text, err := change(old)
@@ -85,6 +85,16 @@ func (l *dotlock) fill(path string, change func(old []byte) ([]byte, error)) err
 		text = text[max(n, 0):]
 	}
 	return nil
+}
+
+// readBeside reads a small file that lies beside the messages. One that is not there is empty; so is one that is sealed to a key that the account
+// had before and that was discarded: nobody can ever read it again.
+func readBeside(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EKEYREJECTED) {
+		return nil, nil
+	}
+	return text, err
 }
 
 // held says whether the lock is still this one.

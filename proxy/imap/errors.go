@@ -43,6 +43,7 @@ var errnoAnswers = []struct {
 	{syscall.EDQUOT, imap.ResponseCodeOverQuota, "Mailbox is over its quota"},
 	{syscall.ENOKEY, imap.ResponseCodeUnavailable, "Account is locked, log in again"},
 	{syscall.ENOSPC, imap.ResponseCodeUnavailable, "No space left on the server"},
+	{syscall.EKEYREJECTED, imap.ResponseCodeCannot, "Sealed to a key that was discarded"},
 	{syscall.EIO, imap.ResponseCodeUnavailable, "Storage does not answer, try again later"},
 	{syscall.ETIMEDOUT, imap.ResponseCodeUnavailable, "Storage does not answer, try again later"},
 	{syscall.ENOTCONN, imap.ResponseCodeUnavailable, "Storage does not answer, try again later"},

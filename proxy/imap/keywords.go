@@ -2,9 +2,6 @@ package imap
 
 import (
 	"bytes"
-	"errors"
-	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -19,8 +16,8 @@ type keywords [26]imap.Flag
 
 // readKeywords reads a folder's keywords. A folder without the file has none.
 func readKeywords(dir string) (keywords, error) {
-	text, err := os.ReadFile(dir + "/" + keywordsFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	text, err := readBeside(dir + "/" + keywordsFile)
+	if err != nil {
 		return keywords{}, err
 	}
 	return parseKeywords(text), nil

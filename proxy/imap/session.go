@@ -15,11 +15,12 @@ import (
 // session is a client that has logged in. The library calls one method at a time, except that an IDLE whose client has vanished
 // may still be ending; mu keeps that apart from the rest.
 type session struct {
-	server *Server
-	conn   *conn
-	login  proxy.Session
-	home   string
-	log    *slog.Logger
+	server   *Server
+	conn     *conn
+	login    proxy.Session
+	home     string
+	enclosed bool // proxy.Mailbox's
+	log      *slog.Logger
 
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
@@ -39,13 +40,14 @@ type session struct {
 func newSession(c *conn, login proxy.Session) *session {
 	mailbox := login.Mailbox()
 	s := &session{
-		server: c.server,
-		conn:   c,
-		login:  login,
-		home:   mailbox.Home,
-		log:    c.server.cfg.Logger.With("account", mailbox.Account, "remote", c.raw.RemoteAddr().String()),
-		watch:  make(chan struct{}),
-		wake:   make(chan struct{}, 1),
+		server:   c.server,
+		conn:     c,
+		login:    login,
+		home:     mailbox.Home,
+		enclosed: mailbox.Enclosed,
+		log:      c.server.cfg.Logger.With("account", mailbox.Account, "remote", c.raw.RemoteAddr().String()),
+		watch:    make(chan struct{}),
+		wake:     make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.server.ctx)
 	s.ended.Add(1)

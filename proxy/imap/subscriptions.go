@@ -1,9 +1,6 @@
 package imap
 
 import (
-	"errors"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -18,8 +15,8 @@ const subscriptionsFile = "subscriptions"
 
 // subscriptions returns the names of the subscribed mailboxes, whether these exist or not (RFC 9051, 6.3.7).
 func (s *session) subscriptions() ([]string, error) {
-	text, err := os.ReadFile(s.home + "/" + subscriptionsFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	text, err := readBeside(s.home + "/" + subscriptionsFile)
+	if err != nil {
 		return nil, err
 	}
 	var names []string

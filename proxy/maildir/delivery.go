@@ -39,6 +39,8 @@ type Options struct {
 	// Unique is the name before its fields, for who must find the message again by it; "": one that no other message has. A folder
 	// that has the whole name already answers EEXIST.
 	Unique string
+	// Enclosed is proxy.Mailbox's: the size that goes into the name is asked for.
+	Enclosed bool
 }
 
 // NewDelivery makes a tmp file in a folder of a Maildir++; folder "" is the INBOX, ".Sent" another one.
@@ -162,6 +164,11 @@ func (d *Delivery) Commit(o Options) (path string, err error) {
 	if d.tmp == "" {
 		return "", &os.PathError{Op: "link", Path: d.dir, Err: os.ErrClosed}
 	}
+	if o.Enclosed {
+		if err := d.measure(); err != nil {
+			return "", err
+		}
+	}
 	if !o.Date.IsZero() {
 		ts := unix.NsecToTimespec(o.Date.UnixNano())
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, d.tmp, []unix.Timespec{ts, ts}, 0); err != nil {
@@ -176,6 +183,16 @@ func (d *Delivery) Commit(o Options) (path string, err error) {
 		return "", err
 	}
 	return path, nil
+}
+
+// measure takes the size of what is read of the tmp file, which has CRLF line ends and is whole.
+func (d *Delivery) measure() error {
+	var st unix.Stat_t
+	if err := unix.Lstat(d.tmp, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: d.tmp, Err: err}
+	}
+	d.size, d.bareLFs, d.last = st.Size, 0, '\n'
+	return nil
 }
 
 // finalPath is where the message will be seen. Its name tells its sizes, in bytes: S= on disk, W= with CRLF line ends. A message whose

@@ -166,7 +166,7 @@ func TestDeliverySizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := Message{Name: strings.TrimPrefix(path, home+"/")}
+		m := Message{Name: strings.TrimPrefix(path, home+"/"), Size: int64(len(all))}
 		size, ok := m.VirtualSize()
 		if ends := len(all) == 0 || bytes.HasSuffix(all, []byte("\n")); ok != ends || ok && size != int64(len(presentCRLF(all))) {
 			t.Fatalf("%q: W=%d, name %s", all, size, m.Name)

@@ -124,12 +124,13 @@ func TestMessageName(t *testing.T) {
 	}{
 		{"cur/1.M1.host,S=10,W=12:2,FS", "FS", "1.M1.host,S=10,W=12", 12, true},
 		{"cur/1.M1.host,W=12,S=10:2,", "", "1.M1.host,W=12,S=10", 12, true},
+		{"cur/1.M1.host,S=11,W=12:2,", "", "1.M1.host,S=11,W=12", 0, false}, // it is not what was written
 		{"new/1.M1.host,S=10", "", "1.M1.host,S=10", 0, false},
 		{"new/1.M1.host,W=,W=x,W=-1,W=7", "", "1.M1.host,W=,W=x,W=-1,W=7", 7, true},
 		{"cur/1.host:2,S,W=5", "S,W=5", "1.host", 0, false},
 		{"new/1.host,W=99999999999999999999", "", "1.host,W=99999999999999999999", 0, false},
 	} {
-		m := Message{Name: c.name}
+		m := Message{Name: c.name, Size: 10}
 		size, known := m.VirtualSize()
 		if m.Flags() != c.flags || m.Key() != c.key || size != c.size || known != c.known {
 			t.Errorf("%s: flags %q, key %q, size %d %v", c.name, m.Flags(), m.Key(), size, known)

@@ -41,9 +41,16 @@ func (m Message) Key() string {
 }
 
 // VirtualSize returns the message's size in bytes with CRLF line ends (RFC822.SIZE), as its name tells by Maildir++'s field
-// ",W=", or false when the name does not tell: then the message has to be read through CRLFReader to know.
+// ",W=", or false when the name does not tell: then the message has to be read through CRLFReader to know. What it tells counts only if
+// its size on disk, by ",S=", is the one that the index has: else what is read is not what was written.
 func (m Message) VirtualSize() (int64, bool) {
 	rest := m.Key()
+	if _, field, ok := strings.Cut(rest, ",S="); ok {
+		digits, _, _ := strings.Cut(field, ",")
+		if size, err := strconv.ParseInt(digits, 10, 64); err != nil || size != m.Size {
+			return 0, false
+		}
+	}
 	for {
 		var ok bool
 		if _, rest, ok = strings.Cut(rest, ",W="); !ok {

@@ -207,7 +207,7 @@ func (m *mail) address(t *trace) []*copyFor {
 		for _, mailbox := range r.mailboxes {
 			c := byHome[mailbox.Home]
 			if c == nil {
-				c = &copyFor{home: mailbox.Home, trace: t.appendTo(nil, mailbox.Account, r.path)}
+				c = &copyFor{home: mailbox.Home, enclosed: mailbox.Enclosed, trace: t.appendTo(nil, mailbox.Account, r.path)}
 				byHome[mailbox.Home] = c
 				copies = append(copies, c)
 			}

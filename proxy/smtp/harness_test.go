@@ -98,7 +98,7 @@ func (h *house) messages(t testing.TB, account, folder string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := maildir.Message{Name: "new/" + e.Name()}
+		m := maildir.Message{Name: "new/" + e.Name(), Size: int64(len(text))}
 		if size, ok := m.VirtualSize(); ok != strings.HasSuffix(string(text), "\n") || ok && size != int64(len(text)) {
 			t.Errorf("%s has %d bytes", e.Name(), len(text))
 		}

@@ -27,6 +27,7 @@ var chunkPool = sync.Pool{New: func() any { return new(chunk) }}
 // copyFor is one mailbox's copy of a message.
 type copyFor struct {
 	home, folder string
+	enclosed     bool // proxy.Mailbox's
 	trace        []byte
 	delivery     *maildir.Delivery // nil until the first write
 	err          error             // why it cannot be delivered
@@ -223,7 +224,7 @@ func (t *transfer) finish() *reply {
 	}
 	t.holdBack()
 	t.each(func(c *copyFor) error {
-		_, err := c.delivery.Commit(maildir.Options{Recent: true})
+		_, err := c.delivery.Commit(maildir.Options{Recent: true, Enclosed: c.enclosed})
 		return err
 	})
 	return nil

@@ -13,7 +13,7 @@ import (
 // Version is the newest meaning of commands that this program knows (Command.version). Whoever adds a command, a field that changes what one does,
 // or another effect, raises it, and has Needs name it: an older program would apply such a command as another one, and its replica would
 // differ.
-const Version = 4
+const Version = 5
 
 // What came with which version.
 const (
@@ -21,6 +21,8 @@ const (
 	NamesLives = 4
 	// MoreSlots: app passwords and SCRAM, and what is told of failed logins. A program that does not know a kind of slot locks the account.
 	MoreSlots = 4
+	// PinnedKeys: accounts whose mail is sealed to a key of their owner's. A program that does not know them seals it as any other's.
+	PinnedKeys = 5
 )
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
@@ -44,7 +46,7 @@ func Needs(cmd *raftpb.Command) uint32 {
 		}
 		return most
 	case *raftpb.Command_RestoreAccount:
-		return NamesLives
+		return max(NamesLives, needsRecord(op.RestoreAccount.Account))
 	case *raftpb.Command_RemoveAccount:
 		if op.RemoveAccount.Until != 0 {
 			return NamesLives
@@ -62,6 +64,9 @@ func needsRecord(a *raftpb.Account) uint32 {
 	needs := uint32(1)
 	if a.GetMove() != 0 {
 		needs = 2
+	}
+	if a.Pinned() {
+		needs = PinnedKeys
 	}
 	for _, s := range a.GetSlots() {
 		switch s.Kind {

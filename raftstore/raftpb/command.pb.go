@@ -2447,9 +2447,12 @@ type Account struct {
 	MovedFrom uint32 `protobuf:"varint,13,opt,name=moved_from,json=movedFrom,proto3" json:"moved_from,omitempty"` // a shard; 0: none
 	// The version that the record got when its last move began, or when it was restored: no number before was as great, as a restored record's
 	// version begins at the index in the directory's log.
-	Move          uint64 `protobuf:"varint,14,opt,name=move,proto3" json:"move,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Move uint64 `protobuf:"varint,14,opt,name=move,proto3" json:"move,omitempty"`
+	// Of an account that is pinned to a key of its owner's, which is recipient and whose private key is nowhere here: the public key of the
+	// account's own key pair, whose private key the slots have. It seals what is no message. Else "": recipient is that.
+	LoginRecipient string `protobuf:"bytes,40,opt,name=login_recipient,json=loginRecipient,proto3" json:"login_recipient,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
@@ -2578,6 +2581,13 @@ func (x *Account) GetMove() uint64 {
 		return x.Move
 	}
 	return 0
+}
+
+func (x *Account) GetLoginRecipient() string {
+	if x != nil {
+		return x.LoginRecipient
+	}
+	return ""
 }
 
 type AddAccounts struct {
@@ -3598,7 +3608,7 @@ const file_command_proto_rawDesc = "" +
 	"\x06record\x18\x04 \x01(\fR\x06record\x12\x1c\n" +
 	"\tprotocols\x18\x05 \x03(\tR\tprotocols\x12\x18\n" +
 	"\acreated\x18\x06 \x01(\x10R\acreated\x12\x1b\n" +
-	"\tlast_used\x18\a \x01(\x10R\blastUsed\"\xb6\x03\n" +
+	"\tlast_used\x18\a \x01(\x10R\blastUsed\"\xdf\x03\n" +
 	"\aAccount\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x1d\n" +
 	"\n" +
@@ -3618,7 +3628,8 @@ const file_command_proto_rawDesc = "" +
 	"\tmoving_to\x18\f \x01(\rR\bmovingTo\x12\x1d\n" +
 	"\n" +
 	"moved_from\x18\r \x01(\rR\tmovedFrom\x12\x12\n" +
-	"\x04move\x18\x0e \x01(\x04R\x04move\"D\n" +
+	"\x04move\x18\x0e \x01(\x04R\x04move\x12'\n" +
+	"\x0flogin_recipient\x18( \x01(\tR\x0eloginRecipient\"D\n" +
 	"\vAddAccounts\x125\n" +
 	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"D\n" +
 	"\rUpdateAccount\x123\n" +

@@ -205,8 +205,8 @@ func (c *Control) findHere(address string) (*raftpb.Account, error) {
 }
 
 // Unlock starts a session of an account that was found for who knows the password, or an app password that is good for the protocol ("": none
-// is), waiting for its turn as one of the party from. It returns the account's record of then. Errors: ErrNoSlots, those of keyring.Unlock
-// and of Current.
+// is), waiting for its turn as one of the party from. lifetime and readers are keyring.Unlock's. It returns the account's record of then. Errors:
+// ErrNoSlots, those of keyring.Unlock and of Current.
 //
 // The record may be of a copy of the directory that lags behind, so nobody is refused by it: the password may be the one that was just
 // set on another node.
@@ -214,11 +214,11 @@ func (c *Control) findHere(address string) (*raftpb.Account, error) {
 // A derivation takes its time, and longer when many wait. Whatever happens to the account meanwhile: the session that is returned
 // was opened by a slot that the account had at the end of it, or is over.
 func (c *Control) Unlock(
-	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration,
+	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration, readers ...uint32,
 ) (*raftpb.Account, *keyring.Session, error) {
 	address := a.Address()
 	for newest := false; ; {
-		session, err := c.open(ctx, from, a, password, protocol, lifetime)
+		session, err := c.open(ctx, from, a, password, protocol, lifetime, readers)
 		if !newest && (errors.Is(err, keyring.ErrWrongPassword) || errors.Is(err, ErrNoSlots)) {
 			if err := c.Current(ctx); err != nil {
 				return nil, nil, err
@@ -262,9 +262,9 @@ func (c *Control) settled(a *raftpb.Account, session *keyring.Session) (*raftpb.
 
 // open tries the password on the slots of the record.
 func (c *Control) open(
-	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration,
+	ctx context.Context, from string, a *raftpb.Account, password []byte, protocol string, lifetime time.Duration, readers []uint32,
 ) (*keyring.Session, error) {
-	if session, err := c.openApp(a, password, protocol, lifetime); session != nil || err != nil {
+	if session, err := c.openApp(a, password, protocol, lifetime, readers); session != nil || err != nil {
 		return session, err
 	}
 	slots, err := Passwords(a)
@@ -274,7 +274,7 @@ func (c *Control) open(
 	if len(slots) == 0 {
 		return nil, ErrNoSlots
 	}
-	session, err := c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime)
+	session, err := c.keyring.Unlock(ctx, from, uint64(a.Number), slots, password, lifetime, readers...)
 	if err == nil {
 		c.learn(a, password)
 	}
@@ -284,7 +284,7 @@ func (c *Control) open(
 // checked refuses a key that is not the record's: mail that comes in is sealed to the public key there.
 func (c *Control) checked(a *raftpb.Account, session *keyring.Session) (*raftpb.Account, *keyring.Session, error) {
 	id, ok := c.keyring.Identity(uint64(a.Number))
-	if ok && !ended(session) && id.Recipient().String() != a.Recipient {
+	if ok && !ended(session) && id.Recipient().String() != a.Unlocks() {
 		session.Close()
 		return nil, nil, fmt.Errorf("account %d: the directory's public key is not that of the private key in its slots", a.Number)
 	}

@@ -21,7 +21,7 @@ const usedEvery = time.Hour
 
 // openApp tries an app password on the record's slots that are good for the protocol; nil when it is none of them. It needs no derivation, so
 // it does not wait for a turn; what is none of them is tried as a password, and so takes as long as any wrong one.
-func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, lifetime time.Duration) (*keyring.Session, error) {
+func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, lifetime time.Duration, readers []uint32) (*keyring.Session, error) {
 	secret := passwords.Secret(password)
 	if secret == nil || protocol == "" {
 		return nil, nil
@@ -39,7 +39,7 @@ func (c *Control) openApp(a *raftpb.Account, password []byte, protocol string, l
 		if err != nil {
 			continue
 		}
-		session, err := c.keyring.OpenSlot(uint64(a.Number), s, identity, lifetime)
+		session, err := c.keyring.OpenSlot(uint64(a.Number), s, identity, lifetime, readers...)
 		if err == nil {
 			c.used(a, r.Name)
 		}

@@ -188,9 +188,9 @@ func (c *Control) saltOf(ctx context.Context, username string) ([]byte, error) {
 	return h.Sum(nil)[:len(slot.Slot{}.Salt)], nil
 }
 
-// Final checks the client's last message, and starts a session as Unlock does. Errors: keyring.ErrWrongPassword, ErrMalformed, those of
+// Final checks the client's last message, and starts a session for these readers as Unlock does. Errors: keyring.ErrWrongPassword, ErrMalformed, those of
 // keyring.Open.
-func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session *keyring.Session, err error) {
+func (s *SCRAM) Final(message string, readers ...uint32) (answer string, a *raftpb.Account, session *keyring.Session, err error) {
 	without, proof, found := cutProof(message)
 	if !found {
 		return "", nil, nil, ErrMalformed
@@ -221,7 +221,7 @@ func (s *SCRAM) Final(message string) (answer string, a *raftpb.Account, session
 		identity.Wipe()
 		return "", nil, nil, keyring.ErrWrongPassword
 	}
-	if session, err = c.keyring.OpenSlot(number, proved.slot, identity, 0); err != nil {
+	if session, err = c.keyring.OpenSlot(number, proved.slot, identity, 0, readers...); err != nil {
 		return "", nil, nil, err
 	}
 	a, session, err = c.settled(s.account, session)

@@ -77,7 +77,7 @@ func (s *Server) ListAccounts(req *adminpb.ListAccountsRequest, stream grpc.Serv
 func (s *Server) describe(a *raftpb.Account) (*adminpb.Account, error) {
 	reply := &adminpb.Account{
 		Address: a.Address(), Number: a.Number, Shard: a.Shard, Recipient: a.Recipient, Created: a.Created / 1e9,
-		QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, MovingTo: a.MovingTo,
+		QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, MovingTo: a.MovingTo, Pinned: a.Pinned(),
 	}
 	if r, err := seal.ParseRecipient(a.Recipient); err == nil {
 		reply.Key = r.Kind().String()

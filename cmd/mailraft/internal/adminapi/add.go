@@ -13,6 +13,7 @@ import (
 	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 )
 
@@ -88,8 +89,13 @@ func (s *Server) add(ctx context.Context, requests []*adminpb.AddAccountRequest)
 		if len(req.Password) == 0 {
 			return errEmptyPassword
 		}
+		if req.PublicKey != "" {
+			if err := s.mayPin(req); err != nil {
+				return err
+			}
+		}
 		accounts = append(accounts, raftstore.NewAccount{
-			LocalPart: local, Domain: domain, QuotaBytes: req.QuotaBytes, QuotaFiles: req.QuotaFiles,
+			LocalPart: local, Domain: domain, QuotaBytes: req.QuotaBytes, QuotaFiles: req.QuotaFiles, Pinned: req.PublicKey,
 			Keys: func(number uint32) (string, []*raftpb.Slot, error) {
 				return s.newKeys(ctx, &raftpb.Account{Number: number, LocalPart: local, Domain: domain}, kind, req.Password, 1)
 			},
@@ -103,6 +109,17 @@ func (s *Server) add(ctx context.Context, requests []*adminpb.AddAccountRequest)
 		s.Logger.Info("account added", "account", a.Address(), "number", a.Number, "shard", a.Shard)
 	}
 	return err
+}
+
+// mayPin looks at the owner's public key. What is none is not repeated: it may be the private one.
+func (s *Server) mayPin(req *adminpb.AddAccountRequest) error {
+	if _, err := seal.ParseRecipient(req.PublicKey); err != nil {
+		return status.Errorf(codes.InvalidArgument, "the public key for %s: %v", req.Address, err)
+	}
+	if !s.Store.Knows(machine.PinnedKeys) {
+		return status.Error(codes.FailedPrecondition, "some node of the cluster runs a program that does not know accounts with a key of their owner's: upgrade it first")
+	}
+	return nil
 }
 
 var errEmptyPassword = status.Error(codes.InvalidArgument, "the password is empty")

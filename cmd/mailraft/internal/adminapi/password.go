@@ -111,7 +111,11 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 		if now.Version != a.Version {
 			return errChanged
 		}
-		now.Recipient, now.Slots = recipient, slots
+		if now.Pinned() { // its messages are sealed to its owner's key as before
+			now.LoginRecipient, now.Slots = recipient, slots
+		} else {
+			now.Recipient, now.Slots = recipient, slots
+		}
 		return nil
 	})
 }

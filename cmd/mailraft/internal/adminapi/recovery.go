@@ -22,6 +22,9 @@ func (s *Server) NewRecovery(ctx context.Context, req *adminpb.NewRecoveryReques
 	if err != nil {
 		return nil, refusal(err)
 	}
+	if a.Pinned() {
+		return nil, noRecovery(a)
+	}
 	id, _, err := s.unwrap(ctx, a, req.Password)
 	if err != nil {
 		return nil, refusal(err)
@@ -51,6 +54,9 @@ func (s *Server) Recover(ctx context.Context, req *adminpb.RecoverRequest) (*adm
 	if err != nil {
 		return nil, refusal(err)
 	}
+	if a.Pinned() {
+		return nil, noRecovery(a)
+	}
 	id, err := openRecovery(a, req.Code)
 	if err != nil {
 		return nil, refusal(err)
@@ -72,6 +78,12 @@ func (s *Server) Recover(ctx context.Context, req *adminpb.RecoverRequest) (*adm
 	}
 	s.Logger.Info("password set by the recovery code", "account", a.Address())
 	return &adminpb.RecoveryReply{Code: secret}, nil
+}
+
+// noRecovery refuses what promises mail back that nobody here can open.
+func noRecovery(a *raftpb.Account) error {
+	return status.Errorf(codes.FailedPrecondition,
+		"the mail of %s is sealed to a key of its owner's, which no recovery code opens; a lost password is replaced by mailraft account passwd --discard-mail-key, and the mail stays", a.Address())
 }
 
 // newRecovery wraps the private key under a new secret, for the caller to wipe.

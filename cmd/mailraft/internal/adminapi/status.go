@@ -38,7 +38,7 @@ func (s *Server) Status(ctx context.Context, _ *adminpb.StatusRequest) (*adminpb
 		reply.Groups = append(reply.Groups, group)
 	}
 	for _, k := range s.Keyring.Status() {
-		u := &adminpb.Unlocked{Sessions: int64(k.Sessions)}
+		u := &adminpb.Unlocked{Sessions: int64(k.Sessions), Uids: k.Readers, Bound: k.Readers != nil}
 		if a, err := s.Store.Directory().Account(tree.Account(k.Account)); err == nil {
 			u.Address = a.Address()
 		}

@@ -26,12 +26,16 @@ func (s *Server) Unlock(ctx context.Context, req *adminpb.UnlockRequest) (*admin
 	defer clear(normal)
 	a, err := s.find(ctx, req.Address)
 	if err == nil {
-		a, _, err = s.Access.Unlock(ctx, "", a, normal, "", d)
+		a, _, err = s.Access.Unlock(ctx, "", a, normal, "", d, req.Uids...)
 	}
 	if err != nil {
 		return nil, refusal(err)
 	}
-	s.Logger.Info("account unlocked", "account", a.Address(), "for", d)
+	log := s.Logger
+	if len(req.Uids) > 0 {
+		log = log.With("uids", req.Uids)
+	}
+	log.Info("account unlocked", "account", a.Address(), "for", d)
 	return &adminpb.Empty{}, nil
 }
 
@@ -44,7 +48,7 @@ func (s *Server) HoldUnlocked(req *adminpb.UnlockRequest, stream grpc.ServerStre
 	if err != nil {
 		return refusal(err)
 	}
-	a, session, err := s.Access.Unlock(stream.Context(), "", a, normal, "", 0)
+	a, session, err := s.Access.Unlock(stream.Context(), "", a, normal, "", 0, req.Uids...)
 	if err != nil {
 		return refusal(err)
 	}

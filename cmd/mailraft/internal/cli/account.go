@@ -70,12 +70,14 @@ type accountLine struct {
 	QuotaBytes uint64 `json:"quota_bytes"`
 	QuotaFiles uint64 `json:"quota_files"`
 	Unlocked   bool   `json:"unlocked"`
+	Pinned     bool   `json:"pinned,omitempty"`
 }
 
 func lineOf(a *adminpb.Account) accountLine {
 	return accountLine{
 		Address: a.Address, Number: a.Number, Shard: a.Shard, MovingTo: a.MovingTo, Key: a.Key, Recipient: a.Recipient, Created: a.Created,
 		Bytes: a.Bytes, Files: a.Files, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, Unlocked: a.Unlocked,
+		Pinned: a.Pinned,
 	}
 }
 
@@ -106,7 +108,7 @@ func (p *program) accountList() *cobra.Command {
 				if a.MovingTo != 0 {
 					state += fmt.Sprint(", moves to shard ", a.MovingTo)
 				}
-				t.row(a.Address, progress.Octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), a.Key, day(a.Created), state)
+				t.row(a.Address, progress.Octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), keyOf(a), day(a.Created), state)
 				return nil
 			})
 			if err != nil || asJSON {
@@ -117,6 +119,14 @@ func (p *program) accountList() *cobra.Command {
 	}
 	jsonFlag(cmd, &asJSON, "an object a line")
 	return cmd
+}
+
+// keyOf is the kind of key that an account's messages are sealed to.
+func keyOf(a *adminpb.Account) string {
+	if a.Pinned {
+		return a.Key + ", its owner's"
+	}
+	return a.Key
 }
 
 func (p *program) accountQuota() *cobra.Command {
@@ -227,7 +237,8 @@ the new one. The mail itself is not touched.
 
 Nobody has a copy of that key, the admin neither. When the old password is lost, a recovery code opens it (mailraft account recover). Without
 one so is the mail: --discard-mail-key makes a new key pair under the new password, with which new mail can be read; what was stored before can
-never be read again, by a recovery code neither.`,
+never be read again, by a recovery code neither. The mail of an account that was made with --public-key is not touched by that: it is sealed to
+its owner's key as before.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: p.complete(accounts, nil),
 	}
@@ -246,6 +257,9 @@ never be read again, by a recovery code neither.`,
 		req := &adminpb.SetPasswordRequest{Address: a.Address, Discard: discard, Key: key}
 		if discard && !yes {
 			warning := fmt.Sprintf("This makes all mail that %s has stored (%s in %d files) unreadable for ever, for everybody.", a.Address, progress.Octets(a.Bytes), a.Files)
+			if a.Pinned {
+				warning = fmt.Sprintf("This sets a new password for %s without the old one. Its mail stays, sealed to its owner's key; its subscriptions, and the names of its keywords, become unreadable.", a.Address)
+			}
 			if err := p.confirm(ctx, warning, a.Address); err != nil {
 				return err
 			}

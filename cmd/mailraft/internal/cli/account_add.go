@@ -23,6 +23,10 @@ const addHelp = `Add accounts. Their domains must be there ("mailraft domain add
 The password is asked for, or read from standard input (--password-stdin, a line for each address), or made up and printed once
 (--random). It is the only way to the account's mail: nobody can read it, or make a new password for it, without the old one.
 
+With --public-key the account's messages are sealed to that key of age's, and the server never has the private one, so it can't open
+them: not for a search, not for a thief, not by a court's order. Each is read as a small message with the sealed one attached (message.age),
+which "age -d -i KEY" opens. The password logs in, and is needed for no more than that.
+
 --from takes many at once from a CSV file (RFC 4180), a line each:
 
   address[,password[,quota]]
@@ -36,6 +40,7 @@ var keyKinds = oneOf("hybrid", "x25519")
 // addition is what account add was told.
 type addition struct {
 	from, key, quota  string
+	publicKey         string
 	files             uint64
 	random, fromStdin bool
 	json              bool
@@ -49,8 +54,17 @@ func (p *program) accountAdd() *cobra.Command {
 		Long:              addHelp,
 		ValidArgsFunction: p.complete(newAddresses),
 		Args: func(cmd *cobra.Command, args []string) error {
-			if (len(args) > 0) == (o.from != "") {
+			switch {
+			case (len(args) > 0) == (o.from != ""):
 				return errors.New("give addresses, or --from a file")
+			case o.publicKey == "":
+				return nil
+			case o.from != "":
+				return errors.New("--public-key is for accounts that are named, not for those of --from")
+			case cmd.Flags().Changed("key"):
+				return errors.New("--key is the kind of a key pair that is made: not together with --public-key")
+			case isPrivateKey(o.publicKey):
+				return errors.New("--public-key was given a private key, which nobody else may see: give the public one, as age-keygen -y prints it")
 			}
 			return nil
 		},
@@ -58,12 +72,14 @@ func (p *program) accountAdd() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&o.from, "from", "", "add the accounts in a CSV `file`: address[,password[,quota]]")
 	flags.StringVar(&o.key, "key", "hybrid", "kind of key pair: hybrid (post-quantum) or x25519 (opens with every age)")
+	flags.StringVar(&o.publicKey, "public-key", "", "seal messages to this public `key` of the owner's, as age1...: the server can't open them")
 	flags.StringVar(&o.quota, "quota", "none", "how much may be stored, such as 1G")
 	flags.Uint64Var(&o.files, "quota-files", 0, "how many files may be stored; 0: any number")
 	flags.BoolVar(&o.random, "random", false, "make up a password and print it, once")
 	flags.BoolVar(&o.fromStdin, "password-stdin", false, "read passwords from standard input, a line each")
 	completeFlag(cmd, completeFiles, "from")
 	completeFlag(cmd, keyKinds, "key")
+	completeFlag(cmd, cobra.NoFileCompletions, "public-key")
 	jsonFlag(cmd, &o.json, "an object a line: address, password if it was made up, error if there was one")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
 		accounts, err := p.newAccounts(ctx, &o, args)
@@ -78,6 +94,12 @@ func (p *program) accountAdd() *cobra.Command {
 	return cmd
 }
 
+// isPrivateKey tells whether it is a private key of age's, or of its plugins'.
+func isPrivateKey(key string) bool {
+	key = strings.ToUpper(strings.TrimSpace(key))
+	return strings.HasPrefix(key, "AGE-SECRET-KEY-") || strings.HasPrefix(key, "AGE-PLUGIN-") || strings.Contains(key, "PRIVATE KEY")
+}
+
 // newAccount is an account to be added.
 type newAccount struct {
 	*adminpb.AddAccountRequest
@@ -85,7 +107,7 @@ type newAccount struct {
 }
 
 func (o *addition) account(address, password, quota string) (newAccount, error) {
-	a := newAccount{AddAccountRequest: &adminpb.AddAccountRequest{Address: strings.TrimSpace(address), Key: o.key, QuotaFiles: o.files}}
+	a := newAccount{AddAccountRequest: &adminpb.AddAccountRequest{Address: strings.TrimSpace(address), Key: o.key, QuotaFiles: o.files, PublicKey: o.publicKey}}
 	var err error
 	if a.QuotaBytes, err = parseLimit(quota); err != nil {
 		return a, err

@@ -24,7 +24,8 @@ func (p *program) cat() *cobra.Command {
 		Long: `Write files of the mount to standard output. A path is below the mount, or relative to it.
 
 Messages can be read while their account is unlocked. With --sealed the bytes are written as they are stored, for which no key is
-needed: an age file, with a zstd stream in it ("age -d -i KEY | zstd -d" gives the message).`,
+needed: an age file, with a zstd stream in it ("age -d -i KEY | zstd -d" gives the message). Of an account that was made with
+--public-key the age file has the message itself, and without --sealed it is written as an attachment.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeFiles,
 	}
@@ -74,8 +75,11 @@ func (p *program) catPlain(mount, name string) error {
 		defer f.Close()
 		_, err = io.Copy(p.stdout, f)
 	}
-	if errors.Is(err, syscall.ENOKEY) {
+	switch {
+	case errors.Is(err, syscall.ENOKEY):
 		return refused("%s: the account is locked; unlock it with: mailraft unlock %s", name, accountOf(name))
+	case errors.Is(err, syscall.EACCES) && os.Geteuid() == 0: // whom no permissions bind
+		return refused("%s: the account is unlocked for other users; unlock it with: mailraft unlock %s --uid root", name, accountOf(name))
 	}
 	return err
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +31,7 @@ type copying struct {
 	fromStdin bool
 	password  []byte
 	address   string
+	pinned    bool
 }
 
 func (c *copying) flags(cmd *cobra.Command, folder string) {
@@ -39,7 +42,7 @@ func (c *copying) flags(cmd *cobra.Command, folder string) {
 	jsonFlag(cmd, &c.json, "an object: folders, messages, octets, already, left_out")
 }
 
-// begin finds the account's home on the mount, and its address as it is written here.
+// begin finds the account's home on the mount, and its address as it is written here; unlocked says whether this process may read it.
 func (c *copying) begin(ctx context.Context, client *adminapi.Client, address string) (home string, unlocked bool, err error) {
 	c.client = client
 	if c.fromStdin {
@@ -57,12 +60,15 @@ func (c *copying) begin(ctx context.Context, client *adminapi.Client, address st
 	if err != nil {
 		return "", false, err
 	}
-	c.address = a.Address
+	c.address, c.pinned = a.Address, a.Pinned
 	i := strings.LastIndexByte(a.Address, '@')
-	return filepath.Join(st.Mount, a.Address[i+1:], a.Address[:i]), a.Unlocked, nil
+	unlocked = slices.ContainsFunc(st.Unlocked, func(u *adminpb.Unlocked) bool {
+		return u.Address == a.Address && (!u.Bound || slices.Contains(u.Uids, uint32(os.Geteuid())))
+	})
+	return filepath.Join(st.Mount, a.Address[i+1:], a.Address[:i]), unlocked, nil
 }
 
-// unlock keeps the account unlocked until ctx is done.
+// unlock keeps the account unlocked for this process, and others of its user, until ctx is done.
 func (c *copying) unlock(ctx context.Context) (err error) {
 	if c.password == nil {
 		if c.terminal() == nil {
@@ -73,7 +79,7 @@ func (c *copying) unlock(ctx context.Context) (err error) {
 		}
 	}
 	defer func() { clear(c.password); c.password = nil }()
-	stream, err := c.client.HoldUnlocked(ctx, &adminpb.UnlockRequest{Address: c.address, Password: c.password})
+	stream, err := c.client.HoldUnlocked(ctx, &adminpb.UnlockRequest{Address: c.address, Password: c.password, Uids: []uint32{uint32(os.Geteuid())}})
 	if err == nil {
 		_, err = stream.Recv()
 	}
@@ -231,6 +237,7 @@ keywords or subscriptions to those that it has.`,
 		if i.Home, _, err = c.begin(ctx, client, args[0]); err != nil {
 			return err
 		}
+		i.Enclosed = c.pinned
 		i.Meter = p.meter(c.quiet, "importing into "+c.address)
 		i.Warn = c.warner(i.Meter)
 		r, err := i.Run(ctx)

@@ -225,8 +225,17 @@ type listenerObject struct {
 }
 
 type unlockedObject struct {
-	Address  string `json:"address"`
-	Sessions int64  `json:"sessions"`
+	Address  string   `json:"address"`
+	Sessions int64    `json:"sessions"`
+	UIDs     []uint32 `json:"uids"` // null: all may read
+}
+
+// readers are whose processes alone may read an unlocked account; nil: all may.
+func readers(u *adminpb.Unlocked) []uint32 {
+	if !u.Bound {
+		return nil
+	}
+	return append([]uint32{}, u.Uids...)
 }
 
 func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
@@ -257,7 +266,7 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 		o.Listeners = append(o.Listeners, listenerObject{l.Protocol, l.Address})
 	}
 	for _, u := range s.Unlocked {
-		o.Unlocked = append(o.Unlocked, unlockedObject{u.Address, u.Sessions})
+		o.Unlocked = append(o.Unlocked, unlockedObject{u.Address, u.Sessions, readers(u)})
 	}
 	return p.jsonLine(o)
 }
@@ -316,13 +325,17 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 		return nil
 	}
 	fmt.Fprintln(p.stdout)
-	t = newTable(p.stdout, "UNLOCKED", "SESSIONS")
+	t = newTable(p.stdout, "UNLOCKED", "SESSIONS", "FOR")
 	for _, u := range s.Unlocked {
 		sessions := strconv.FormatInt(u.Sessions, 10)
 		if u.Sessions == 0 {
 			sessions = "none, locked soon"
 		}
-		t.row(u.Address, sessions)
+		who := "all"
+		if u.Bound {
+			who = "uid " + strings.Trim(fmt.Sprint(u.Uids), "[]")
+		}
+		t.row(u.Address, sessions, who)
 	}
 	return t.end()
 }

@@ -33,6 +33,7 @@ type Config struct {
 	LogFormat   string
 	MemoryLimit Size
 	UnlockGrace time.Duration
+	UnlockBound bool
 	Iterations  int
 	StopTimeout time.Duration
 
@@ -198,6 +199,15 @@ func (c *Config) Owner() (uid, gid uint32, err error) {
 		return 0, 0, fmt.Errorf("user: %q is root; the proxies parse what strangers send and must not be", c.User)
 	}
 	return uid, gid, nil
+}
+
+// Readers are the user ids whose processes alone may read what a login unlocks; none: those of all may.
+func (c *Config) Readers() []uint32 {
+	uid, _, err := c.Owner()
+	if err != nil || !c.UnlockBound { // Check has told of the error
+		return nil
+	}
+	return []uint32{uid}
 }
 
 // AuthOwner is the group whose members may ask at the sockets of auth.listen.

@@ -31,6 +31,7 @@ func (c *Config) options() []option {
 		{"min_free", &c.MinFree, "With less than this free on the disk of the data folder, nothing more is stored (ENOSPC, SMTP 452). 0: what the store may need at once, 450 MiB with 4 shards, but an eighth of the disk at most."},
 		{"max_message", &c.MaxMessage, "The largest message that is taken, by SMTP, LMTP and IMAP APPEND."},
 		{"unlock_grace", (*duration)(&c.UnlockGrace), "How long an account stays unlocked after its last session ended."},
+		{"unlock_bound", (*flag)(&c.UnlockBound), "A login unlocks its account for the mail user's processes alone (the option user): the proxies, and other mail servers that work on the mount\nas that user. All others on the node are told EACCES, root's too; so what a backup, an indexer or a search of root's reads of /mail is never mail."},
 		{"scram_iterations", (*count)(&c.Iterations), "The work of guessing passwords by what SCRAM-SHA-256 stores, and of a client at each login by it (RFC 7677).\nPasswords take it over when they are set. Clients with Cyrus SASL (mbsync) refuse more than 65536; OWASP has 600000. 0: no SCRAM, and only Argon2id to guess at."},
 		{"stop_timeout", (*duration)(&c.StopTimeout), "How long the proxies may take to finish their commands when the daemon stops."},
 		{"memory_limit", &c.MemoryLimit, "Memory that the daemon tries to stay below, as GOMEMLIMIT does; each proxy gets an eighth of it.\n0: half of the machine's, or of the cgroup's."},

@@ -198,7 +198,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	d.access = access.New(d.store, d.keyring, uint32(d.cfg.Iterations), d.log)
 	d.atEnd("access control", d.access.Close)
 	d.throttle = throttle.New(d.store.Directory(), d.log)
-	if d.logins, err = login.New(d.access, d.throttle, d.gate, d.log); err != nil {
+	if d.logins, err = login.New(d.access, d.throttle, d.gate, d.log, d.cfg.Readers()...); err != nil {
 		return err
 	}
 	d.sweeper = newSweeper()

@@ -78,6 +78,9 @@ func keyProblems(a *raftpb.Account) []string {
 	if _, err := seal.ParseRecipient(a.Recipient); err != nil {
 		all = append(all, fmt.Sprintf("its public key: %v", err))
 	}
+	if _, err := seal.ParseRecipient(a.Unlocks()); err != nil && a.Pinned() {
+		all = append(all, fmt.Sprintf("the public key of its login: %v", err))
+	}
 	if len(a.Slots) == 0 {
 		all = append(all, "it has no key slot: nothing opens its mail")
 	}

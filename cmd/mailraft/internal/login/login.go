@@ -39,16 +39,18 @@ type Logins struct {
 	access   *access.Control
 	throttle *throttle.Throttle
 	decoy    *decoy
+	readers  []uint32
 	log      *slog.Logger
 }
 
-// New makes a Logins; gate is where derivations take turns.
-func New(a *access.Control, t *throttle.Throttle, gate *slot.Gate, log *slog.Logger) (*Logins, error) {
+// New makes a Logins; gate is where derivations take turns. Its sessions let the processes of the user ids readers read their accounts; none:
+// those of all.
+func New(a *access.Control, t *throttle.Throttle, gate *slot.Gate, log *slog.Logger, readers ...uint32) (*Logins, error) {
 	d, err := newDecoy(gate)
 	if err != nil {
 		return nil, err
 	}
-	return &Logins{a, t, d, log}, nil
+	return &Logins{a, t, d, readers, log}, nil
 }
 
 // Attempt is what somebody gave to log in with.
@@ -153,7 +155,7 @@ func (p *Proof) First(ctx context.Context, message string) (answer string, err e
 
 // Final checks the client's last message, and starts a session. Errors: those of First.
 func (p *Proof) Final(ctx context.Context, message string) (answer string, a *raftpb.Account, session *keyring.Session, err error) {
-	answer, a, session, err = p.exchange.Final(message)
+	answer, a, session, err = p.exchange.Final(message, p.logins.readers...)
 	a, session, err = p.logins.opened(ctx, p.logins.Log(p.attempt), p.try, a, session, err)
 	return answer, a, session, err
 }
@@ -166,7 +168,7 @@ func (l *Logins) unlock(
 	a, err := l.access.Find(ctx, username)
 	if err == nil {
 		var session *keyring.Session
-		if a, session, err = l.access.Unlock(ctx, from, a, password, protocol, 0); !errors.Is(err, access.ErrNoSlots) {
+		if a, session, err = l.access.Unlock(ctx, from, a, password, protocol, 0, l.readers...); !errors.Is(err, access.ErrNoSlots) {
 			return a, session, err
 		}
 	}

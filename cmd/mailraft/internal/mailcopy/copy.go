@@ -42,7 +42,7 @@ var ErrLocked = errors.New("the account is locked")
 // explained adds what to do to the errors that an account's own mount answers.
 func explained(err error) error {
 	switch {
-	case errors.Is(err, syscall.ENOKEY):
+	case isKept(err):
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	case errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w; give the account more (mailraft account quota) and run this again: it goes on where it ended", err)
@@ -51,6 +51,9 @@ func explained(err error) error {
 	}
 	return err
 }
+
+// isKept tells whether the account is locked, or unlocked for other users alone: this one is root, whom no permissions bind.
+func isKept(err error) bool { return errors.Is(err, syscall.ENOKEY) || errors.Is(err, syscall.EACCES) }
 
 // FolderNamed is the Maildir++ directory of a folder as mail programs name it: "Work/2024" is ".Work.2024", INBOX "".
 func FolderNamed(name string) (string, error) {
@@ -108,10 +111,10 @@ const (
 	subscriptionsFile = "subscriptions"
 )
 
-// readSmall reads one of the small files beside the messages; one that is not there is empty.
+// readSmall reads one of the small files beside the messages; one that is not there is empty, and so is one whose key was discarded.
 func readSmall(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EKEYREJECTED) {
 		return nil, nil
 	}
 	return b, err

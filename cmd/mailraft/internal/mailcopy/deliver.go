@@ -97,7 +97,7 @@ func (t *target) put(m mark, letters string, r io.Reader, octets uint64) error {
 			return nil
 		}
 	}
-	_, err = d.Commit(maildir.Options{Flags: letters, Date: m.date, Recent: m.recent, Unique: unique})
+	_, err = d.Commit(maildir.Options{Flags: letters, Date: m.date, Recent: m.recent, Unique: unique, Enclosed: t.c.Enclosed})
 	if errors.Is(err, syscall.EEXIST) {
 		err = nil
 	}
@@ -229,7 +229,7 @@ func (c *importer) replace(ctx context.Context, path string, change func(old []b
 // readKeyed reads a file of the account, whose key is asked for when it is not there.
 func (c *importer) readKeyed(ctx context.Context, path string) ([]byte, error) {
 	b, err := readSmall(path)
-	if errors.Is(err, syscall.ENOKEY) && c.Unlock != nil {
+	if isKept(err) && c.Unlock != nil {
 		if err := c.Unlock(ctx); err != nil {
 			return nil, err
 		}

@@ -19,9 +19,10 @@ import (
 
 // Import says what comes from where.
 type Import struct {
-	Home   string // the account's Maildir++ on the mount
-	From   string // a maildir, with its folders; an mbox; a folder of them
-	Folder string // the account's folder that an mbox goes into, and that all others go below; "": INBOX
+	Home     string // the account's Maildir++ on the mount
+	From     string // a maildir, with its folders; an mbox; a folder of them
+	Enclosed bool   // the account's messages are read as others than are written (proxy.Mailbox)
+	Folder   string // the account's folder that an mbox goes into, and that all others go below; "": INBOX
 	// Unlock makes the account's key available, or fails. It is called when a file must be read to be changed: its keywords, its
 	// subscriptions.
 	Unlock func(context.Context) error

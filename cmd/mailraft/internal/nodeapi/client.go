@@ -49,7 +49,7 @@ func NewClient(socket, root string) (*Client, error) {
 func (c *Client) Close() error { return c.conn.Close() }
 
 func (c *Client) mailbox(m *nodepb.Mailbox) proxy.Mailbox {
-	return proxy.Mailbox{Account: m.GetAccount(), Home: filepath.Join(c.root, filepath.FromSlash(m.GetHome()))}
+	return proxy.Mailbox{Account: m.GetAccount(), Home: filepath.Join(c.root, filepath.FromSlash(m.GetHome())), Enclosed: m.GetEnclosed()}
 }
 
 // kinds gives the codes of a call their errors. The other codes, some of them gRPC's own, are proxy.ErrTemporary.

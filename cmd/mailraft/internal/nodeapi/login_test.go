@@ -253,6 +253,7 @@ func TestAppPassword(t *testing.T) {
 		return s
 	}
 	phone := login(strings.ToUpper(strings.ReplaceAll(all, "-", " ")), "pop3", nil, 0)
+	w.wantReader(t, "by app password", a)
 	laptop := login(imap, "imap", nil, 0)
 	defer laptop.Close()
 	login(imap, "pop3", proxy.ErrAuthentication, 1)

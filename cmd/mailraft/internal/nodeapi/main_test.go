@@ -59,6 +59,19 @@ func openStore(t *testing.T, cfg raftstore.Config) *raftstore.Store {
 	return store
 }
 
+// reader is the user id that logins unlock accounts for.
+const reader = 4242
+
+// wantReader checks that the account is readable for that user alone.
+func (w *world) wantReader(t *testing.T, what string, a *raftpb.Account) {
+	t.Helper()
+	for _, uid := range []uint32{0, reader, reader + 1} {
+		if _, readable := w.ring.Readable(uint64(a.Number), uid); readable != (uid == reader) {
+			t.Errorf("%s: readable for user %d: %v", what, uid, readable)
+		}
+	}
+}
+
 func newWorldOn(t *testing.T, store *raftstore.Store, users ...uint32) *world {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -69,7 +82,7 @@ func newWorldOn(t *testing.T, store *raftstore.Store, users ...uint32) *world {
 	t.Cleanup(func() { w.ring.Close() })
 	w.access = access.New(w.store, w.ring, slot.MinIterations, log)
 	t.Cleanup(func() { w.access.Close() })
-	logins, err := login.New(w.access, throttle.New(store.Directory(), log), w.gate, log)
+	logins, err := login.New(w.access, throttle.New(store.Directory(), log), w.gate, log, reader)
 	if err != nil {
 		t.Fatal(err)
 	}

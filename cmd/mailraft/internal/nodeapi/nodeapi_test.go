@@ -109,6 +109,7 @@ func TestASessionKeepsTheAccountUnlocked(t *testing.T) {
 	if !w.unlocked(a) {
 		t.Error("locked during the session")
 	}
+	w.wantReader(t, "by password", a)
 	again, err := w.client.Login(within(t), credentials("alice@example.org", "secret"))
 	if err != nil {
 		t.Fatal(err)

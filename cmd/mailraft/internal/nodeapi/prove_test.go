@@ -101,6 +101,7 @@ func TestProve(t *testing.T) {
 			if s.Mailbox().Account != "alice@example.org" {
 				t.Errorf("%s: %+v", c.what, s.Mailbox())
 			}
+			w.wantReader(t, c.what, a)
 			locked := w.locks()
 			s.Close()
 			<-locked

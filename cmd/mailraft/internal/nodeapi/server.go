@@ -126,7 +126,7 @@ func (s *Server) full(a *raftpb.Account) bool {
 
 // mailbox says where the account is: in its shard's mount.
 func mailbox(a *raftpb.Account) *nodepb.Mailbox {
-	return &nodepb.Mailbox{Account: a.Address(), Home: login.Home(a)}
+	return &nodepb.Mailbox{Account: a.Address(), Home: login.Home(a), Enclosed: a.Pinned()}
 }
 
 // Login implements nodepb.NodeServer.

@@ -988,6 +988,8 @@ type Unlocked struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Sessions      int64                  `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Uids          []uint32               `protobuf:"varint,3,rep,packed,name=uids,proto3" json:"uids,omitempty"` // whose processes alone may read
+	Bound         bool                   `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`      // false: all may
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1034,6 +1036,20 @@ func (x *Unlocked) GetSessions() int64 {
 		return x.Sessions
 	}
 	return 0
+}
+
+func (x *Unlocked) GetUids() []uint32 {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *Unlocked) GetBound() bool {
+	if x != nil {
+		return x.Bound
+	}
+	return false
 }
 
 type Listener struct {
@@ -1183,6 +1199,7 @@ type AddAccountRequest struct {
 	Key           string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // "hybrid" (default), "x25519"
 	QuotaBytes    uint64                 `protobuf:"varint,4,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`
 	QuotaFiles    uint64                 `protobuf:"varint,5,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
+	PublicKey     string                 `protobuf:"bytes,6,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // the owner's, to which messages are sealed: "age1..."; "": the account's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1250,6 +1267,13 @@ func (x *AddAccountRequest) GetQuotaFiles() uint64 {
 		return x.QuotaFiles
 	}
 	return 0
+}
+
+func (x *AddAccountRequest) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
 }
 
 type AddAccountReply struct {
@@ -1370,6 +1394,7 @@ type Account struct {
 	QuotaFiles    uint64                 `protobuf:"varint,10,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
 	Unlocked      bool                   `protobuf:"varint,11,opt,name=unlocked,proto3" json:"unlocked,omitempty"`
 	MovingTo      uint32                 `protobuf:"varint,12,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"` // the shard that it is on its way to; 0: none
+	Pinned        bool                   `protobuf:"varint,40,opt,name=pinned,proto3" json:"pinned,omitempty"`                     // recipient is a key of the owner's, whose private key is not here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1486,6 +1511,13 @@ func (x *Account) GetMovingTo() uint32 {
 		return x.MovingTo
 	}
 	return 0
+}
+
+func (x *Account) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
 }
 
 type ListAccountsRequest struct {
@@ -2254,6 +2286,7 @@ type UnlockRequest struct {
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Password      []byte                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	Seconds       int64                  `protobuf:"varint,3,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Uids          []uint32               `protobuf:"varint,4,rep,packed,name=uids,proto3" json:"uids,omitempty"` // user ids, whose processes alone may read; none: all may
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2307,6 +2340,13 @@ func (x *UnlockRequest) GetSeconds() int64 {
 		return x.Seconds
 	}
 	return 0
+}
+
+func (x *UnlockRequest) GetUids() []uint32 {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
 }
 
 type LockReply struct {
@@ -2795,17 +2835,19 @@ const file_admin_proto_rawDesc = "" +
 	"\x05since\x18\x03 \x01(\x03R\x05since\x12\x1a\n" +
 	"\brestarts\x18\x04 \x01(\x03R\brestarts\x12\x1b\n" +
 	"\tlast_exit\x18\x05 \x01(\tR\blastExit\x12%\n" +
-	"\x0eresident_bytes\x18\x06 \x01(\x04R\rresidentBytes\"@\n" +
+	"\x0eresident_bytes\x18\x06 \x01(\x04R\rresidentBytes\"j\n" +
 	"\bUnlocked\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
-	"\bsessions\x18\x02 \x01(\x03R\bsessions\"@\n" +
+	"\bsessions\x18\x02 \x01(\x03R\bsessions\x12\x12\n" +
+	"\x04uids\x18\x03 \x03(\rR\x04uids\x12\x14\n" +
+	"\x05bound\x18\x04 \x01(\bR\x05bound\"@\n" +
 	"\bListener\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"#\n" +
 	"\rDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"$\n" +
 	"\fDomainsReply\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names\"\x9d\x01\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\xbc\x01\n" +
 	"\x11AddAccountRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\fR\bpassword\x12\x10\n" +
@@ -2813,13 +2855,15 @@ const file_admin_proto_rawDesc = "" +
 	"\vquota_bytes\x18\x04 \x01(\x04R\n" +
 	"quotaBytes\x12\x1f\n" +
 	"\vquota_files\x18\x05 \x01(\x04R\n" +
-	"quotaFiles\"U\n" +
+	"quotaFiles\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x06 \x01(\tR\tpublicKey\"U\n" +
 	"\x0fAddAccountReply\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\x05R\x04code\"*\n" +
 	"\x0eAccountRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\xc2\x02\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"\xda\x02\n" +
 	"\aAccount\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
@@ -2835,7 +2879,8 @@ const file_admin_proto_rawDesc = "" +
 	" \x01(\x04R\n" +
 	"quotaFiles\x12\x1a\n" +
 	"\bunlocked\x18\v \x01(\bR\bunlocked\x12\x1b\n" +
-	"\tmoving_to\x18\f \x01(\rR\bmovingTo\"-\n" +
+	"\tmoving_to\x18\f \x01(\rR\bmovingTo\x12\x16\n" +
+	"\x06pinned\x18( \x01(\bR\x06pinned\"-\n" +
 	"\x13ListAccountsRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\"~\n" +
 	"\x12SetPasswordRequest\x12\x18\n" +
@@ -2881,11 +2926,12 @@ const file_admin_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\atargets\x18\x02 \x03(\tR\atargets\",\n" +
 	"\x12ListAliasesRequest\x12\x16\n" +
-	"\x06domain\x18\x01 \x01(\tR\x06domain\"_\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\"s\n" +
 	"\rUnlockRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\fR\bpassword\x12\x18\n" +
-	"\aseconds\x18\x03 \x01(\x03R\aseconds\".\n" +
+	"\aseconds\x18\x03 \x01(\x03R\aseconds\x12\x12\n" +
+	"\x04uids\x18\x04 \x03(\rR\x04uids\".\n" +
 	"\tLockReply\x12!\n" +
 	"\fwas_unlocked\x18\x01 \x01(\bR\vwasUnlocked\"'\n" +
 	"\x11ReadSealedRequest\x12\x12\n" +

@@ -92,7 +92,7 @@ type AdminClient interface {
 	Lock(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*LockReply, error)
 	// HoldUnlocked keeps an account unlocked while the call lasts. It answers once, when it is; seconds is not used.
 	HoldUnlocked(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Empty], error)
-	// ReadSealed gives the sealed bytes of a file: an age file of a zstd stream.
+	// ReadSealed gives the sealed bytes of a file: an age file of a zstd stream, or of the message itself where the account is pinned.
 	ReadSealed(ctx context.Context, in *ReadSealedRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Piece], error)
 	// Backup reads one state of the cluster, or of an account: it is taken at the first request, which is answered by what there is; each
 	// later one by an account's records or one of its contents, up to a reply that says end.
@@ -545,7 +545,7 @@ type AdminServer interface {
 	Lock(context.Context, *AccountRequest) (*LockReply, error)
 	// HoldUnlocked keeps an account unlocked while the call lasts. It answers once, when it is; seconds is not used.
 	HoldUnlocked(*UnlockRequest, grpc.ServerStreamingServer[Empty]) error
-	// ReadSealed gives the sealed bytes of a file: an age file of a zstd stream.
+	// ReadSealed gives the sealed bytes of a file: an age file of a zstd stream, or of the message itself where the account is pinned.
 	ReadSealed(*ReadSealedRequest, grpc.ServerStreamingServer[Piece]) error
 	// Backup reads one state of the cluster, or of an account: it is taken at the first request, which is answered by what there is; each
 	// later one by an account's records or one of its contents, up to a reply that says end.

@@ -129,8 +129,9 @@ func (x *LookUpReply) GetOverQuota() bool {
 
 type Mailbox struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"` // canonical address
-	Home          string                 `protobuf:"bytes,2,opt,name=home,proto3" json:"home,omitempty"`       // path below the folder with the shards' mounts: shard/domain/local part
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`    // canonical address
+	Home          string                 `protobuf:"bytes,2,opt,name=home,proto3" json:"home,omitempty"`          // path below the folder with the shards' mounts: shard/domain/local part
+	Enclosed      bool                   `protobuf:"varint,3,opt,name=enclosed,proto3" json:"enclosed,omitempty"` // messages are read as others than are written: the account is pinned to a key of its owner's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +178,13 @@ func (x *Mailbox) GetHome() string {
 		return x.Home
 	}
 	return ""
+}
+
+func (x *Mailbox) GetEnclosed() bool {
+	if x != nil {
+		return x.Enclosed
+	}
+	return false
 }
 
 type LoginRequest struct {
@@ -604,10 +612,11 @@ const file_node_proto_rawDesc = "" +
 	"\tmailboxes\x18\x01 \x03(\v2\x19.mailraft.node.v1.MailboxR\tmailboxes\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1d\n" +
 	"\n" +
-	"over_quota\x18\x03 \x01(\bR\toverQuota\"7\n" +
+	"over_quota\x18\x03 \x01(\bR\toverQuota\"S\n" +
 	"\aMailbox\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x12\n" +
-	"\x04home\x18\x02 \x01(\tR\x04home\"\x8c\x01\n" +
+	"\x04home\x18\x02 \x01(\tR\x04home\x12\x1a\n" +
+	"\benclosed\x18\x03 \x01(\bR\benclosed\"\x8c\x01\n" +
 	"\fLoginRequest\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\fR\bpassword\x12\x1a\n" +
