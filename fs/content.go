@@ -14,6 +14,7 @@ type pinned struct {
 	id     uint64             // local number of the content; 0: empty
 	size   uint64             // octets of the message
 	octets uint64             // of the sealed form
+	key    uint64             // number of the key pair that it is sealed to
 	inline []byte             // the sealed form, or
 	at     tree.ContentReader // where to read it
 }
@@ -24,7 +25,7 @@ const pinInline = 64 << 10
 // pinContent pins the inode's content: ENOENT when the inode has gone.
 func pinContent(v tree.Reader, in *tree.Inode) (*pinned, error) {
 	for {
-		p := &pinned{id: in.Content, size: in.Size, octets: in.SealedSize}
+		p := &pinned{id: in.Content, size: in.Size, octets: in.SealedSize, key: in.Key}
 		var err error
 		switch {
 		case in.Content == 0:
@@ -103,7 +104,7 @@ func (f *file) closeBuffer() {
 }
 
 // open makes the reader of the content, which is not in buf: ENOKEY when the account is locked. Called with io.
-func (f *file) open(id seal.Identity) error {
+func (f *file) open(ids []seal.Identity) error {
 	if f.reader != nil {
 		return nil
 	}
@@ -112,13 +113,13 @@ func (f *file) open(id seal.Identity) error {
 	switch {
 	case f.sealed != nil && f.sealed.id != 0 && !f.sealed.pieces:
 		c := f.sealed
-		r, err = seal.Open(bytes.NewReader(c.inline), int64(len(c.inline)), int64(c.size), id)
+		r, err = seal.Open(bytes.NewReader(c.inline), int64(len(c.inline)), int64(c.size), ids...)
 	case f.pin != nil && f.pin.id != 0:
 		var src io.ReaderAt = f.pin.at
 		if f.pin.at == nil {
 			src = bytes.NewReader(f.pin.inline)
 		}
-		r, err = seal.Open(src, int64(f.pin.octets), int64(f.pin.size), id)
+		r, err = seal.Open(src, int64(f.pin.octets), int64(f.pin.size), ids...)
 	}
 	if err == nil {
 		f.reader = r
@@ -144,9 +145,9 @@ func (m *mount) fill(f *file) error {
 	}
 	buf := m.area.NewFile()
 	if size := int64(f.length()); size > 0 {
-		id, err := m.gate.identity(f.acct)
+		ids, err := m.gate.identities(f.acct)
 		if err == nil {
-			err = f.open(id)
+			err = f.open(ids)
 		}
 		if err == nil {
 			plain := make([]byte, min(size, 256<<10))

@@ -21,6 +21,7 @@ import (
 // Keys is the keyring as the mount needs it; keyring.Keyring is one.
 type Keys interface {
 	Identity(account uint64) (seal.Identity, bool)
+	Identities(account uint64) []seal.Identity
 	OnLock(f func(account uint64))
 	Use(account uint64)
 	AskUse(f func())

@@ -13,7 +13,7 @@ import (
 // Version is the newest meaning of commands that this program knows (Command.version). Whoever adds a command, a field that changes what one does,
 // or another effect, raises it, and has Needs name it: an older program would apply such a command as another one, and its replica would
 // differ.
-const Version = 4
+const Version = 5
 
 // What came with which version.
 const (
@@ -21,6 +21,8 @@ const (
 	NamesLives = 4
 	// MoreSlots: app passwords and SCRAM, and what is told of failed logins. A program that does not know a kind of slot locks the account.
 	MoreSlots = 4
+	// NewKeys: an account's key pairs have numbers, and what was sealed to one is sealed to the next.
+	NewKeys = 5
 )
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
@@ -31,6 +33,16 @@ func Needs(cmd *raftpb.Command) uint32 {
 		return 2
 	case *raftpb.Command_PutSecret, *raftpb.Command_NoteFailures:
 		return MoreSlots
+	case *raftpb.Command_ResealContent, *raftpb.Command_FenceKeys:
+		return NewKeys
+	case *raftpb.Command_Create:
+		return needsKey(op.Create.GetContent().GetKey())
+	case *raftpb.Command_SetContent:
+		return needsKey(op.SetContent.GetContent().GetKey())
+	case *raftpb.Command_PutPiece:
+		if op.PutPiece.Reseals {
+			return NewKeys
+		}
 	case *raftpb.Command_BeginImport:
 		if op.BeginImport.Move != 0 {
 			return 2
@@ -44,7 +56,7 @@ func Needs(cmd *raftpb.Command) uint32 {
 		}
 		return most
 	case *raftpb.Command_RestoreAccount:
-		return NamesLives
+		return max(NamesLives, needsRecord(op.RestoreAccount.Account))
 	case *raftpb.Command_RemoveAccount:
 		if op.RemoveAccount.Until != 0 {
 			return NamesLives
@@ -57,11 +69,19 @@ func Needs(cmd *raftpb.Command) uint32 {
 	return 1
 }
 
+// needsKey is Needs of what names a content that is sealed to the key pair of that number.
+func needsKey(number uint64) uint32 {
+	if number != 0 {
+		return NewKeys
+	}
+	return 1
+}
+
 // needsRecord is Needs of what gives an account that record.
 func needsRecord(a *raftpb.Account) uint32 {
-	needs := uint32(1)
+	needs := needsKey(a.GetKey())
 	if a.GetMove() != 0 {
-		needs = 2
+		needs = max(needs, 2)
 	}
 	for _, s := range a.GetSlots() {
 		switch s.Kind {

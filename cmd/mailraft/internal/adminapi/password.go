@@ -14,6 +14,7 @@ import (
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -111,7 +112,10 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 		if now.Version != a.Version {
 			return errChanged
 		}
-		now.Recipient, now.Slots = recipient, slots
+		now.Recipient, now.Slots, now.PreviousKeys = recipient, slots, nil
+		if s.Store.Knows(machine.NewKeys) {
+			now.Key++ // what is sealed to the one that is discarded is told from what comes
+		}
 		return nil
 	})
 }
