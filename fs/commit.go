@@ -39,8 +39,10 @@ func (m *mount) seal(f *file) error {
 			return err
 		case f.sealed.to == "" || f.sealed.to == acct.record.Recipient || f.sealed.key != acct.record.Key && acct.record.Opens(f.sealed.key):
 			return nil
-		case f.buf == nil: // its sender has to hear it: nobody could read it
-			return fmt.Errorf("staged file of account %d is sealed to a key that was discarded: %w", acct.number, syscall.EIO)
+		default: // nobody could read it
+			if err := m.fillAgain(f); err != nil {
+				return err
+			}
 		}
 	}
 	m.discard(f)
@@ -68,16 +70,24 @@ func (m *mount) seal(f *file) error {
 	return nil
 }
 
-// sealAgain seals the content of a file to the account's key pair of now, as the shard takes it no more to the one that it is sealed to. What is
-// in memory in its sealed form alone has to be opened for that: where the account is locked, its sender hears of it, and sends it again. Called
-// with io.
+// fillAgain brings the content of a file that is sealed to a key that was replaced or discarded into buf, to be sealed anew. What is in memory in
+// its sealed form alone has to be opened for that: where that can't be done, as the account is locked, its sender has to hear it. Called with io.
+func (m *mount) fillAgain(f *file) error {
+	if err := m.fill(f); err != nil {
+		return fmt.Errorf("staged file of account %d is sealed to a key that was replaced: %w (%v)", f.acct.number, syscall.EIO, err)
+	}
+	return nil
+}
+
+// sealAgain seals the content of a file to the account's key pair of now, as the shard takes it no more to the one that it is sealed to: this node
+// may not have heard yet that it was replaced. Called with io.
 func (m *mount) sealAgain(f *file) error {
 	if err := m.store.Directory().ReadIndex(m.time.context()); err != nil {
 		return err
 	}
 	m.gate.forget(f.acct.number)
-	if err := m.fill(f); err != nil {
-		return fmt.Errorf("staged file of account %d is sealed to a key that was replaced: %w (%v)", f.acct.number, syscall.EIO, err)
+	if err := m.fillAgain(f); err != nil {
+		return err
 	}
 	m.discard(f)
 	c, err := m.sealBuffer(f)

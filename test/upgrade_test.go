@@ -15,8 +15,8 @@ func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	before := node.Program(t)
 	after := node.Changed(t, "raftstore/machine/machine.go",
-		"const Version = 4\n", "const Version = 5\n",
-		"	switch op := cmd.Op.(type) {\n", "	switch op := cmd.Op.(type) {\n	case *raftpb.Command_SetQuota:\n		return 5\n")
+		"const Version = 5\n", "const Version = 6\n",
+		"	switch op := cmd.Op.(type) {\n", "	switch op := cmd.Op.(type) {\n	case *raftpb.Command_SetQuota:\n		return 6\n")
 	nodes := node.Cluster(t, 3)
 	a := nodes[0].AddAccount("alice@upgrade.example")
 	mail := 0
