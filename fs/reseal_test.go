@@ -163,13 +163,13 @@ func TestReseal(t *testing.T) {
 	check := func() {
 		t.Helper()
 		for name, text := range texts {
-			wantText(t, home+"/"+name, text)
-			wantText(t, other+"/"+name, text)
-			for _, f := range open[name] {
+			for _, f := range open[name] { // before it is opened anew
 				if f != nil {
 					wantRead(t, f, text)
 				}
 			}
+			wantText(t, home+"/"+name, text)
+			wantText(t, other+"/"+name, text)
 		}
 	}
 	check()
@@ -201,24 +201,26 @@ func TestReseal(t *testing.T) {
 // A mount that has not heard of the new key pair, and what was sealed to the old one and not committed, when nothing may be sealed to that any more:
 // it is sealed anew, or refused where it can't be opened. Nothing gets in that nobody can read.
 func TestFencedOff(t *testing.T) {
-	s := startServer(t, 2)
+	s := startServer(t, 3)
 	s.do("unlock alice")
 	s.do("reseal alice")
-	home, deaf := s.home("alice"), s.homeOn(1, "alice")
-	write(t, deaf+"/file", "before")
+	home, deaf, dumb := s.home("alice"), s.homeOn(1, "alice"), s.homeOn(2, "alice")
+	write(t, deaf+"/first", "before")
+	write(t, dumb+"/file", "before")
 	write(t, home+"/tmp/staged", "sealed to the old key")
 	write(t, home+"/tmp/late", "sealed to the old key too")
 	large := noise(4, 1_800_000)
 	write(t, home+"/tmp/large", large)
 
 	s.do("deaf 1")
+	s.do("deaf 2")
 	s.do("newkey alice")
 	s.do("unlock alice")
 	s.do("await alice")
-	// The mount goes on with the old key.
+	// The mounts go on with the old key.
 	write(t, deaf+"/tmp/x", "a message")
 	must(t, os.Link(deaf+"/tmp/x", deaf+"/new/x"))
-	write(t, deaf+"/file", "written over")
+	write(t, dumb+"/file", "written over")
 	// These were sealed before, and the session has the key yet.
 	must(t, os.Link(home+"/tmp/staged", home+"/new/staged"))
 	must(t, os.Link(home+"/tmp/large", home+"/new/large"))
@@ -235,4 +237,20 @@ func TestFencedOff(t *testing.T) {
 		wantText(t, home+"/"+name, text)
 	}
 	s.do("check -")
+}
+
+// A message that lost its last name while it lies in tmp/ yet, and gets another, is what it was: sealed to the key that it was sealed to.
+func TestNamedAgainKeepsItsKey(t *testing.T) {
+	s := startServer(t, 1)
+	home := s.home("bob")
+	s.do("newkey bob")
+	write(t, home+"/tmp/x", "text")
+	must(t, os.Link(home+"/tmp/x", home+"/new/x"))
+	must(t, os.Remove(home+"/new/x"))
+	must(t, os.Link(home+"/tmp/x", home+"/new/y"))
+	if keys := s.do("keys bob"); keys != "1" {
+		t.Errorf("contents are sealed to the keys %s", keys)
+	}
+	s.do("unlock bob")
+	wantText(t, home+"/new/y", "text")
 }

@@ -44,17 +44,17 @@ again, by a login on any node or by --resume; mailraft account list shows how fa
 	flags.StringVar(&key, "key", "", "kind of the new key pair: hybrid or x25519 (default as the one before)")
 	completeFlag(cmd, keyKinds, "key")
 	jsonFlag(cmd, &asJSON, "an object when it has begun, with the recovery code and the app passwords that are gone, and one when it is done")
-	cmd.MarkFlagsMutuallyExclusive("resume", "recovery")
-	cmd.MarkFlagsMutuallyExclusive("resume", "new-password")
-	cmd.MarkFlagsMutuallyExclusive("resume", "key")
 	cmd.RunE = p.asking(func(ctx context.Context, c *adminapi.Client, args []string) error {
+		if resume && (recovery || newPassword || key != "") {
+			return usage("--resume goes on with the key pair that there is: it takes the password, and none of --recovery, --new-password and --key")
+		}
 		a, err := c.GetAccount(ctx, &adminpb.AccountRequest{Address: args[0]})
 		if err != nil {
 			return err
 		}
 		req := &adminpb.RekeyRequest{Address: a.Address, Key: key, Resume: resume}
-		if !resume {
-			if err := p.confirmRekey(ctx, c, a, yes); err != nil {
+		if !resume && !yes {
+			if err := p.confirmRekey(ctx, c, a); err != nil {
 				return err
 			}
 		}
@@ -98,7 +98,7 @@ again, by a login on any node or by --resume; mailraft account list shows how fa
 }
 
 // confirmRekey says what a new key pair ends.
-func (p *program) confirmRekey(ctx context.Context, c *adminapi.Client, a *adminpb.Account, yes bool) error {
+func (p *program) confirmRekey(ctx context.Context, c *adminapi.Client, a *adminpb.Account) error {
 	apps, err := c.ListAppPasswords(ctx, &adminpb.AccountRequest{Address: a.Address})
 	if err != nil {
 		return err
@@ -114,10 +114,6 @@ func (p *program) confirmRekey(ctx context.Context, c *adminapi.Client, a *admin
 	}
 	if r := a.Resealing; r != nil {
 		warning += fmt.Sprintf("\nIt got a new key pair already: %s. To go on with that one, use --resume.", resealed(r))
-	}
-	if yes {
-		_, err := fmt.Fprintln(p.stderr, warning)
-		return err
 	}
 	return p.confirm(ctx, warning, a.Address)
 }
