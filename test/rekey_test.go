@@ -259,7 +259,9 @@ func TestRekey(t *testing.T) {
 	over, delivered := make(chan struct{}), make(chan error, 1)
 	go func() { delivered <- r.deliverMore(nodes[1], over) }()
 	ended := make(chan node.Answer, 1)
-	go func() { ended <- nodes[0].Try(r.Password+"\n", "account", "rekey", r.Address, "--yes", "--password-stdin", "--json") }()
+	go func() {
+		ended <- nodes[0].Try(r.Password+"\n", "account", "rekey", r.Address, "--yes", "--password-stdin", "--json")
+	}()
 	nodes[1].Eventually("some of the contents are sealed to the new key", func() bool {
 		p := r.progress(nodes[1])
 		return p != nil && p.Files > 5 && p.Files < p.Total_Files
