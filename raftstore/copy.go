@@ -39,28 +39,46 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 
 // snapshot fills sn, and tells whether an account has moved meanwhile, or dropped a key that some of its contents in sn may be sealed to.
 func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (changed bool, err error) {
-	if err := s.directory.ReadIndex(ctx); err != nil {
-		return false, err
-	}
-	moves := s.directory.moves.Load()
-	oldest := map[uint32]uint64{} // the keys that open what the shards have now
-	err = s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
-		oldest[a.Number] = a.OldestKey()
-		return true
-	})
+	before, err := s.snapshotShards(ctx, sn)
 	if err != nil {
 		return false, err
 	}
+	return s.snapshotDirectory(ctx, sn, before)
+}
+
+// asBefore is what must be so yet when the directory is read, for that to fit to the shards' states.
+type asBefore struct {
+	moves  uint64
+	oldest map[uint32]uint64 // by account: the first key of those that open its contents
+}
+
+func (s *Store) snapshotShards(ctx context.Context, sn *Snapshot) (asBefore, error) {
+	b := asBefore{oldest: map[uint32]uint64{}}
+	if err := s.directory.ReadIndex(ctx); err != nil {
+		return b, err
+	}
+	b.moves = s.directory.moves.Load()
+	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
+		b.oldest[a.Number] = a.OldestKey()
+		return true
+	})
+	if err != nil {
+		return b, err
+	}
 	for _, sh := range s.Shards() {
 		if err := sh.ReadIndex(ctx); err != nil {
-			return false, err
+			return b, err
 		}
 		state, err := sh.snapshot(ctx)
 		if err != nil {
-			return false, err
+			return b, err
 		}
 		sn.shards[sh.id] = state
 	}
+	return b, nil
+}
+
+func (s *Store) snapshotDirectory(ctx context.Context, sn *Snapshot, before asBefore) (changed bool, err error) {
 	if err := s.directory.ReadIndex(ctx); err != nil {
 		return false, err
 	}
@@ -68,7 +86,7 @@ func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (changed bool, err e
 		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
 			sn.Accounts = append(sn.Accounts, a)
 		}
-		if was, known := oldest[a.Number]; known && was < a.OldestKey() {
+		if was, known := before.oldest[a.Number]; known && was < a.OldestKey() {
 			changed = true
 		}
 		return true
@@ -86,7 +104,7 @@ func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (changed bool, err e
 		}
 		sn.Aliases = append(sn.Aliases, aliases...)
 	}
-	return changed || s.directory.moves.Load() != moves, nil
+	return changed || s.directory.moves.Load() != before.moves, nil
 }
 
 // ShardSnapshot is the state of a shard, on this node or another: a *tree.Snapshot, whose methods it has.
