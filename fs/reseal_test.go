@@ -172,8 +172,7 @@ func TestReseal(t *testing.T) {
 			wantText(t, other+"/"+name, text)
 		}
 	}
-	check()
-	// What was in memory of the old contents, and the previous key, are no more.
+	// What was in memory of the old contents, and the previous key, are no more; nobody has opened any of the files since.
 	s.do("lock alice")
 	s.do("unlock alice")
 	check()
