@@ -20,14 +20,15 @@ type content struct {
 	inline []byte   // the sealed form; nil when
 	pieces bool     // it has gone ahead to the shard in pieces
 	room   int      // reserved for inline
-	key    string   // whom it is sealed to; "" if it was committed before, or is empty
+	to     string   // the public key that it is sealed to; "" if it was committed before, or is empty
+	key    uint64   // the number of that key pair
 }
 
 func (c *content) command() *raftpb.Content {
 	if c == nil || c.id == 0 {
 		return nil
 	}
-	return &raftpb.Content{Id: uint64(c.id), SealedSize: c.octets, Size: c.size, Inline: c.inline}
+	return &raftpb.Content{Id: uint64(c.id), SealedSize: c.octets, Size: c.size, Inline: c.inline, Key: c.key}
 }
 
 // seal makes the sealed form of what is in buf, if it has changed since. Called with io, and no other lock.
@@ -41,15 +42,17 @@ func (m *mount) seal(f *file) error {
 		switch {
 		case err != nil:
 			return err
-		case f.sealed.key == "" || f.sealed.key == key:
+		case f.sealed.to == "" || f.sealed.to == key || f.sealed.key != acct.record.Key && acct.record.Opens(f.sealed.key):
 			return nil
-		case f.buf == nil: // its sender has to hear it: nobody could read it
-			return fmt.Errorf("staged file of account %d is sealed to a key that was discarded: %w", acct.number, syscall.EIO)
+		default: // nobody could read it
+			if err := m.fillAgain(f); err != nil {
+				return err
+			}
 		}
 	}
 	m.discard(f)
 	if p := f.pin; f.buf == nil && p != nil && p.inline != nil { // its last committed name is gone, and it is to get another
-		f.sealed = &content{id: tree.MakeIno(f.acct.number, p.id), size: p.size, octets: p.octets, inline: p.inline}
+		f.sealed = &content{id: tree.MakeIno(f.acct.number, p.id), size: p.size, octets: p.octets, inline: p.inline, key: p.key}
 		return nil
 	}
 	if f.buf == nil {
@@ -78,6 +81,34 @@ func (m *mount) seal(f *file) error {
 	return nil
 }
 
+// fillAgain brings the content of a file that is sealed to a key that was replaced or discarded into buf, to be sealed anew. What is in memory in
+// its sealed form alone has to be opened for that: where that can't be done, as the account is locked, its sender has to hear it. Called with io.
+func (m *mount) fillAgain(f *file) error {
+	if err := m.fill(f); err != nil {
+		return fmt.Errorf("staged file of account %d is sealed to a key that was replaced: %w (%v)", f.acct.number, syscall.EIO, err)
+	}
+	return nil
+}
+
+// sealAgain seals the content of a file to the account's key pair of now, as the shard takes it no more to the one that it is sealed to: this node
+// may not have heard yet that it was replaced. Called with io.
+func (m *mount) sealAgain(f *file) error {
+	if err := m.store.Directory().ReadIndex(m.time.context()); err != nil {
+		return err
+	}
+	m.gate.forget(f.acct.number)
+	if err := m.fillAgain(f); err != nil {
+		return err
+	}
+	m.discard(f)
+	c, err := m.sealBuffer(f)
+	if err != nil {
+		return err
+	}
+	f.sealed = c
+	return nil
+}
+
 func (m *mount) sealBuffer(f *file) (*content, error) {
 	size := f.buf.Size()
 	if size == 0 {
@@ -101,11 +132,11 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 		}
 	}
 	f.used = true
-	c := &content{id: id, size: uint64(size), key: to}
+	c := &content{id: id, size: uint64(size), to: to, key: acct.record.Key}
 	if room := min(int(size), tree.MaxInline) + sealRoom; m.area.Reserve(room) {
 		c.room = room
 	}
-	p := pieces{m: m, acct: f.acct, id: id, ahead: c.room == 0}
+	p := pieces{propose: m.propose, id: id, ahead: c.room == 0}
 	if b, ok := f.buf.Bytes(); ok {
 		owner, _ := m.gate.keys.Identity(uint64(acct.number))
 		var sealed []byte
@@ -132,8 +163,8 @@ func (m *mount) sealBuffer(f *file) (*content, error) {
 			err = syscall.EFBIG
 		}
 	}
-	if err != nil {
-		p.abandon()
+	if err != nil && p.abandon() {
+		m.dropContent(id)
 	}
 	if err != nil || c.pieces {
 		m.area.Release(c.room)
@@ -160,10 +191,10 @@ const sealRoom = seal.MaxHeader + 1024
 // pieces sends a sealed content to the shard while it is made, a few pieces at a time. What fits into one command is kept
 // instead, if there is memory for it.
 type pieces struct {
-	m     *mount
-	acct  *account
-	id    tree.Ino
-	ahead bool // all of it is to be sent, however short it is
+	propose func(*raftpb.Command) error
+	id      tree.Ino
+	ahead   bool // all of it is to be sent, however short it is
+	reseals bool // it takes the place of another of the same message
 
 	kept   []byte // not sent: all of it until it is longer than MaxInline, then the last piece
 	octets uint64
@@ -210,13 +241,13 @@ func (p *pieces) send(b []byte) {
 		p.window = make(chan struct{}, pieceWindow)
 	}
 	cmd := &raftpb.Command{Op: &raftpb.Command_PutPiece{PutPiece: &raftpb.PutPiece{
-		Account: uint32(p.acct.number), Content: uint64(p.id), Number: p.number, Data: b[:len(b):len(b)],
+		Account: uint32(p.id.Account()), Content: uint64(p.id), Number: p.number, Data: b[:len(b):len(b)], Reseals: p.reseals,
 	}}}
 	p.number++
 	p.window <- struct{}{}
 	p.wait.Go(func() {
 		defer func() { <-p.window }()
-		if err := p.m.propose(cmd); err != nil {
+		if err := p.propose(cmd); err != nil {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if p.err == nil {
@@ -245,12 +276,10 @@ func (p *pieces) finish(c *content) error {
 	return p.failed()
 }
 
-// abandon drops what was sent.
-func (p *pieces) abandon() {
+// abandon sends no more, and tells whether there is something to be dropped.
+func (p *pieces) abandon() bool {
 	p.wait.Wait()
-	if p.number > 0 {
-		p.m.dropContent(p.acct, p.id)
-	}
+	return p.number > 0
 }
 
 // discard gives up the sealed content, which no inode is to name. Called with io.
@@ -262,21 +291,22 @@ func (m *mount) discard(f *file) {
 	f.sealed = nil
 	m.area.Release(c.room)
 	if c.pieces {
-		m.dropContent(f.acct, c.id)
+		m.dropContent(c.id)
 	}
 }
 
 // dropContent gives up a content that went ahead in pieces, without keeping the caller waiting. What it misses, the store's
 // reaping of orphans finds.
-func (m *mount) dropContent(a *account, id tree.Ino) {
+func (m *mount) dropContent(id tree.Ino) {
 	m.background.Go(func() {
-		err := m.propose(&raftpb.Command{Op: &raftpb.Command_DropContent{DropContent: &raftpb.DropContent{
-			Account: uint32(a.number), Content: uint64(id),
-		}}})
-		if err != nil && err != syscall.ENOENT {
-			m.log.Warn("cannot drop the content of a file that was given up", "account", a.number, "error", err)
+		if err := m.propose(dropping(id)); err != nil && err != syscall.ENOENT {
+			m.log.Warn("cannot drop the content of a file that was given up", "account", id.Account(), "error", err)
 		}
 	})
+}
+
+func dropping(id tree.Ino) *raftpb.Command {
+	return &raftpb.Command{Op: &raftpb.Command_DropContent{DropContent: &raftpb.DropContent{Account: uint32(id.Account()), Content: uint64(id)}}}
 }
 
 // withinQuota asks whether a file of that size has room in its account: EDQUOT. The commit that names it decides; but who delivers one
@@ -318,9 +348,17 @@ func (m *mount) flush(f *file) error {
 
 // commitSealed commits what was sealed as the content of a committed file. st is the file's status with it. Called with io.
 func (m *mount) commitSealed(f *file, st *tree.Stat) error {
-	err := m.propose(&raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
-		Inode: uint64(f.ino), Content: f.sealed.command(), Mtime: st.Mtime,
-	}}})
+	set := func() error {
+		return m.propose(&raftpb.Command{Op: &raftpb.Command_SetContent{SetContent: &raftpb.SetContent{
+			Inode: uint64(f.ino), Content: f.sealed.command(), Mtime: st.Mtime,
+		}}})
+	}
+	err := set()
+	if err == syscall.EKEYREVOKED {
+		if err = m.sealAgain(f); err == nil {
+			err = set()
+		}
+	}
 	if err != nil {
 		if err == syscall.ENOENT { // unlinked: what is written stays here
 			f.lost()
@@ -349,7 +387,7 @@ func (m *mount) sealedCommitted(f *file) {
 	f.sealed = nil
 	m.area.Release(c.room)
 	f.unpin()
-	p := &pinned{id: c.id.Local(), size: c.size, octets: c.octets, inline: c.inline}
+	p := &pinned{id: c.id.Local(), size: c.size, octets: c.octets, inline: c.inline, key: c.key}
 	f.pin = p
 	if !c.pieces && len(c.inline) <= pinInline {
 		return

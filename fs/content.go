@@ -14,6 +14,7 @@ type pinned struct {
 	id     uint64             // local number of the content; 0: empty
 	size   uint64             // octets of the message
 	octets uint64             // of the sealed form
+	key    uint64             // number of the key pair that it is sealed to
 	inline []byte             // the sealed form, or
 	at     tree.ContentReader // where to read it
 }
@@ -24,7 +25,7 @@ const pinInline = 64 << 10
 // pinContent pins the inode's content: ENOENT when the inode has gone.
 func pinContent(v tree.Reader, in *tree.Inode) (*pinned, error) {
 	for {
-		p := &pinned{id: in.Content, size: in.Size, octets: in.SealedSize}
+		p := &pinned{id: in.Content, size: in.Size, octets: in.SealedSize, key: in.Key}
 		var err error
 		switch {
 		case in.Content == 0:
@@ -104,7 +105,7 @@ func (f *file) closeBuffer() {
 
 // open makes the reader of the content, which is not in buf: ENOKEY when the account is locked. What encloses a content needs no key. Called
 // with io.
-func (f *file) open(id seal.Identity) error {
+func (f *file) open(ids []seal.Identity) error {
 	if f.reader != nil {
 		return nil
 	}
@@ -129,7 +130,7 @@ func (f *file) open(id seal.Identity) error {
 		}
 		return err
 	}
-	r, err := seal.Open(src, int64(octets), int64(size), id)
+	r, err := seal.Open(src, int64(octets), int64(size), ids...)
 	if err == nil {
 		f.reader = r
 	}
@@ -154,12 +155,12 @@ func (m *mount) fill(f *file) error {
 	}
 	buf := m.area.NewFile()
 	if size := int64(f.length()); size > 0 {
-		id, err := m.gate.identity(f.acct)
+		ids, err := m.gate.identities(f.acct)
 		if f.encloses() {
 			err = syscall.ENOKEY
 		}
 		if err == nil {
-			err = f.open(id)
+			err = f.open(ids)
 		}
 		if err == nil {
 			plain := make([]byte, min(size, 256<<10))

@@ -102,6 +102,11 @@ func (m *mount) settleContent(f *file, in *tree.Inode, st *tree.Stat) error {
 // deliver gives a local file its first committed name. Called with io.
 func (m *mount) deliver(f *file, parent tree.Ino, name string, replace bool) error {
 	err := m.create(f, parent, name, replace)
+	if err == syscall.EKEYREVOKED {
+		if err = m.sealAgain(f); err == nil {
+			err = m.create(f, parent, name, replace)
+		}
+	}
 	if c := f.sealed; err == syscall.EINVAL && c != nil && c.pieces && f.buf != nil {
 		// The shard may have reaped the pieces, if they were sent long ago: they are sent again.
 		m.discard(f)

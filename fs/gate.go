@@ -202,13 +202,13 @@ func (g *gate) role(a *account, dir tree.Ino) (tree.Role, error) {
 	return in.Role, nil
 }
 
-// identity is the account's private key: ENOKEY when it is locked.
-func (g *gate) identity(a *account) (seal.Identity, error) {
-	id, ok := g.keys.Identity(uint64(a.number))
-	if !ok {
-		return id, syscall.ENOKEY
+// identities are the account's private keys, of which one opens each content: ENOKEY when it is locked.
+func (g *gate) identities(a *account) ([]seal.Identity, error) {
+	ids := g.keys.Identities(uint64(a.number))
+	if len(ids) == 0 {
+		return nil, syscall.ENOKEY
 	}
-	return id, nil
+	return ids, nil
 }
 
 // readable says whether a process of the user may read the account: ENOKEY when it is locked, EACCES when it is unlocked for others alone.

@@ -223,6 +223,8 @@ func (v *invalidator) notifyAll(changes []tree.Change) {
 		case tree.ContentChanged:
 			v.mount.contentChanged(c.Ino)
 			v.contentNotify(c.Ino)
+		case tree.ContentResealed: // what the kernel has of it is right
+			v.mount.contentChanged(c.Ino)
 		case tree.AttrChanged:
 			v.attrNotify(c.Ino)
 		case tree.AccountRemoved:

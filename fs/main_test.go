@@ -185,8 +185,9 @@ func serveTest(dir string, in io.Reader, out io.Writer) (err error) {
 			return err
 		}
 	}
-	srv.keys = keyring.New(keyring.Config{Grace: grace})
+	srv.keys = keyring.New(keyring.Config{Grace: grace, Previous: srv.previousKeys})
 	defer srv.keys.Close()
+	defer srv.endResealing()
 	budget := int64(64 << 20)
 	if s := os.Getenv(budgetEnv); s != "" {
 		if budget, err = strconv.ParseInt(s, 10, 64); err != nil {
@@ -248,6 +249,7 @@ type serverProcess struct {
 	locking  sync.WaitGroup
 	asked    atomic.Int64 // how often the keyring asked who is in use, after the mounts have answered
 	sessions map[string]*keyring.Session
+	resealer *Resealer // nil: nothing is sealed anew
 	log      *slog.Logger
 }
 
@@ -360,6 +362,12 @@ func (p *serverProcess) do(ctx context.Context, cmd []string) (string, error) {
 			a.Recipient, err = p.newKey(name)
 			return err
 		})
+	case "newkey", "reseal", "await", "keys":
+		a, err := d.FindAccount(name, "example.org")
+		if err != nil {
+			return "", err
+		}
+		return p.resealing(ctx, cmd[0], a)
 	case "remove":
 		return "", d.RemoveAccount(ctx, name, "example.org")
 	case "mount": // another mount, to see it refused

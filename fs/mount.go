@@ -22,6 +22,7 @@ import (
 type Keys interface {
 	Identity(account uint64) (seal.Identity, bool)
 	Readable(account uint64, uid uint32) (unlocked, readable bool)
+	Identities(account uint64) []seal.Identity
 	OnLock(f func(account uint64))
 	Use(account uint64)
 	AskUse(f func())

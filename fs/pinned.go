@@ -112,7 +112,7 @@ func (m *mount) readEnclosed(f *file, b []byte, off int64) (int, error) {
 	if f.length() == 0 {
 		return 0, nil
 	}
-	if err := f.open(seal.Identity{}); err != nil {
+	if err := f.open(nil); err != nil {
 		return 0, err
 	}
 	return f.reader.ReadAt(b, off)

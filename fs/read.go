@@ -45,9 +45,9 @@ func (m *mount) read(h *openFile, b []byte, off int64) (n int, err error) {
 		n, err = f.buf.ReadAt(b, off)
 	case f.length() == 0:
 	default:
-		id, ierr := m.gate.identity(f.acct)
+		ids, ierr := m.gate.identities(f.acct)
 		if ierr == nil {
-			ierr = f.open(id)
+			ierr = f.open(ids)
 		}
 		if ierr != nil {
 			return 0, ierr

@@ -511,7 +511,7 @@ func (s *Store) finishAccounts(ctx context.Context) {
 	unfinished, err := s.directory.state.UnfinishedAccounts()
 	for _, a := range unfinished {
 		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
-			continue // it moves
+			continue // it moves, or is sealed anew
 		}
 		s.log.Info("dropping an account that is not whole", "account", a.Address())
 		// It may have been finished, or be gone, since it was read.

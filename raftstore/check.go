@@ -114,7 +114,7 @@ func (s *Store) hasMoved(a *raftpb.Account) bool {
 	return err == syscall.ENOENT || err == nil && now.Shard != a.Shard
 }
 
-// checkUnfinished makes sure that an account which is being made, removed or moved is noted as such, and no other: "" if so.
+// checkUnfinished makes sure that an account which directory.IsUnfinished is noted as such, and no other: "" if so.
 func (s *Store) checkUnfinished(a *raftpb.Account) (problem string, err error) {
 	noted, err := s.directory.state.NotedUnfinished(a.Number)
 	unfinished := directory.IsUnfinished(a)
@@ -130,7 +130,7 @@ func (s *Store) checkUnfinished(a *raftpb.Account) (problem string, err error) {
 	case noted:
 		return "is noted as unfinished, and is not", nil
 	}
-	return "is being made, removed or moved, and not noted: that would not be finished", nil
+	return "is being made, removed, moved or sealed anew, and not noted: that would not be finished", nil
 }
 
 func (sh *Shard) check(r *replica, accounts map[tree.Account]checked, sealed func([]byte) error, report func(Problem)) error {

@@ -23,12 +23,12 @@ type Snapshot struct {
 
 // Snapshot takes the shards' states first and the directory after them: what the directory says of an account then is as new as its
 // mail, or newer. An account that was made in between is not in it, one that was removed neither. One that has moved in between could be in
-// none: then all are taken again.
+// none, and one that has dropped its previous keys could not be read: then all are taken again.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	for {
 		sn := &Snapshot{shards: map[uint32]ShardSnapshot{}}
-		moved, err := s.snapshot(ctx, sn)
-		if err == nil && !moved {
+		changed, err := s.snapshot(ctx, sn)
+		if err == nil && !changed {
 			return sn, nil
 		}
 		if err = errors.Join(err, sn.Close()); err != nil {
@@ -37,28 +37,57 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	}
 }
 
-// snapshot fills sn, and tells whether an account has moved meanwhile.
-func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (moved bool, err error) {
-	if err := s.directory.ReadIndex(ctx); err != nil {
+// snapshot fills sn, and tells whether an account has moved meanwhile, or dropped a key that some of its contents in sn may be sealed to.
+func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (changed bool, err error) {
+	before, err := s.snapshotShards(ctx, sn)
+	if err != nil {
 		return false, err
 	}
-	moves := s.directory.moves.Load()
+	return s.snapshotDirectory(ctx, sn, before)
+}
+
+// asBefore is what must be so yet when the directory is read, for that to fit to the shards' states.
+type asBefore struct {
+	moves  uint64
+	oldest map[uint32]uint64 // by account: the first key of those that open its contents
+}
+
+func (s *Store) snapshotShards(ctx context.Context, sn *Snapshot) (asBefore, error) {
+	b := asBefore{oldest: map[uint32]uint64{}}
+	if err := s.directory.ReadIndex(ctx); err != nil {
+		return b, err
+	}
+	b.moves = s.directory.moves.Load()
+	err := s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
+		b.oldest[a.Number] = a.OldestKey()
+		return true
+	})
+	if err != nil {
+		return b, err
+	}
 	for _, sh := range s.Shards() {
 		if err := sh.ReadIndex(ctx); err != nil {
-			return false, err
+			return b, err
 		}
 		state, err := sh.snapshot(ctx)
 		if err != nil {
-			return false, err
+			return b, err
 		}
 		sn.shards[sh.id] = state
 	}
+	return b, nil
+}
+
+func (s *Store) snapshotDirectory(ctx context.Context, sn *Snapshot, before asBefore) (changed bool, err error) {
 	if err := s.directory.ReadIndex(ctx); err != nil {
 		return false, err
 	}
 	err = s.directory.state.AllAccounts(func(a *raftpb.Account) bool {
 		if a.State == raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
 			sn.Accounts = append(sn.Accounts, a)
+		}
+		if was, known := before.oldest[a.Number]; known && was < a.OldestKey() {
+			changed = true
 		}
 		return true
 	})
@@ -75,7 +104,7 @@ func (s *Store) snapshot(ctx context.Context, sn *Snapshot) (moved bool, err err
 		}
 		sn.Aliases = append(sn.Aliases, aliases...)
 	}
-	return s.directory.moves.Load() != moves, nil
+	return changed || s.directory.moves.Load() != before.moves, nil
 }
 
 // ShardSnapshot is the state of a shard, on this node or another: a *tree.Snapshot, whose methods it has.

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"mailraft/raftstore/directory"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -79,7 +78,7 @@ func (d *Directory) MoveAccount(ctx context.Context, n tree.Account, to uint32) 
 	}
 	for {
 		a, err := d.Account(n)
-		if err != nil || a.Move > move || a.Move == move && !directory.IsUnfinished(a) {
+		if err != nil || a.Move > move || a.Move == move && !a.IsMoving() {
 			return err
 		}
 		select {
@@ -134,7 +133,7 @@ func (s *Store) moveAll(ctx context.Context) {
 			return
 		}
 		now, err := s.directory.Account(tree.Account(a.Number))
-		if err != nil || now.State != a.State || now.Move != a.Move || !directory.IsUnfinished(now) {
+		if err != nil || now.State != a.State || now.Move != a.Move || !now.IsMoving() {
 			continue
 		}
 		a = now
@@ -156,7 +155,9 @@ func (s *Store) moving() []*raftpb.Account {
 	if err != nil {
 		s.log.Error("reading which accounts move", "error", err)
 	}
-	return slices.DeleteFunc(unfinished, func(a *raftpb.Account) bool { return a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE })
+	return slices.DeleteFunc(unfinished, func(a *raftpb.Account) bool {
+		return a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || !a.IsMoving()
+	})
 }
 
 // move takes a move up where it stands: errState when somebody else has done so, or removes the account.

@@ -133,6 +133,21 @@ func TestCommands(t *testing.T) {
 		{line: "app-password remove alice@example.org old-laptop --json", out: `{"address":"alice@example.org","name":"old-laptop"}\n`},
 		{line: "app-password list nobody@example.org", code: 4, says: "nobody@example.org"},
 
+		{line: "account rekey alice@example.org --password-stdin", stdin: "secret three\n", code: 6, says: "--yes"},
+		{line: "account rekey alice@example.org --password-stdin --yes", stdin: password, code: 6, says: "nothing was changed"},
+		{line: "account rekey alice@example.org --password-stdin --resume", stdin: "secret three\n", code: 6, says: "nothing to go on with"},
+		{line: "account rekey alice@example.org --password-stdin --resume --recovery", code: 2, says: "recovery"},
+		{line: "account rekey alice@example.org --password-stdin --yes --recovery", stdin: strings.Repeat("0", 36) + "\nsecret four\n", code: 6, says: "wrong"},
+		{line: "account rekey alice@example.org --password-stdin --yes", stdin: "secret three\n",
+			out: `gave alice@example\.org a new key pair; mail that comes is sealed to it from now on\n` +
+				`recovery code of alice@example\.org, which is not shown again:\n\n  [0-9A-Z]{4}(-[0-9A-Z]{4}){8}\n\n` +
+				`all 0 files of alice@example\.org \(0 as they are sealed\) are sealed to its new key\n`},
+		{line: "account rekey alice@example.org --password-stdin --yes --new-password --json", stdin: "secret three\nsecret five\n",
+			out: `{"address":"alice@example.org","recovery_code":"[0-9A-Z]{4}(-[0-9A-Z]{4}){8}","app_passwords_removed":\[\]}\n` +
+				`{"address":"alice@example.org","files":0,"sealed_octets":0}\n`},
+		{line: "lock alice@example.org --json", out: `{"address":"alice@example.org","was_unlocked":true}` + "\n"}, // in its grace
+		{line: "account rekey nobody@example.org --password-stdin --yes", stdin: password, code: 4, says: "nobody@example.org"},
+
 		{line: "alias list"},
 		{line: "alias list --json"},
 		{line: "alias add team@example.org alice@example.org bob@example.org", out: "added alias team@example.org for alice@example.org, bob@example.org\n"},

@@ -33,6 +33,7 @@ func TestCompletion(t *testing.T) {
 		"account remove x":       nothingElse,
 		"account remove a ":      nothingElse,
 		"account passwd b":       bob + nothingElse,
+		"account rekey b":        bob + nothingElse,
 		"account quota b":        bob + nothingElse,
 		"account quota b ":       nothingElse,
 		"account list example.o": "example.org\n" + nothingElse,

@@ -208,6 +208,9 @@ func TestPublicKeyRefusals(t *testing.T) {
 	if answer := n.Try(a.Password+"\n", "recovery", "new", a.Address, "--password-stdin"); answer.Code == 0 || !strings.Contains(answer.Stderr, "owner's") {
 		t.Errorf("a recovery code: %+v", answer)
 	}
+	if answer := n.Try(a.Password+"\n", "account", "rekey", a.Address, "--password-stdin", "--yes"); answer.Code == 0 || !strings.Contains(answer.Stderr, "owner's") {
+		t.Errorf("a new key pair: %+v", answer)
+	}
 	app := strings.TrimSpace(n.AdminWith(a.Password+"\n", "app-password", "add", a.Address, "phone", "--password-stdin"))
 	app = app[strings.LastIndexAny(app, " \n")+1:]
 	if err := tryLogIn(t, n, node.Account{Address: a.Address, Password: app}); err != nil {

@@ -25,14 +25,18 @@ type Config struct {
 	Grace time.Duration
 	// Gate is where derivations take turns. It may be shared with others of this process.
 	Gate *slot.Gate
+	// Previous gives the private keys that the account had before the one given, and to which contents may still be sealed, for the keyring
+	// to wipe; nil: no account has any. It is called before an account is unlocked, with no lock held; an error is the unlock's.
+	Previous func(account uint64, current seal.Identity) ([]seal.Identity, error)
 }
 
 // Keyring is the set of unlocked accounts. It is safe for concurrent use.
 type Keyring struct {
-	grace time.Duration
-	gate  *slot.Gate
-	mac   *loginMAC
-	made  time.Time
+	grace    time.Duration
+	gate     *slot.Gate
+	mac      *loginMAC
+	made     time.Time
+	previous func(account uint64, current seal.Identity) ([]seal.Identity, error)
 
 	mu       sync.RWMutex // never held while deriving, or calling hooks
 	accounts map[uint64]*account
@@ -50,7 +54,7 @@ type Keyring struct {
 // account is one unlocked account. All but id and used is guarded by Keyring.mu.
 type account struct {
 	id       uint64
-	identity seal.Identity
+	keys     []seal.Identity // the current one first; never changed
 	sessions map[*Session]struct{}
 	lapsed   []lapsed    // sessions that ended within the grace, for one reader and slot the last
 	idle     *time.Timer // ends the grace; nil while there are sessions
@@ -64,6 +68,7 @@ func New(c Config) *Keyring {
 	return &Keyring{
 		grace:    max(0, c.Grace),
 		gate:     c.Gate,
+		previous: c.Previous,
 		mac:      newLoginMAC(),
 		made:     time.Now(),
 		accounts: make(map[uint64]*account),
@@ -107,7 +112,19 @@ func (k *Keyring) Identity(account uint64) (seal.Identity, bool) {
 	if !ok {
 		return seal.Identity{}, false
 	}
-	return a.identity, true
+	return a.keys[0], true
+}
+
+// Identities returns the account's private key, and behind it those that it had before and to which contents may still be sealed; none of
+// an account that is locked. Otherwise as Identity. The slice must not be changed.
+func (k *Keyring) Identities(account uint64) []seal.Identity {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	a, ok := k.accounts[account]
+	if !ok {
+		return nil
+	}
+	return a.keys
 }
 
 // Status is what is known of an unlocked account.
@@ -182,7 +199,7 @@ func (k *Keyring) keep(a *account, valid map[string]bool) bool {
 // after giving it up.
 func (k *Keyring) remove(a *account) {
 	delete(k.accounts, a.id)
-	a.identity.Wipe()
+	wipe(a.keys)
 	clear(a.logins)
 	a.logins, a.lapsed = nil, nil
 	if a.idle != nil {
@@ -192,6 +209,12 @@ func (k *Keyring) remove(a *account) {
 		s.end()
 	}
 	clear(a.sessions)
+}
+
+func wipe(keys []seal.Identity) {
+	for _, id := range keys {
+		id.Wipe()
+	}
 }
 
 // Close locks all accounts, with their hooks, and forgets the hash key. Later Unlocks are ErrClosed. Closing again does

@@ -148,7 +148,7 @@ func (k *Keyring) unlockSlot(
 // Open starts a session with an identity that was unwrapped elsewhere. The Keyring takes the identity over: it is wiped
 // when the account is locked, or at once when the account is unlocked already with the same key. A different key locks the
 // account first: no session goes on with a key that it has not opened. lifetime and readers are as for Unlock.
-// Errors: ErrClosed, seal.ErrWiped.
+// Errors: ErrClosed, seal.ErrWiped, those of Config.Previous.
 func (k *Keyring) Open(account uint64, identity seal.Identity, lifetime time.Duration, readers ...uint32) (*Session, error) {
 	return k.open(account, identity, nil, lifetime, readers)
 }
@@ -164,24 +164,31 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 	if identity.Wiped() {
 		return nil, seal.ErrWiped
 	}
+	keys, err := k.withPrevious(id, identity)
+	if err != nil {
+		identity.Wipe()
+		return nil, err
+	}
 	k.mu.Lock()
 	if k.closed {
 		k.mu.Unlock()
-		identity.Wipe()
+		wipe(keys)
 		return nil, ErrClosed
 	}
 	a, ok := k.accounts[id]
 	locked := false
 	switch {
-	case !ok || a.identity == identity:
-	case a.identity.Recipient().String() == identity.Recipient().String():
-		identity.Wipe()
+	case !ok:
+	case a.keys[0] == identity:
+		wipe(keys[1:])
+	case sameKey(a.keys[0], identity):
+		wipe(keys)
 	default:
 		k.remove(a)
 		ok, locked = false, true
 	}
 	if !ok {
-		a = &account{id: id, identity: identity, sessions: make(map[*Session]struct{})}
+		a = &account{id: id, keys: keys, sessions: make(map[*Session]struct{})}
 		a.used.Store(-1) // never
 		k.accounts[id] = a
 	}
@@ -200,6 +207,18 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 	}
 	return s, nil
 }
+
+// withPrevious is the key and those before it, which need not be asked for where the account is unlocked with it.
+func (k *Keyring) withPrevious(id uint64, identity seal.Identity) ([]seal.Identity, error) {
+	keys := []seal.Identity{identity}
+	if now, ok := k.Identity(id); k.previous == nil || ok && sameKey(now, identity) {
+		return keys, nil
+	}
+	previous, err := k.previous(id, identity)
+	return append(keys, previous...), err
+}
+
+func sameKey(a, b seal.Identity) bool { return a.Recipient().String() == b.Recipient().String() }
 
 // resume starts a session of an account that is unlocked when one of the logins is known; nil when none is.
 func (k *Keyring) resume(account uint64, logins []login, lifetime time.Duration, readers []uint32) (*Session, error) {

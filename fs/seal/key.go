@@ -255,13 +255,17 @@ func (i Identity) GoString() string { return i.String() }
 
 // fileKeyOf returns the file key of a header, and remembers it. Errors: ErrWrongKey, ErrWiped when no key is left, ErrCorrupt.
 func fileKeyOf(header []byte, ids []Identity) (fileKey, error) {
+	for _, id := range ids { // before any is tried, which costs more
+		if !id.Wiped() {
+			if known, ok := id.s.known.find(header); ok {
+				return known, nil
+			}
+		}
+	}
 	err := ErrWiped
 	for _, id := range ids {
 		if id.Wiped() {
 			continue
-		}
-		if known, ok := id.s.known.find(header); ok {
-			return known, nil
 		}
 		key := id.s.key()
 		if key == nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // Keys: 'a' number (4): Account. 'd' domain: number (4). 'i' number (4): domain. 'l' domain number (4) local part: alias' targets.
-// 'n' domain number (4) local part: account number (4). 'p' number (4): nothing, of an account that is being made, removed or moved.
+// 'n' domain number (4) local part: account number (4). 'p' number (4): nothing, of an account that is being made, removed, moved or sealed anew.
 // 'q': the numbers given last, account (4) and domain (4).
 // 's' shard (4): PutShard. 't' token id: AddToken. 'u': PutCluster. 'v' node id: PutNode. 'w': RaiseVersion. 'x': PutSecret. 'y' key: NoteFailures. Numbers are big endian.
 const (
@@ -318,9 +318,9 @@ func (d *Directory) restoreAccount(b *pebble.Batch, version uint64, a *raftpb.Ac
 	return putNumbers(b, max(last, a.Number), dom)
 }
 
-// IsUnfinished tells whether an account is being made, removed or moved.
+// IsUnfinished tells whether an account is being made, removed or moved, or its contents sealed to a new key pair.
 func IsUnfinished(a *raftpb.Account) bool {
-	return a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || a.MovingTo != 0 || a.MovedFrom != 0
+	return a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE || a.IsMoving() || a.IsResealed()
 }
 
 // putAccount stores an account's record, and notes whether it is unfinished: who takes that up again after a crash does not read all
@@ -360,7 +360,7 @@ func (d *Directory) updateAccounts(b *pebble.Batch, list []*raftpb.Account) erro
 			Domain: a.Domain, DomainID: id, LocalPart: a.LocalPart, Account: a.Number,
 			Added:   old.State != active && a.State == active,
 			Removed: old.State == active && a.State != active,
-			Moving:  a.MovingTo != 0 || a.MovedFrom != 0,
+			Moving:  a.IsMoving(),
 			Moved:   old.Shard != a.Shard,
 		}
 	}

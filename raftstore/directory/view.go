@@ -99,7 +99,7 @@ func (d *Directory) AllAccounts(fn func(*raftpb.Account) bool) error {
 	})
 }
 
-// UnfinishedAccounts lists the accounts that are being made, removed or moved, by number.
+// UnfinishedAccounts lists the accounts that are being made, removed, moved or sealed anew, by number.
 func (d *Directory) UnfinishedAccounts() (all []*raftpb.Account, err error) {
 	h := d.store.Acquire()
 	defer h.Release()

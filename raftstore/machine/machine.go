@@ -23,6 +23,8 @@ const (
 	MoreSlots = 4
 	// PinnedKeys: accounts whose mail is sealed to a key of their owner's. A program that does not know them seals it as any other's.
 	PinnedKeys = 5
+	// NewKeys: an account's key pairs have numbers, and what was sealed to one is sealed to the next.
+	NewKeys = 5
 )
 
 // Needs is the version of a command: the oldest program that applies it as this one does knows it. Commands of the first version are all that are
@@ -33,6 +35,16 @@ func Needs(cmd *raftpb.Command) uint32 {
 		return 2
 	case *raftpb.Command_PutSecret, *raftpb.Command_NoteFailures:
 		return MoreSlots
+	case *raftpb.Command_ResealContent, *raftpb.Command_FenceKeys:
+		return NewKeys
+	case *raftpb.Command_Create:
+		return needsKey(op.Create.GetContent().GetKey())
+	case *raftpb.Command_SetContent:
+		return needsKey(op.SetContent.GetContent().GetKey())
+	case *raftpb.Command_PutPiece:
+		if op.PutPiece.Reseals {
+			return NewKeys
+		}
 	case *raftpb.Command_BeginImport:
 		if op.BeginImport.Move != 0 {
 			return 2
@@ -59,14 +71,22 @@ func Needs(cmd *raftpb.Command) uint32 {
 	return 1
 }
 
+// needsKey is Needs of what names a content that is sealed to the key pair of that number.
+func needsKey(number uint64) uint32 {
+	if number != 0 {
+		return NewKeys
+	}
+	return 1
+}
+
 // needsRecord is Needs of what gives an account that record.
 func needsRecord(a *raftpb.Account) uint32 {
-	needs := uint32(1)
+	needs := needsKey(a.GetKey())
 	if a.GetMove() != 0 {
-		needs = 2
+		needs = max(needs, 2)
 	}
 	if a.Pinned() {
-		needs = PinnedKeys
+		needs = max(needs, PinnedKeys)
 	}
 	for _, s := range a.GetSlots() {
 		switch s.Kind {

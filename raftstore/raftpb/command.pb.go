@@ -217,6 +217,8 @@ type Command struct {
 	//	*Command_ImportRecords
 	//	*Command_EndImport
 	//	*Command_FreezeAccount
+	//	*Command_ResealContent
+	//	*Command_FenceKeys
 	//	*Command_AddDomain
 	//	*Command_RemoveDomain
 	//	*Command_AddAccounts
@@ -468,6 +470,24 @@ func (x *Command) GetFreezeAccount() *FreezeAccount {
 	return nil
 }
 
+func (x *Command) GetResealContent() *ResealContent {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ResealContent); ok {
+			return x.ResealContent
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFenceKeys() *FenceKeys {
+	if x != nil {
+		if x, ok := x.Op.(*Command_FenceKeys); ok {
+			return x.FenceKeys
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetAddDomain() *AddDomain {
 	if x != nil {
 		if x, ok := x.Op.(*Command_AddDomain); ok {
@@ -702,6 +722,14 @@ type Command_FreezeAccount struct {
 	FreezeAccount *FreezeAccount `protobuf:"bytes,28,opt,name=freeze_account,json=freezeAccount,proto3,oneof"`
 }
 
+type Command_ResealContent struct {
+	ResealContent *ResealContent `protobuf:"bytes,29,opt,name=reseal_content,json=resealContent,proto3,oneof"`
+}
+
+type Command_FenceKeys struct {
+	FenceKeys *FenceKeys `protobuf:"bytes,30,opt,name=fence_keys,json=fenceKeys,proto3,oneof"`
+}
+
 type Command_AddDomain struct {
 	// directory
 	AddDomain *AddDomain `protobuf:"bytes,40,opt,name=add_domain,json=addDomain,proto3,oneof"`
@@ -808,6 +836,10 @@ func (*Command_ImportRecords) isCommand_Op() {}
 func (*Command_EndImport) isCommand_Op() {}
 
 func (*Command_FreezeAccount) isCommand_Op() {}
+
+func (*Command_ResealContent) isCommand_Op() {}
+
+func (*Command_FenceKeys) isCommand_Op() {}
 
 func (*Command_AddDomain) isCommand_Op() {}
 
@@ -1164,6 +1196,7 @@ type Content struct {
 	SealedSize    uint64                 `protobuf:"varint,2,opt,name=sealed_size,json=sealedSize,proto3" json:"sealed_size,omitempty"` // octets of the sealed form
 	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`                               // octets of the message
 	Inline        []byte                 `protobuf:"bytes,4,opt,name=inline,proto3" json:"inline,omitempty"`                            // the sealed form whole; or empty: PutPiece has brought the pieces
+	Key           uint64                 `protobuf:"varint,5,opt,name=key,proto3" json:"key,omitempty"`                                 // Account.key of the pair that it is sealed to: EKEYREVOKED if such are fenced off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1224,6 +1257,13 @@ func (x *Content) GetInline() []byte {
 		return x.Inline
 	}
 	return nil
+}
+
+func (x *Content) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
 }
 
 // Create makes an inode and its first directory entry in one step. With content it is a delivery.
@@ -1699,19 +1739,135 @@ func (x *SetContent) GetMtime() int64 {
 	return 0
 }
 
+// ResealContent has a file's content sealed to a newer key pair, if it is still the one that was read: ESTALE. The message is the same, and so is
+// all that anybody sees of the file: its size, times, UID and MODSEQ.
+type ResealContent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Inode         uint64                 `protobuf:"varint,1,opt,name=inode,proto3" json:"inode,omitempty"`
+	Was           uint64                 `protobuf:"varint,2,opt,name=was,proto3" json:"was,omitempty"`        // the content's name before
+	Content       *Content               `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"` // of the same size
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealContent) Reset() {
+	*x = ResealContent{}
+	mi := &file_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealContent) ProtoMessage() {}
+
+func (x *ResealContent) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealContent.ProtoReflect.Descriptor instead.
+func (*ResealContent) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ResealContent) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *ResealContent) GetWas() uint64 {
+	if x != nil {
+		return x.Was
+	}
+	return 0
+}
+
+func (x *ResealContent) GetContent() *Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// FenceKeys has no content named any more that is sealed to a key pair of a lower number.
+type FenceKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
+	Key           uint64                 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"` // Account.key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceKeys) Reset() {
+	*x = FenceKeys{}
+	mi := &file_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceKeys) ProtoMessage() {}
+
+func (x *FenceKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceKeys.ProtoReflect.Descriptor instead.
+func (*FenceKeys) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *FenceKeys) GetAccount() uint32 {
+	if x != nil {
+		return x.Account
+	}
+	return 0
+}
+
+func (x *FenceKeys) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
 type PutPiece struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       uint32                 `protobuf:"varint,1,opt,name=account,proto3" json:"account,omitempty"`
 	Content       uint64                 `protobuf:"varint,2,opt,name=content,proto3" json:"content,omitempty"`
 	Number        uint32                 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"` // counts from 0
 	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	Reseals       bool                   `protobuf:"varint,5,opt,name=reseals,proto3" json:"reseals,omitempty"` // it is for a ResealContent: the quota does not ask what is there already
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutPiece) Reset() {
 	*x = PutPiece{}
-	mi := &file_command_proto_msgTypes[14]
+	mi := &file_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1879,7 @@ func (x *PutPiece) String() string {
 func (*PutPiece) ProtoMessage() {}
 
 func (x *PutPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[14]
+	mi := &file_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1892,7 @@ func (x *PutPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPiece.ProtoReflect.Descriptor instead.
 func (*PutPiece) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{14}
+	return file_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PutPiece) GetAccount() uint32 {
@@ -1767,6 +1923,13 @@ func (x *PutPiece) GetData() []byte {
 	return nil
 }
 
+func (x *PutPiece) GetReseals() bool {
+	if x != nil {
+		return x.Reseals
+	}
+	return false
+}
+
 // DropContent gives up a content that no inode names.
 type DropContent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1778,7 +1941,7 @@ type DropContent struct {
 
 func (x *DropContent) Reset() {
 	*x = DropContent{}
-	mi := &file_command_proto_msgTypes[15]
+	mi := &file_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1953,7 @@ func (x *DropContent) String() string {
 func (*DropContent) ProtoMessage() {}
 
 func (x *DropContent) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[15]
+	mi := &file_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1966,7 @@ func (x *DropContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropContent.ProtoReflect.Descriptor instead.
 func (*DropContent) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{15}
+	return file_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DropContent) GetAccount() uint32 {
@@ -1833,7 +1996,7 @@ type SetXattr struct {
 
 func (x *SetXattr) Reset() {
 	*x = SetXattr{}
-	mi := &file_command_proto_msgTypes[16]
+	mi := &file_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +2008,7 @@ func (x *SetXattr) String() string {
 func (*SetXattr) ProtoMessage() {}
 
 func (x *SetXattr) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[16]
+	mi := &file_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +2021,7 @@ func (x *SetXattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetXattr.ProtoReflect.Descriptor instead.
 func (*SetXattr) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{16}
+	return file_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetXattr) GetInode() uint64 {
@@ -1906,7 +2069,7 @@ type RemoveXattr struct {
 
 func (x *RemoveXattr) Reset() {
 	*x = RemoveXattr{}
-	mi := &file_command_proto_msgTypes[17]
+	mi := &file_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2081,7 @@ func (x *RemoveXattr) String() string {
 func (*RemoveXattr) ProtoMessage() {}
 
 func (x *RemoveXattr) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[17]
+	mi := &file_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2094,7 @@ func (x *RemoveXattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveXattr.ProtoReflect.Descriptor instead.
 func (*RemoveXattr) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{17}
+	return file_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveXattr) GetInode() uint64 {
@@ -1959,7 +2122,7 @@ type ReapOrphans struct {
 
 func (x *ReapOrphans) Reset() {
 	*x = ReapOrphans{}
-	mi := &file_command_proto_msgTypes[18]
+	mi := &file_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2134,7 @@ func (x *ReapOrphans) String() string {
 func (*ReapOrphans) ProtoMessage() {}
 
 func (x *ReapOrphans) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[18]
+	mi := &file_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2147,7 @@ func (x *ReapOrphans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReapOrphans.ProtoReflect.Descriptor instead.
 func (*ReapOrphans) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{18}
+	return file_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReapOrphans) GetBefore() int64 {
@@ -2014,7 +2177,7 @@ type BeginImport struct {
 
 func (x *BeginImport) Reset() {
 	*x = BeginImport{}
-	mi := &file_command_proto_msgTypes[19]
+	mi := &file_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2189,7 @@ func (x *BeginImport) String() string {
 func (*BeginImport) ProtoMessage() {}
 
 func (x *BeginImport) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[19]
+	mi := &file_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2202,7 @@ func (x *BeginImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginImport.ProtoReflect.Descriptor instead.
 func (*BeginImport) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{19}
+	return file_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BeginImport) GetAccount() uint32 {
@@ -2077,7 +2240,7 @@ type ImportRecords struct {
 
 func (x *ImportRecords) Reset() {
 	*x = ImportRecords{}
-	mi := &file_command_proto_msgTypes[20]
+	mi := &file_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2252,7 @@ func (x *ImportRecords) String() string {
 func (*ImportRecords) ProtoMessage() {}
 
 func (x *ImportRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[20]
+	mi := &file_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2265,7 @@ func (x *ImportRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRecords.ProtoReflect.Descriptor instead.
 func (*ImportRecords) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{20}
+	return file_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImportRecords) GetAccount() uint32 {
@@ -2151,7 +2314,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_command_proto_msgTypes[21]
+	mi := &file_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2326,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[21]
+	mi := &file_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2339,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{21}
+	return file_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Record) GetKey() []byte {
@@ -2204,7 +2367,7 @@ type EndImport struct {
 
 func (x *EndImport) Reset() {
 	*x = EndImport{}
-	mi := &file_command_proto_msgTypes[22]
+	mi := &file_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2379,7 @@ func (x *EndImport) String() string {
 func (*EndImport) ProtoMessage() {}
 
 func (x *EndImport) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[22]
+	mi := &file_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2392,7 @@ func (x *EndImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndImport.ProtoReflect.Descriptor instead.
 func (*EndImport) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{22}
+	return file_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EndImport) GetAccount() uint32 {
@@ -2255,7 +2418,7 @@ type AddDomain struct {
 
 func (x *AddDomain) Reset() {
 	*x = AddDomain{}
-	mi := &file_command_proto_msgTypes[23]
+	mi := &file_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2430,7 @@ func (x *AddDomain) String() string {
 func (*AddDomain) ProtoMessage() {}
 
 func (x *AddDomain) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[23]
+	mi := &file_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2443,7 @@ func (x *AddDomain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDomain.ProtoReflect.Descriptor instead.
 func (*AddDomain) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{23}
+	return file_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AddDomain) GetName() string {
@@ -2299,7 +2462,7 @@ type RemoveDomain struct {
 
 func (x *RemoveDomain) Reset() {
 	*x = RemoveDomain{}
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2474,7 @@ func (x *RemoveDomain) String() string {
 func (*RemoveDomain) ProtoMessage() {}
 
 func (x *RemoveDomain) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[24]
+	mi := &file_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2487,7 @@ func (x *RemoveDomain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomain.ProtoReflect.Descriptor instead.
 func (*RemoveDomain) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{24}
+	return file_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemoveDomain) GetName() string {
@@ -2351,7 +2514,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2526,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[25]
+	mi := &file_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2539,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{25}
+	return file_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Slot) GetId() uint32 {
@@ -2448,6 +2611,9 @@ type Account struct {
 	// The version that the record got when its last move began, or when it was restored: no number before was as great, as a restored record's
 	// version begins at the index in the directory's log.
 	Move uint64 `protobuf:"varint,14,opt,name=move,proto3" json:"move,omitempty"`
+	// Of an account that got new key pairs: the number of the one that recipient is of, each having one more than the one before; the first has 0.
+	Key          uint64         `protobuf:"varint,15,opt,name=key,proto3" json:"key,omitempty"`
+	PreviousKeys []*PreviousKey `protobuf:"bytes,16,rep,name=previous_keys,json=previousKeys,proto3" json:"previous_keys,omitempty"` // while contents may be sealed to them
 	// Of an account that is pinned to a key of its owner's, which is recipient and whose private key is nowhere here: the public key of the
 	// account's own key pair, whose private key the slots have. It seals what is no message. Else "": recipient is that.
 	LoginRecipient string `protobuf:"bytes,40,opt,name=login_recipient,json=loginRecipient,proto3" json:"login_recipient,omitempty"`
@@ -2457,7 +2623,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2635,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[26]
+	mi := &file_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2648,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{26}
+	return file_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Account) GetNumber() uint32 {
@@ -2583,11 +2749,78 @@ func (x *Account) GetMove() uint64 {
 	return 0
 }
 
+func (x *Account) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *Account) GetPreviousKeys() []*PreviousKey {
+	if x != nil {
+		return x.PreviousKeys
+	}
+	return nil
+}
+
 func (x *Account) GetLoginRecipient() string {
 	if x != nil {
 		return x.LoginRecipient
 	}
 	return ""
+}
+
+// PreviousKey is a private key that the account had before.
+type PreviousKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // Account.key, then
+	Sealed        []byte                 `protobuf:"bytes,2,opt,name=sealed,proto3" json:"sealed,omitempty"`  // an age file, to Account.recipient
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviousKey) Reset() {
+	*x = PreviousKey{}
+	mi := &file_command_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviousKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviousKey) ProtoMessage() {}
+
+func (x *PreviousKey) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviousKey.ProtoReflect.Descriptor instead.
+func (*PreviousKey) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PreviousKey) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *PreviousKey) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
 }
 
 type AddAccounts struct {
@@ -2599,7 +2832,7 @@ type AddAccounts struct {
 
 func (x *AddAccounts) Reset() {
 	*x = AddAccounts{}
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2844,7 @@ func (x *AddAccounts) String() string {
 func (*AddAccounts) ProtoMessage() {}
 
 func (x *AddAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[27]
+	mi := &file_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2857,7 @@ func (x *AddAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAccounts.ProtoReflect.Descriptor instead.
 func (*AddAccounts) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{27}
+	return file_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AddAccounts) GetAccounts() []*Account {
@@ -2644,7 +2877,7 @@ type UpdateAccount struct {
 
 func (x *UpdateAccount) Reset() {
 	*x = UpdateAccount{}
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2889,7 @@ func (x *UpdateAccount) String() string {
 func (*UpdateAccount) ProtoMessage() {}
 
 func (x *UpdateAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[28]
+	mi := &file_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2902,7 @@ func (x *UpdateAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccount.ProtoReflect.Descriptor instead.
 func (*UpdateAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{28}
+	return file_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpdateAccount) GetAccount() *Account {
@@ -2689,7 +2922,7 @@ type UpdateAccounts struct {
 
 func (x *UpdateAccounts) Reset() {
 	*x = UpdateAccounts{}
-	mi := &file_command_proto_msgTypes[29]
+	mi := &file_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +2934,7 @@ func (x *UpdateAccounts) String() string {
 func (*UpdateAccounts) ProtoMessage() {}
 
 func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[29]
+	mi := &file_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +2947,7 @@ func (x *UpdateAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccounts.ProtoReflect.Descriptor instead.
 func (*UpdateAccounts) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{29}
+	return file_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpdateAccounts) GetAccounts() []*Account {
@@ -2734,7 +2967,7 @@ type RestoreAccount struct {
 
 func (x *RestoreAccount) Reset() {
 	*x = RestoreAccount{}
-	mi := &file_command_proto_msgTypes[30]
+	mi := &file_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2979,7 @@ func (x *RestoreAccount) String() string {
 func (*RestoreAccount) ProtoMessage() {}
 
 func (x *RestoreAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[30]
+	mi := &file_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2992,7 @@ func (x *RestoreAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreAccount.ProtoReflect.Descriptor instead.
 func (*RestoreAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{30}
+	return file_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreAccount) GetAccount() *Account {
@@ -2780,7 +3013,7 @@ type DropAccount struct {
 
 func (x *DropAccount) Reset() {
 	*x = DropAccount{}
-	mi := &file_command_proto_msgTypes[31]
+	mi := &file_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +3025,7 @@ func (x *DropAccount) String() string {
 func (*DropAccount) ProtoMessage() {}
 
 func (x *DropAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[31]
+	mi := &file_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +3038,7 @@ func (x *DropAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAccount.ProtoReflect.Descriptor instead.
 func (*DropAccount) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{31}
+	return file_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DropAccount) GetNumber() uint32 {
@@ -2833,7 +3066,7 @@ type AddAlias struct {
 
 func (x *AddAlias) Reset() {
 	*x = AddAlias{}
-	mi := &file_command_proto_msgTypes[32]
+	mi := &file_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +3078,7 @@ func (x *AddAlias) String() string {
 func (*AddAlias) ProtoMessage() {}
 
 func (x *AddAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[32]
+	mi := &file_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +3091,7 @@ func (x *AddAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAlias.ProtoReflect.Descriptor instead.
 func (*AddAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{32}
+	return file_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AddAlias) GetLocalPart() string {
@@ -2892,7 +3125,7 @@ type RemoveAlias struct {
 
 func (x *RemoveAlias) Reset() {
 	*x = RemoveAlias{}
-	mi := &file_command_proto_msgTypes[33]
+	mi := &file_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3137,7 @@ func (x *RemoveAlias) String() string {
 func (*RemoveAlias) ProtoMessage() {}
 
 func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[33]
+	mi := &file_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3150,7 @@ func (x *RemoveAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAlias.ProtoReflect.Descriptor instead.
 func (*RemoveAlias) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{33}
+	return file_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemoveAlias) GetLocalPart() string {
@@ -2946,7 +3179,7 @@ type PutShard struct {
 
 func (x *PutShard) Reset() {
 	*x = PutShard{}
-	mi := &file_command_proto_msgTypes[34]
+	mi := &file_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3191,7 @@ func (x *PutShard) String() string {
 func (*PutShard) ProtoMessage() {}
 
 func (x *PutShard) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[34]
+	mi := &file_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3204,7 @@ func (x *PutShard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutShard.ProtoReflect.Descriptor instead.
 func (*PutShard) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{34}
+	return file_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PutShard) GetId() uint32 {
@@ -3012,7 +3245,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_command_proto_msgTypes[35]
+	mi := &file_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3257,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[35]
+	mi := &file_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3270,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{35}
+	return file_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PutNode) GetId() string {
@@ -3108,7 +3341,7 @@ type PutCluster struct {
 
 func (x *PutCluster) Reset() {
 	*x = PutCluster{}
-	mi := &file_command_proto_msgTypes[36]
+	mi := &file_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +3353,7 @@ func (x *PutCluster) String() string {
 func (*PutCluster) ProtoMessage() {}
 
 func (x *PutCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[36]
+	mi := &file_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3366,7 @@ func (x *PutCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutCluster.ProtoReflect.Descriptor instead.
 func (*PutCluster) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{36}
+	return file_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PutCluster) GetName() string {
@@ -3168,7 +3401,7 @@ type RaiseVersion struct {
 
 func (x *RaiseVersion) Reset() {
 	*x = RaiseVersion{}
-	mi := &file_command_proto_msgTypes[37]
+	mi := &file_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3413,7 @@ func (x *RaiseVersion) String() string {
 func (*RaiseVersion) ProtoMessage() {}
 
 func (x *RaiseVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[37]
+	mi := &file_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3426,7 @@ func (x *RaiseVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseVersion.ProtoReflect.Descriptor instead.
 func (*RaiseVersion) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{37}
+	return file_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RaiseVersion) GetVersion() uint32 {
@@ -3213,7 +3446,7 @@ type PutSecret struct {
 
 func (x *PutSecret) Reset() {
 	*x = PutSecret{}
-	mi := &file_command_proto_msgTypes[38]
+	mi := &file_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3458,7 @@ func (x *PutSecret) String() string {
 func (*PutSecret) ProtoMessage() {}
 
 func (x *PutSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[38]
+	mi := &file_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3471,7 @@ func (x *PutSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSecret.ProtoReflect.Descriptor instead.
 func (*PutSecret) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{38}
+	return file_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PutSecret) GetValue() []byte {
@@ -3261,7 +3494,7 @@ type NoteFailures struct {
 
 func (x *NoteFailures) Reset() {
 	*x = NoteFailures{}
-	mi := &file_command_proto_msgTypes[39]
+	mi := &file_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3273,7 +3506,7 @@ func (x *NoteFailures) String() string {
 func (*NoteFailures) ProtoMessage() {}
 
 func (x *NoteFailures) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[39]
+	mi := &file_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3286,7 +3519,7 @@ func (x *NoteFailures) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoteFailures.ProtoReflect.Descriptor instead.
 func (*NoteFailures) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{39}
+	return file_command_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NoteFailures) GetKey() []byte {
@@ -3322,7 +3555,7 @@ type AddToken struct {
 
 func (x *AddToken) Reset() {
 	*x = AddToken{}
-	mi := &file_command_proto_msgTypes[40]
+	mi := &file_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3334,7 +3567,7 @@ func (x *AddToken) String() string {
 func (*AddToken) ProtoMessage() {}
 
 func (x *AddToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[40]
+	mi := &file_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3347,7 +3580,7 @@ func (x *AddToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddToken.ProtoReflect.Descriptor instead.
 func (*AddToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{40}
+	return file_command_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AddToken) GetId() []byte {
@@ -3383,7 +3616,7 @@ type UseToken struct {
 
 func (x *UseToken) Reset() {
 	*x = UseToken{}
-	mi := &file_command_proto_msgTypes[41]
+	mi := &file_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3395,7 +3628,7 @@ func (x *UseToken) String() string {
 func (*UseToken) ProtoMessage() {}
 
 func (x *UseToken) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[41]
+	mi := &file_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3408,7 +3641,7 @@ func (x *UseToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseToken.ProtoReflect.Descriptor instead.
 func (*UseToken) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{41}
+	return file_command_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UseToken) GetId() []byte {
@@ -3433,7 +3666,7 @@ const file_command_proto_rawDesc = "" +
 	"\aRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\x8a\x13\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\x92\x14\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.mailraft.raft.v1.RequestR\arequest\x12\x10\n" +
@@ -3459,7 +3692,10 @@ const file_command_proto_rawDesc = "" +
 	"\x0eimport_records\x18\x1a \x01(\v2\x1f.mailraft.raft.v1.ImportRecordsH\x00R\rimportRecords\x12<\n" +
 	"\n" +
 	"end_import\x18\x1b \x01(\v2\x1b.mailraft.raft.v1.EndImportH\x00R\tendImport\x12H\n" +
-	"\x0efreeze_account\x18\x1c \x01(\v2\x1f.mailraft.raft.v1.FreezeAccountH\x00R\rfreezeAccount\x12<\n" +
+	"\x0efreeze_account\x18\x1c \x01(\v2\x1f.mailraft.raft.v1.FreezeAccountH\x00R\rfreezeAccount\x12H\n" +
+	"\x0ereseal_content\x18\x1d \x01(\v2\x1f.mailraft.raft.v1.ResealContentH\x00R\rresealContent\x12<\n" +
+	"\n" +
+	"fence_keys\x18\x1e \x01(\v2\x1b.mailraft.raft.v1.FenceKeysH\x00R\tfenceKeys\x12<\n" +
 	"\n" +
 	"add_domain\x18( \x01(\v2\x1b.mailraft.raft.v1.AddDomainH\x00R\taddDomain\x12E\n" +
 	"\rremove_domain\x18) \x01(\v2\x1e.mailraft.raft.v1.RemoveDomainH\x00R\fremoveDomain\x12B\n" +
@@ -3503,13 +3739,14 @@ const file_command_proto_rawDesc = "" +
 	"\x05files\x18\x03 \x01(\x04R\x05files\"?\n" +
 	"\rReserveInodes\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"f\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"x\n" +
 	"\aContent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1f\n" +
 	"\vsealed_size\x18\x02 \x01(\x04R\n" +
 	"sealedSize\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06inline\x18\x04 \x01(\fR\x06inline\"\xf8\x02\n" +
+	"\x06inline\x18\x04 \x01(\fR\x06inline\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\x04R\x03key\"\xf8\x02\n" +
 	"\x06Create\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\x04R\x06parent\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x14\n" +
@@ -3560,12 +3797,20 @@ const file_command_proto_rawDesc = "" +
 	"SetContent\x12\x14\n" +
 	"\x05inode\x18\x01 \x01(\x04R\x05inode\x123\n" +
 	"\acontent\x18\x02 \x01(\v2\x19.mailraft.raft.v1.ContentR\acontent\x12\x14\n" +
-	"\x05mtime\x18\x03 \x01(\x10R\x05mtime\"j\n" +
+	"\x05mtime\x18\x03 \x01(\x10R\x05mtime\"l\n" +
+	"\rResealContent\x12\x14\n" +
+	"\x05inode\x18\x01 \x01(\x04R\x05inode\x12\x10\n" +
+	"\x03was\x18\x02 \x01(\x04R\x03was\x123\n" +
+	"\acontent\x18\x03 \x01(\v2\x19.mailraft.raft.v1.ContentR\acontent\"7\n" +
+	"\tFenceKeys\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\x04R\x03key\"\x84\x01\n" +
 	"\bPutPiece\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\x04R\acontent\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"A\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x18\n" +
+	"\areseals\x18\x05 \x01(\bR\areseals\"A\n" +
 	"\vDropContent\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\rR\aaccount\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\x04R\acontent\"|\n" +
@@ -3608,7 +3853,7 @@ const file_command_proto_rawDesc = "" +
 	"\x06record\x18\x04 \x01(\fR\x06record\x12\x1c\n" +
 	"\tprotocols\x18\x05 \x03(\tR\tprotocols\x12\x18\n" +
 	"\acreated\x18\x06 \x01(\x10R\acreated\x12\x1b\n" +
-	"\tlast_used\x18\a \x01(\x10R\blastUsed\"\xdf\x03\n" +
+	"\tlast_used\x18\a \x01(\x10R\blastUsed\"\xb5\x04\n" +
 	"\aAccount\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x1d\n" +
 	"\n" +
@@ -3628,8 +3873,13 @@ const file_command_proto_rawDesc = "" +
 	"\tmoving_to\x18\f \x01(\rR\bmovingTo\x12\x1d\n" +
 	"\n" +
 	"moved_from\x18\r \x01(\rR\tmovedFrom\x12\x12\n" +
-	"\x04move\x18\x0e \x01(\x04R\x04move\x12'\n" +
-	"\x0flogin_recipient\x18( \x01(\tR\x0eloginRecipient\"D\n" +
+	"\x04move\x18\x0e \x01(\x04R\x04move\x12\x10\n" +
+	"\x03key\x18\x0f \x01(\x04R\x03key\x12B\n" +
+	"\rprevious_keys\x18\x10 \x03(\v2\x1d.mailraft.raft.v1.PreviousKeyR\fpreviousKeys\x12'\n" +
+	"\x0flogin_recipient\x18( \x01(\tR\x0eloginRecipient\"=\n" +
+	"\vPreviousKey\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06sealed\x18\x02 \x01(\fR\x06sealed\"D\n" +
 	"\vAddAccounts\x125\n" +
 	"\baccounts\x18\x01 \x03(\v2\x19.mailraft.raft.v1.AccountR\baccounts\"D\n" +
 	"\rUpdateAccount\x123\n" +
@@ -3708,7 +3958,7 @@ func file_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_command_proto_goTypes = []any{
 	(AccountState)(0),      // 0: mailraft.raft.v1.AccountState
 	(NodeState)(0),         // 1: mailraft.raft.v1.NodeState
@@ -3726,35 +3976,38 @@ var file_command_proto_goTypes = []any{
 	(*Rename)(nil),         // 13: mailraft.raft.v1.Rename
 	(*SetAttr)(nil),        // 14: mailraft.raft.v1.SetAttr
 	(*SetContent)(nil),     // 15: mailraft.raft.v1.SetContent
-	(*PutPiece)(nil),       // 16: mailraft.raft.v1.PutPiece
-	(*DropContent)(nil),    // 17: mailraft.raft.v1.DropContent
-	(*SetXattr)(nil),       // 18: mailraft.raft.v1.SetXattr
-	(*RemoveXattr)(nil),    // 19: mailraft.raft.v1.RemoveXattr
-	(*ReapOrphans)(nil),    // 20: mailraft.raft.v1.ReapOrphans
-	(*BeginImport)(nil),    // 21: mailraft.raft.v1.BeginImport
-	(*ImportRecords)(nil),  // 22: mailraft.raft.v1.ImportRecords
-	(*Record)(nil),         // 23: mailraft.raft.v1.Record
-	(*EndImport)(nil),      // 24: mailraft.raft.v1.EndImport
-	(*AddDomain)(nil),      // 25: mailraft.raft.v1.AddDomain
-	(*RemoveDomain)(nil),   // 26: mailraft.raft.v1.RemoveDomain
-	(*Slot)(nil),           // 27: mailraft.raft.v1.Slot
-	(*Account)(nil),        // 28: mailraft.raft.v1.Account
-	(*AddAccounts)(nil),    // 29: mailraft.raft.v1.AddAccounts
-	(*UpdateAccount)(nil),  // 30: mailraft.raft.v1.UpdateAccount
-	(*UpdateAccounts)(nil), // 31: mailraft.raft.v1.UpdateAccounts
-	(*RestoreAccount)(nil), // 32: mailraft.raft.v1.RestoreAccount
-	(*DropAccount)(nil),    // 33: mailraft.raft.v1.DropAccount
-	(*AddAlias)(nil),       // 34: mailraft.raft.v1.AddAlias
-	(*RemoveAlias)(nil),    // 35: mailraft.raft.v1.RemoveAlias
-	(*PutShard)(nil),       // 36: mailraft.raft.v1.PutShard
-	(*PutNode)(nil),        // 37: mailraft.raft.v1.PutNode
-	(*PutCluster)(nil),     // 38: mailraft.raft.v1.PutCluster
-	(*RaiseVersion)(nil),   // 39: mailraft.raft.v1.RaiseVersion
-	(*PutSecret)(nil),      // 40: mailraft.raft.v1.PutSecret
-	(*NoteFailures)(nil),   // 41: mailraft.raft.v1.NoteFailures
-	(*AddToken)(nil),       // 42: mailraft.raft.v1.AddToken
-	(*UseToken)(nil),       // 43: mailraft.raft.v1.UseToken
-	nil,                    // 44: mailraft.raft.v1.Create.XattrsEntry
+	(*ResealContent)(nil),  // 16: mailraft.raft.v1.ResealContent
+	(*FenceKeys)(nil),      // 17: mailraft.raft.v1.FenceKeys
+	(*PutPiece)(nil),       // 18: mailraft.raft.v1.PutPiece
+	(*DropContent)(nil),    // 19: mailraft.raft.v1.DropContent
+	(*SetXattr)(nil),       // 20: mailraft.raft.v1.SetXattr
+	(*RemoveXattr)(nil),    // 21: mailraft.raft.v1.RemoveXattr
+	(*ReapOrphans)(nil),    // 22: mailraft.raft.v1.ReapOrphans
+	(*BeginImport)(nil),    // 23: mailraft.raft.v1.BeginImport
+	(*ImportRecords)(nil),  // 24: mailraft.raft.v1.ImportRecords
+	(*Record)(nil),         // 25: mailraft.raft.v1.Record
+	(*EndImport)(nil),      // 26: mailraft.raft.v1.EndImport
+	(*AddDomain)(nil),      // 27: mailraft.raft.v1.AddDomain
+	(*RemoveDomain)(nil),   // 28: mailraft.raft.v1.RemoveDomain
+	(*Slot)(nil),           // 29: mailraft.raft.v1.Slot
+	(*Account)(nil),        // 30: mailraft.raft.v1.Account
+	(*PreviousKey)(nil),    // 31: mailraft.raft.v1.PreviousKey
+	(*AddAccounts)(nil),    // 32: mailraft.raft.v1.AddAccounts
+	(*UpdateAccount)(nil),  // 33: mailraft.raft.v1.UpdateAccount
+	(*UpdateAccounts)(nil), // 34: mailraft.raft.v1.UpdateAccounts
+	(*RestoreAccount)(nil), // 35: mailraft.raft.v1.RestoreAccount
+	(*DropAccount)(nil),    // 36: mailraft.raft.v1.DropAccount
+	(*AddAlias)(nil),       // 37: mailraft.raft.v1.AddAlias
+	(*RemoveAlias)(nil),    // 38: mailraft.raft.v1.RemoveAlias
+	(*PutShard)(nil),       // 39: mailraft.raft.v1.PutShard
+	(*PutNode)(nil),        // 40: mailraft.raft.v1.PutNode
+	(*PutCluster)(nil),     // 41: mailraft.raft.v1.PutCluster
+	(*RaiseVersion)(nil),   // 42: mailraft.raft.v1.RaiseVersion
+	(*PutSecret)(nil),      // 43: mailraft.raft.v1.PutSecret
+	(*NoteFailures)(nil),   // 44: mailraft.raft.v1.NoteFailures
+	(*AddToken)(nil),       // 45: mailraft.raft.v1.AddToken
+	(*UseToken)(nil),       // 46: mailraft.raft.v1.UseToken
+	nil,                    // 47: mailraft.raft.v1.Create.XattrsEntry
 }
 var file_command_proto_depIdxs = []int32{
 	2,  // 0: mailraft.raft.v1.Command.request:type_name -> mailraft.raft.v1.Request
@@ -3768,49 +4021,53 @@ var file_command_proto_depIdxs = []int32{
 	13, // 8: mailraft.raft.v1.Command.rename:type_name -> mailraft.raft.v1.Rename
 	14, // 9: mailraft.raft.v1.Command.set_attr:type_name -> mailraft.raft.v1.SetAttr
 	15, // 10: mailraft.raft.v1.Command.set_content:type_name -> mailraft.raft.v1.SetContent
-	16, // 11: mailraft.raft.v1.Command.put_piece:type_name -> mailraft.raft.v1.PutPiece
-	17, // 12: mailraft.raft.v1.Command.drop_content:type_name -> mailraft.raft.v1.DropContent
-	18, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
-	19, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
-	20, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
-	21, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
-	22, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
-	24, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
+	18, // 11: mailraft.raft.v1.Command.put_piece:type_name -> mailraft.raft.v1.PutPiece
+	19, // 12: mailraft.raft.v1.Command.drop_content:type_name -> mailraft.raft.v1.DropContent
+	20, // 13: mailraft.raft.v1.Command.set_xattr:type_name -> mailraft.raft.v1.SetXattr
+	21, // 14: mailraft.raft.v1.Command.remove_xattr:type_name -> mailraft.raft.v1.RemoveXattr
+	22, // 15: mailraft.raft.v1.Command.reap_orphans:type_name -> mailraft.raft.v1.ReapOrphans
+	23, // 16: mailraft.raft.v1.Command.begin_import:type_name -> mailraft.raft.v1.BeginImport
+	24, // 17: mailraft.raft.v1.Command.import_records:type_name -> mailraft.raft.v1.ImportRecords
+	26, // 18: mailraft.raft.v1.Command.end_import:type_name -> mailraft.raft.v1.EndImport
 	6,  // 19: mailraft.raft.v1.Command.freeze_account:type_name -> mailraft.raft.v1.FreezeAccount
-	25, // 20: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
-	26, // 21: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
-	29, // 22: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
-	30, // 23: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
-	33, // 24: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
-	34, // 25: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
-	35, // 26: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
-	36, // 27: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
-	37, // 28: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
-	31, // 29: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
-	32, // 30: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
-	38, // 31: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
-	42, // 32: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
-	43, // 33: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
-	39, // 34: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
-	40, // 35: mailraft.raft.v1.Command.put_secret:type_name -> mailraft.raft.v1.PutSecret
-	41, // 36: mailraft.raft.v1.Command.note_failures:type_name -> mailraft.raft.v1.NoteFailures
-	9,  // 37: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
-	44, // 38: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
-	9,  // 39: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
-	23, // 40: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
-	27, // 41: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
-	0,  // 42: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
-	28, // 43: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	28, // 44: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
-	28, // 45: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
-	28, // 46: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
-	1,  // 47: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
-	37, // 48: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	16, // 20: mailraft.raft.v1.Command.reseal_content:type_name -> mailraft.raft.v1.ResealContent
+	17, // 21: mailraft.raft.v1.Command.fence_keys:type_name -> mailraft.raft.v1.FenceKeys
+	27, // 22: mailraft.raft.v1.Command.add_domain:type_name -> mailraft.raft.v1.AddDomain
+	28, // 23: mailraft.raft.v1.Command.remove_domain:type_name -> mailraft.raft.v1.RemoveDomain
+	32, // 24: mailraft.raft.v1.Command.add_accounts:type_name -> mailraft.raft.v1.AddAccounts
+	33, // 25: mailraft.raft.v1.Command.update_account:type_name -> mailraft.raft.v1.UpdateAccount
+	36, // 26: mailraft.raft.v1.Command.drop_account:type_name -> mailraft.raft.v1.DropAccount
+	37, // 27: mailraft.raft.v1.Command.add_alias:type_name -> mailraft.raft.v1.AddAlias
+	38, // 28: mailraft.raft.v1.Command.remove_alias:type_name -> mailraft.raft.v1.RemoveAlias
+	39, // 29: mailraft.raft.v1.Command.put_shard:type_name -> mailraft.raft.v1.PutShard
+	40, // 30: mailraft.raft.v1.Command.put_node:type_name -> mailraft.raft.v1.PutNode
+	34, // 31: mailraft.raft.v1.Command.update_accounts:type_name -> mailraft.raft.v1.UpdateAccounts
+	35, // 32: mailraft.raft.v1.Command.restore_account:type_name -> mailraft.raft.v1.RestoreAccount
+	41, // 33: mailraft.raft.v1.Command.put_cluster:type_name -> mailraft.raft.v1.PutCluster
+	45, // 34: mailraft.raft.v1.Command.add_token:type_name -> mailraft.raft.v1.AddToken
+	46, // 35: mailraft.raft.v1.Command.use_token:type_name -> mailraft.raft.v1.UseToken
+	42, // 36: mailraft.raft.v1.Command.raise_version:type_name -> mailraft.raft.v1.RaiseVersion
+	43, // 37: mailraft.raft.v1.Command.put_secret:type_name -> mailraft.raft.v1.PutSecret
+	44, // 38: mailraft.raft.v1.Command.note_failures:type_name -> mailraft.raft.v1.NoteFailures
+	9,  // 39: mailraft.raft.v1.Create.content:type_name -> mailraft.raft.v1.Content
+	47, // 40: mailraft.raft.v1.Create.xattrs:type_name -> mailraft.raft.v1.Create.XattrsEntry
+	9,  // 41: mailraft.raft.v1.SetContent.content:type_name -> mailraft.raft.v1.Content
+	9,  // 42: mailraft.raft.v1.ResealContent.content:type_name -> mailraft.raft.v1.Content
+	25, // 43: mailraft.raft.v1.ImportRecords.records:type_name -> mailraft.raft.v1.Record
+	29, // 44: mailraft.raft.v1.Account.slots:type_name -> mailraft.raft.v1.Slot
+	0,  // 45: mailraft.raft.v1.Account.state:type_name -> mailraft.raft.v1.AccountState
+	31, // 46: mailraft.raft.v1.Account.previous_keys:type_name -> mailraft.raft.v1.PreviousKey
+	30, // 47: mailraft.raft.v1.AddAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	30, // 48: mailraft.raft.v1.UpdateAccount.account:type_name -> mailraft.raft.v1.Account
+	30, // 49: mailraft.raft.v1.UpdateAccounts.accounts:type_name -> mailraft.raft.v1.Account
+	30, // 50: mailraft.raft.v1.RestoreAccount.account:type_name -> mailraft.raft.v1.Account
+	1,  // 51: mailraft.raft.v1.PutNode.state:type_name -> mailraft.raft.v1.NodeState
+	40, // 52: mailraft.raft.v1.UseToken.node:type_name -> mailraft.raft.v1.PutNode
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -3838,6 +4095,8 @@ func file_command_proto_init() {
 		(*Command_ImportRecords)(nil),
 		(*Command_EndImport)(nil),
 		(*Command_FreezeAccount)(nil),
+		(*Command_ResealContent)(nil),
+		(*Command_FenceKeys)(nil),
 		(*Command_AddDomain)(nil),
 		(*Command_RemoveDomain)(nil),
 		(*Command_AddAccounts)(nil),
@@ -3863,7 +4122,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   43,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

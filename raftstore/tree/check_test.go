@@ -108,6 +108,10 @@ func command(op any) *raftpb.Command {
 		c.Op = op
 	case *raftpb.Command_PutPiece:
 		c.Op = op
+	case *raftpb.Command_ResealContent:
+		c.Op = op
+	case *raftpb.Command_FenceKeys:
+		c.Op = op
 	case *raftpb.Command_SetXattr:
 		c.Op = op
 	case *raftpb.Command_RemoveXattr:

@@ -111,7 +111,9 @@ func (c *commands) next() *raftpb.Command {
 		}}
 	case kind < 75:
 		c.setAttr(cmd, a)
-	case kind < 81:
+	case kind < 78:
+		c.reseal(cmd, a)
+	case kind < 82:
 		s := &raftpb.SetContent{Inode: uint64(c.inode(a)), Content: c.content(a, c.number(a))}
 		if c.percent(50) {
 			s.Mtime = c.now - 5
@@ -128,6 +130,8 @@ func (c *commands) next() *raftpb.Command {
 		}}
 	case kind < 95:
 		cmd.Op = &raftpb.Command_RemoveXattr{RemoveXattr: &raftpb.RemoveXattr{Inode: uint64(c.inode(a)), Name: one(c, someXattrs, "xattr")}}
+	case kind < 96:
+		cmd.Op = &raftpb.Command_FenceKeys{FenceKeys: &raftpb.FenceKeys{Account: uint32(a), Key: c.key(a)}}
 	case kind < 97:
 		q := &raftpb.SetQuota{Account: uint32(a)}
 		if c.percent(50) {
@@ -281,7 +285,42 @@ func (c *commands) contentName(a Account) Ino {
 	return c.number(a)
 }
 
+// key draws the number of a key pair, most often one that is not fenced off.
+func (c *commands) key(a Account) uint64 {
+	acc := c.m.accounts[a]
+	if acc == nil {
+		return 0
+	}
+	switch n := c.below(20, "key"); {
+	case n == 0 && acc.fence > 0:
+		return acc.fence - 1
+	case n < 14:
+		return acc.fence
+	}
+	return acc.fence + 1
+}
+
 func (c *commands) content(a Account, i Ino) *raftpb.Content {
+	content := c.sealed(a, i)
+	if content != nil {
+		content.Key = c.key(a)
+	}
+	return content
+}
+
+// reseal draws another content for a file, most often one that it can have.
+func (c *commands) reseal(cmd *raftpb.Command, a Account) {
+	r := &raftpb.ResealContent{Inode: uint64(c.inode(a)), Content: c.content(a, c.number(a))}
+	if in := c.m.inode(Ino(r.Inode)); in != nil && !c.percent(5) {
+		r.Was = uint64(in.content)
+		if r.Content != nil && !c.percent(5) {
+			r.Content.Size, r.Content.Key = in.size, in.key+1
+		}
+	}
+	cmd.Op = &raftpb.Command_ResealContent{ResealContent: r}
+}
+
+func (c *commands) sealed(a Account, i Ino) *raftpb.Content {
 	kind := c.below(100, "content")
 	switch {
 	case kind < 10:
@@ -308,7 +347,7 @@ func (c *commands) content(a Account, i Ino) *raftpb.Content {
 }
 
 func (c *commands) putPiece(cmd *raftpb.Command, a Account) {
-	p := &raftpb.PutPiece{Account: uint32(a), Content: uint64(c.contentName(a)), Number: uint32(c.below(100, "piece") / 40), Data: c.small()}
+	p := &raftpb.PutPiece{Account: uint32(a), Content: uint64(c.contentName(a)), Number: uint32(c.below(100, "piece") / 40), Data: c.small(), Reseals: c.percent(10)}
 	if c.percent(30) {
 		p.Data = random[len(p.Data):][:MaxPiece]
 	}

@@ -10,11 +10,11 @@ import (
 )
 
 // setPieces makes c the content of a regular file: the pieces come with it or have come before. EFBIG, EINVAL when they are not
-// what c says.
+// what c says; EKEYREVOKED when its key pair is fenced off.
 func (x *txn) setPieces(in *Inode, c *raftpb.Content) error {
-	in.Content, in.Size, in.SealedSize = 0, c.GetSize(), c.GetSealedSize()
+	in.Content, in.Size, in.SealedSize, in.Key = 0, c.GetSize(), c.GetSealedSize(), c.GetKey()
 	if c == nil || c.Id == 0 {
-		if in.Size != 0 || in.SealedSize != 0 || len(c.GetInline()) > 0 {
+		if in.Size != 0 || in.SealedSize != 0 || in.Key != 0 || len(c.GetInline()) > 0 {
 			return syscall.EINVAL
 		}
 		return nil
@@ -25,6 +25,8 @@ func (x *txn) setPieces(in *Inode, c *raftpb.Content) error {
 		return syscall.EFBIG
 	case !x.account.reserved(id) || c.SealedSize == 0:
 		return syscall.EINVAL
+	case c.Key < x.account.Fence:
+		return syscall.EKEYREVOKED
 	}
 	in.Content = id.Local()
 	if len(c.Inline) > 0 {
@@ -72,19 +74,25 @@ func (x *txn) orphan(id Ino) (orphan, error) {
 	return o, closed(c, err)
 }
 
-// setContent replaces the content of a regular file. ENOENT, EISDIR, EINVAL, EDQUOT, EFBIG.
-func (x *txn) setContent(c *raftpb.SetContent) error {
-	in, err := x.inode(Ino(c.Inode))
-	if err != nil {
-		return err
-	}
+// regular loads a regular file, and its account's record: ENOENT, EISDIR, EINVAL.
+func (x *txn) regular(i Ino) (*loaded, error) {
+	in, err := x.inode(i)
 	switch {
+	case err != nil:
+		return nil, err
 	case in.IsDir():
-		return syscall.EISDIR
+		return nil, syscall.EISDIR
 	case !in.IsRegular():
-		return syscall.EINVAL
+		return nil, syscall.EINVAL
 	}
-	if _, err := x.counters(in.Ino.Account()); err != nil {
+	_, err = x.counters(i.Account())
+	return in, err
+}
+
+// setContent replaces the content of a regular file. Errors as regular's and setPieces'; EDQUOT.
+func (x *txn) setContent(c *raftpb.SetContent) error {
+	in, err := x.regular(Ino(c.Inode))
+	if err != nil {
 		return err
 	}
 	was := in.Size
@@ -99,6 +107,37 @@ func (x *txn) setContent(c *raftpb.SetContent) error {
 	}
 	x.changed(ContentChanged, 0, "", in.Inode)
 	return x.touchNames(in, in.Links, true)
+}
+
+// resealContent replaces the sealed form of the message that a file holds. ESTALE when another has taken its place, and EINVAL for what is
+// another message's, or is not sealed to a newer key. Other errors as regular's and setPieces'.
+func (x *txn) resealContent(c *raftpb.ResealContent) error {
+	in, err := x.regular(Ino(c.Inode))
+	switch {
+	case err != nil:
+		return err
+	case c.Was == 0 || c.GetContent().GetId() == 0:
+		return syscall.EINVAL
+	case MakeIno(in.Ino.Account(), in.Content) != Ino(c.Was):
+		return syscall.ESTALE
+	case c.Content.Size != in.Size || c.Content.Key <= in.Key:
+		return syscall.EINVAL
+	}
+	x.dropPieces(in.Inode)
+	if err := x.setPieces(in.Inode, c.Content); err != nil {
+		return err
+	}
+	x.changed(ContentResealed, 0, "", in.Inode)
+	return x.touchNames(in, in.Links, false)
+}
+
+// fenceKeys has the account refuse contents that are sealed to older key pairs: ENOENT. A fence is never lowered.
+func (x *txn) fenceKeys(c *raftpb.FenceKeys) error {
+	r, err := x.counters(Account(c.Account))
+	if err == nil && c.Key > r.Fence {
+		r.Fence, x.counted = c.Key, true
+	}
+	return err
 }
 
 // Numbers of pieces are below this: a sealed form may be twice as long as the longest message.
@@ -137,7 +176,7 @@ func (x *txn) putPiece(c *raftpb.PutPiece) error {
 	o.octets += uint64(len(c.Data))
 	o.pieces++
 	o.top = max(o.top, c.Number)
-	if r.QuotaBytes > 0 && o.octets > r.QuotaBytes {
+	if r.QuotaBytes > 0 && o.octets > r.QuotaBytes && !c.Reseals {
 		return syscall.EDQUOT
 	}
 	x.set(orphanKey(id), o.appendTo(nil))

@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"errors"
+	"syscall"
 	"testing"
 )
 
@@ -50,6 +51,9 @@ func FuzzMalleability(f *testing.F) {
 	f.Add(byte(kindImport), (&importing{attempt: 7, move: 2}).appendTo(nil))
 	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, ModSeqBase: 7}).appendTo(nil))
 	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, Move: 3, Frozen: 2}).appendTo(nil))
+	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, Fence: 2}).appendTo(nil))
+	f.Add(byte(kindAccount), (&AccountRecord{NextLocal: 8, ModSeqBase: 1, Move: 3, Frozen: 2, Fence: 2}).appendTo(nil))
+	f.Add(byte(kindInode), (&Inode{Stat: Stat{Mode: syscall.S_IFREG}, Content: 9, Key: 2}).appendTo(nil))
 	for _, kv := range s.dump() {
 		kind := kv[0][0]
 		if kind == prefixTree {

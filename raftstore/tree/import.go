@@ -308,14 +308,19 @@ func ContentKey(content uint64) []byte {
 // ContentOf answers the local number of the content that an inode's record names, and the octets of its sealed form; 0 for any other
 // record.
 func ContentOf(a Account, key, value []byte) (content, sealed uint64, err error) {
-	if len(key) != 9 || key[0] != kindInode {
-		return 0, 0, nil
-	}
-	in, err := decodeInode(MakeIno(a, binary.BigEndian.Uint64(key[1:])), value)
-	if err != nil {
+	in, err := InodeOf(a, key, value)
+	if err != nil || in == nil {
 		return 0, 0, err
 	}
 	return in.Content, in.SealedSize, nil
+}
+
+// InodeOf reads an inode's record; nil for any other record.
+func InodeOf(a Account, key, value []byte) (*Inode, error) {
+	if len(key) != 9 || key[0] != kindInode {
+		return nil, nil
+	}
+	return decodeInode(MakeIno(a, binary.BigEndian.Uint64(key[1:])), value)
 }
 
 // PieceKey is the key, as in ImportRecords, of a piece of a content: MaxPiece octets each, but the last.

@@ -24,6 +24,7 @@ type modelAccount struct {
 	quotaBytes, quotaFiles uint64
 	next                   uint64
 	validity               uint32
+	fence                  uint64
 	inodes                 map[Ino]*modelInode
 	orphans                map[Ino]*modelOrphan
 }
@@ -40,6 +41,7 @@ type modelInode struct {
 	content             Ino // the content's name; 0: empty
 	sealed              []byte
 	size                uint64
+	key                 uint64
 	target              string
 	xattrs              map[string]string
 
@@ -166,6 +168,15 @@ func (m *model) apply(index uint64, cmd *raftpb.Command) (uint64, syscall.Errno)
 		return 0, m.setAttr(op.SetAttr)
 	case *raftpb.Command_SetContent:
 		return m.quota(Ino(op.SetContent.Inode), 0, func() syscall.Errno { return m.setContent(op.SetContent) })
+	case *raftpb.Command_ResealContent:
+		return 0, m.resealContent(op.ResealContent)
+	case *raftpb.Command_FenceKeys:
+		a := m.accounts[Account(op.FenceKeys.Account)]
+		if a == nil {
+			return 0, syscall.ENOENT
+		}
+		a.fence = max(a.fence, op.FenceKeys.Key)
+		return 0, 0
 	case *raftpb.Command_PutPiece:
 		return 0, m.putPiece(op.PutPiece)
 	case *raftpb.Command_DropContent:
@@ -412,10 +423,10 @@ func (a *modelAccount) reserved(i Ino) bool {
 // fill gives in its content.
 func (a *modelAccount) fill(in *modelInode, c *raftpb.Content) syscall.Errno {
 	if c.GetId() == 0 {
-		if c.GetSize() != 0 || c.GetSealedSize() != 0 || len(c.GetInline()) != 0 {
+		if c.GetSize() != 0 || c.GetSealedSize() != 0 || c.GetKey() != 0 || len(c.GetInline()) != 0 {
 			return syscall.EINVAL
 		}
-		in.content, in.sealed, in.size = 0, nil, 0
+		in.content, in.sealed, in.size, in.key = 0, nil, 0, 0
 		return 0
 	}
 	id := Ino(c.Id)
@@ -424,6 +435,8 @@ func (a *modelAccount) fill(in *modelInode, c *raftpb.Content) syscall.Errno {
 		return syscall.EFBIG
 	case !a.reserved(id) || c.SealedSize == 0:
 		return syscall.EINVAL
+	case c.Key < a.fence:
+		return syscall.EKEYREVOKED
 	}
 	sealed := c.Inline
 	if len(sealed) > 0 {
@@ -437,7 +450,7 @@ func (a *modelAccount) fill(in *modelInode, c *raftpb.Content) syscall.Errno {
 		return syscall.EINVAL
 	}
 	delete(a.orphans, id)
-	in.content, in.sealed, in.size = id, sealed, c.Size
+	in.content, in.sealed, in.size, in.key = id, sealed, c.Size, c.Key
 	return 0
 }
 
@@ -663,6 +676,24 @@ func (m *model) setContent(c *raftpb.SetContent) syscall.Errno {
 	return 0
 }
 
+// resealContent changes nothing but what is stored.
+func (m *model) resealContent(c *raftpb.ResealContent) syscall.Errno {
+	in := m.inode(Ino(c.Inode))
+	switch {
+	case in == nil:
+		return syscall.ENOENT
+	case in.isDir():
+		return syscall.EISDIR
+	case in.kind() != syscall.S_IFREG || c.Was == 0 || c.GetContent().GetId() == 0:
+		return syscall.EINVAL
+	case in.content != Ino(c.Was):
+		return syscall.ESTALE
+	case c.Content.Size != in.size || c.Content.Key <= in.key:
+		return syscall.EINVAL
+	}
+	return m.accounts[in.ino.Account()].fill(in, c.Content)
+}
+
 func (m *model) putPiece(c *raftpb.PutPiece) syscall.Errno {
 	a := m.accounts[Account(c.Account)]
 	if a == nil {
@@ -690,7 +721,7 @@ func (m *model) putPiece(c *raftpb.PutPiece) syscall.Errno {
 			return syscall.EINVAL
 		}
 	}
-	if a.quotaBytes > 0 && uint64(octets) > a.quotaBytes {
+	if a.quotaBytes > 0 && uint64(octets) > a.quotaBytes && !c.Reseals {
 		return syscall.EDQUOT
 	}
 	o.pieces[c.Number] = c.Data

@@ -124,6 +124,9 @@ func (in *Inode) appendTo(b []byte) []byte {
 		e.uint(in.Entries)
 		e.uint(uint64(in.Subdirs))
 	}
+	if in.Key > 0 {
+		e.uint(in.Key)
+	}
 	if in.Role.IsFolder() {
 		e.uint(uint64(in.UIDValidity))
 		e.uint(uint64(in.UIDNext))
@@ -156,6 +159,11 @@ func decodeInode(i Ino, b []byte) (*Inode, error) {
 		in.Role = Role(d.uint(uint64(RoleTmp)))
 		in.Entries = d.uint64()
 		in.Subdirs = d.uint32()
+	}
+	if d.err == nil && in.IsRegular() && len(d.b) > 0 {
+		if in.Key = d.uint64(); in.Key == 0 || in.Content == 0 {
+			d.fail("key")
+		}
 	}
 	// Whoever has a directory counts on these: what is in cur and new, on their folder.
 	names := 1
@@ -227,12 +235,15 @@ func (r *AccountRecord) appendTo(b []byte) []byte {
 	e.uint(r.QuotaBytes)
 	e.uint(r.QuotaFiles)
 	e.uint(uint64(r.UIDValidity))
-	if r.ModSeqBase > 0 || r.Move > 0 {
+	if r.ModSeqBase > 0 || r.Move > 0 || r.Fence > 0 {
 		e.uint(r.ModSeqBase)
 	}
-	if r.Move > 0 {
+	if r.Move > 0 || r.Fence > 0 {
 		e.uint(r.Move)
 		e.uint(uint64(r.Frozen))
+	}
+	if r.Fence > 0 {
+		e.uint(r.Fence)
 	}
 	return e
 }
@@ -247,7 +258,13 @@ func decodeAccount(a Account, b []byte) (*AccountRecord, error) {
 	r.UIDValidity = d.uint32()
 	if d.err == nil && len(d.b) > 0 {
 		if r.ModSeqBase = d.uint(maxModSeqBase); len(d.b) > 0 {
-			if r.Move, r.Frozen = d.uint64(), d.uint32(); r.Move == 0 {
+			r.Move, r.Frozen = d.uint64(), d.uint32()
+			if len(d.b) > 0 {
+				if r.Fence = d.uint64(); r.Fence == 0 {
+					d.fail("fence")
+				}
+			}
+			if r.Move == 0 && (r.Frozen != 0 || r.Fence == 0) {
 				d.fail("move")
 			}
 		} else if r.ModSeqBase == 0 {

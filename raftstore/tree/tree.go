@@ -135,6 +135,10 @@ func (x *txn) apply(cmd *raftpb.Command) (uint64, error) {
 		return 0, x.endImport(op.EndImport)
 	case *raftpb.Command_FreezeAccount:
 		return 0, x.freezeAccount(op.FreezeAccount)
+	case *raftpb.Command_ResealContent:
+		return 0, x.resealContent(op.ResealContent)
+	case *raftpb.Command_FenceKeys:
+		return 0, x.fenceKeys(op.FenceKeys)
 	}
 	return 0, syscall.EOPNOTSUPP
 }

@@ -263,7 +263,7 @@ func compareState(t *rapid.T, v *View, m *model, w *watched, since ModSeq) {
 func compareAccount(t *rapid.T, v *View, a *modelAccount, since ModSeq) {
 	t.Helper()
 	bytes, files := a.usage()
-	want := &AccountRecord{a.number, a.next, bytes, files, a.quotaBytes, a.quotaFiles, a.validity, 0, 0, 0}
+	want := &AccountRecord{a.number, a.next, bytes, files, a.quotaBytes, a.quotaFiles, a.validity, 0, 0, 0, a.fence}
 	got, err := v.Account(a.number)
 	if err != nil {
 		t.Fatalf("account: %v", err)
@@ -322,7 +322,7 @@ func compareInode(t *rapid.T, v *View, in *modelInode, names []LinkName) {
 	slices.SortFunc(names, byName)
 	slices.SortFunc(got.Links, byName)
 	want := &Inode{
-		Ino: in.ino, Stat: in.stat(len(names)), Links: names, Content: in.content.Local(), Target: in.target, Xattrs: uint32(len(in.xattrs)),
+		Ino: in.ino, Stat: in.stat(len(names)), Links: names, Content: in.content.Local(), Key: in.key, Target: in.target, Xattrs: uint32(len(in.xattrs)),
 		Role: in.role, Entries: uint64(len(in.entries)), Subdirs: in.subdirs(),
 		UIDValidity: in.validity, UIDNext: in.uidNext, HighestModSeq: in.highest, Vanished: uint64(len(in.vanished)), VanishedFloor: in.floor,
 	}
@@ -459,7 +459,7 @@ func compareOrphans(t *rapid.T, v *View, m *model) {
 	}
 }
 
-func same(t *rapid.T, what string, got, want any) {
+func same(t fataler, what string, got, want any) {
 	t.Helper()
 	if reflect.DeepEqual(got, want) {
 		return

@@ -115,6 +115,7 @@ type Inode struct {
 	Stat
 	Links   []LinkName // its names: one for a directory (none for an account's root), Nlink of them for anything else
 	Content uint64     // local number of the content; 0: empty
+	Key     uint64     // number of the key pair that the content is sealed to (raftpb.Account)
 	Target  string     // symbolic link
 	Xattrs  uint32     // how many extended attributes it has
 
@@ -154,6 +155,8 @@ type AccountRecord struct {
 	// Of an account that was moved between shards, or is being moved: the directory counts its moves.
 	Move   uint64 // the last one that this shard knows of; 0: none
 	Frozen uint32 // the shard that the account goes to: nothing changes here any more; 0: it stays
+
+	Fence uint64 // contents that are sealed to a key pair of a lower number are named no more
 }
 
 // Result is what applying a command answers. Its Value is: ReserveInodes, the first number; Create, Link, Rename, the
@@ -184,7 +187,10 @@ const (
 	AttrChanged
 	AccountAdded
 	AccountRemoved
-	AccountFrozen // it goes to another shard, and changes there from now on
+	AccountFrozen   // it goes to another shard, and changes there from now on
+	ContentResealed // the same message, sealed to another key
+
+	lastChange = ContentResealed
 )
 
 // Change is one effect of a command, for those who cache or watch.

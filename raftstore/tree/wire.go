@@ -108,7 +108,7 @@ func DecodeEvent(b []byte) (*Event, error) {
 	d.version()
 	ev := &Event{Index: d.uint64(), Session: d.uint64(), Account: Account(d.uint(uint64(MaxAccount)))}
 	for n := d.uint64(); n > 0 && d.err == nil; n-- {
-		c := Change{Kind: ChangeKind(d.uint(uint64(AccountFrozen))), Parent: Ino(d.uint64()), Name: d.string(MaxName), Ino: Ino(d.uint64())}
+		c := Change{Kind: ChangeKind(d.uint(uint64(lastChange))), Parent: Ino(d.uint64()), Name: d.string(MaxName), Ino: Ino(d.uint64())}
 		c.Dir = d.uint(1) == 1
 		ev.Changes = append(ev.Changes, c)
 	}
@@ -157,6 +157,10 @@ func AccountOf(cmd *raftpb.Command) Account {
 		return Account(op.EndImport.Account)
 	case *raftpb.Command_FreezeAccount:
 		return Account(op.FreezeAccount.Account)
+	case *raftpb.Command_ResealContent:
+		return Ino(op.ResealContent.Inode).Account()
+	case *raftpb.Command_FenceKeys:
+		return Account(op.FenceKeys.Account)
 	}
 	return 0
 }

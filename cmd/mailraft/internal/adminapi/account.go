@@ -34,7 +34,7 @@ func (s *Server) GetAccount(ctx context.Context, req *adminpb.AccountRequest) (*
 	if err != nil {
 		return nil, refusal(err)
 	}
-	reply, err := s.describe(a)
+	reply, err := s.describe(ctx, a)
 	return reply, refusal(err)
 }
 
@@ -58,7 +58,7 @@ func (s *Server) ListAccounts(req *adminpb.ListAccountsRequest, stream grpc.Serv
 				if a.State != raftpb.AccountState_ACCOUNT_STATE_ACTIVE {
 					continue
 				}
-				reply, err := s.describe(a)
+				reply, err := s.describe(stream.Context(), a)
 				if err != nil {
 					return refusal(err)
 				}
@@ -74,7 +74,7 @@ func (s *Server) ListAccounts(req *adminpb.ListAccountsRequest, stream grpc.Serv
 	return nil
 }
 
-func (s *Server) describe(a *raftpb.Account) (*adminpb.Account, error) {
+func (s *Server) describe(ctx context.Context, a *raftpb.Account) (*adminpb.Account, error) {
 	reply := &adminpb.Account{
 		Address: a.Address(), Number: a.Number, Shard: a.Shard, Recipient: a.Recipient, Created: a.Created / 1e9,
 		QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, MovingTo: a.MovingTo, Pinned: a.Pinned(),
@@ -88,6 +88,9 @@ func (s *Server) describe(a *raftpb.Account) (*adminpb.Account, error) {
 		return nil, err
 	}
 	reply.Bytes, reply.Files = u.Bytes, u.Files
+	if a.IsResealed() {
+		reply.Resealing = s.resealing(ctx, a)
+	}
 	return reply, nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
 	"mailraft/cmd/mailraft/internal/peercred"
+	"mailraft/fs"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
 	"mailraft/fs/seal/slot"
@@ -35,8 +36,9 @@ import (
 // world is a store with the service on a real socket, and a client of it.
 type world struct {
 	*Client
-	store *raftstore.Store
-	ring  *keyring.Keyring
+	service *Server
+	store   *raftstore.Store
+	ring    *keyring.Keyring
 }
 
 func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
@@ -48,8 +50,10 @@ func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 	}
 	t.Cleanup(func() { store.Close() })
 	gate := slot.NewGate(2)
-	ring := keyring.New(keyring.Config{Gate: gate})
+	ring := keyring.New(keyring.Config{Gate: gate, Previous: access.Previous(store, log)})
 	t.Cleanup(func() { ring.Close() })
+	resealer := fs.NewResealer(store, ring, log)
+	t.Cleanup(func() { resealer.Close() })
 	socket := filepath.Join(t.TempDir(), "admin.sock")
 	listener, err := peercred.Listen(socket, 0o600, -1, log, uint32(os.Getuid()))
 	if err != nil {
@@ -58,7 +62,8 @@ func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 	control := access.New(store, ring, slot.MinIterations, log)
 	t.Cleanup(func() { control.Close() })
 	server := grpc.NewServer(append(options, Options()...)...)
-	NewServer(Node{Store: store, Keyring: ring, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log}).Register(server)
+	service := NewServer(Node{Store: store, Keyring: ring, Resealer: resealer, Access: control, Gate: gate, Status: func(*adminpb.StatusReply) {}, Logger: log})
+	service.Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -72,7 +77,7 @@ func newWorld(t *testing.T, options ...grpc.ServerOption) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	w := &world{client, store, ring}
+	w := &world{client, service, store, ring}
 	if _, err := w.AddDomain(within(t), &adminpb.DomainRequest{Name: "example.org"}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"mailraft/cmd/mailraft/internal/passwords"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal"
+	"mailraft/raftstore/machine"
 	"mailraft/raftstore/raftpb"
 	"mailraft/raftstore/tree"
 )
@@ -113,8 +114,11 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 		}
 		if now.Pinned() { // its messages are sealed to its owner's key as before
 			now.LoginRecipient, now.Slots = recipient, slots
-		} else {
-			now.Recipient, now.Slots = recipient, slots
+			return nil
+		}
+		now.Recipient, now.Slots, now.PreviousKeys = recipient, slots, nil
+		if s.Store.Knows(machine.NewKeys) {
+			now.Key++ // what is sealed to the one that is discarded is told from what comes
 		}
 		return nil
 	})

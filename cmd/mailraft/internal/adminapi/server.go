@@ -8,6 +8,7 @@ import (
 
 	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/adminapi/adminpb"
+	"mailraft/fs"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
@@ -16,10 +17,11 @@ import (
 
 // Node is what the service works on.
 type Node struct {
-	Store   *raftstore.Store
-	Keyring *keyring.Keyring
-	Access  *access.Control
-	Gate    *slot.Gate // where derivations take turns
+	Store    *raftstore.Store
+	Keyring  *keyring.Keyring
+	Resealer *fs.Resealer
+	Access   *access.Control
+	Gate     *slot.Gate // where derivations take turns
 	// Status adds what only the daemon knows: names, sockets, proxies.
 	Status func(*adminpb.StatusReply)
 	Logger *slog.Logger

@@ -24,6 +24,13 @@ func (s *Server) Status(ctx context.Context, _ *adminpb.StatusRequest) (*adminpb
 		return nil, refusal(err)
 	}
 	reply.Refused = s.Store.Refused()
+	resealed, err := s.Store.Directory().Resealed()
+	if err != nil {
+		return nil, refusal(err)
+	}
+	for _, a := range resealed {
+		reply.Resealing = append(reply.Resealing, s.resealing(ctx, a))
+	}
 	for _, g := range s.Store.Status() {
 		group := &adminpb.Group{
 			Name: g.Name, Role: g.Role, Leader: g.Leader, Term: g.Term, Applied: g.Applied, Committed: g.Commit,

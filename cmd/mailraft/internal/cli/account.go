@@ -18,7 +18,7 @@ import (
 
 func (p *program) account() *cobra.Command {
 	cmd := &cobra.Command{Use: "account", Short: "Mailboxes and their owners"}
-	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountRecover(), p.accountQuota(), p.accountMove())
+	cmd.AddCommand(p.accountAdd(), p.accountRemove(), p.accountList(), p.accountPasswd(), p.accountRecover(), p.accountRekey(), p.accountQuota(), p.accountMove())
 	return cmd
 }
 
@@ -71,13 +71,32 @@ type accountLine struct {
 	QuotaFiles uint64 `json:"quota_files"`
 	Unlocked   bool   `json:"unlocked"`
 	Pinned     bool   `json:"pinned,omitempty"`
+
+	Resealing *resealingLine `json:"resealing,omitempty"`
+}
+
+// resealingLine says, in JSON, how far an account is with what is sealed to its new key; total_files is 0 when that is not known now.
+type resealingLine struct {
+	Address     string `json:"address"`
+	Files       uint64 `json:"files"`
+	Octets      uint64 `json:"sealed_octets"`
+	TotalFiles  uint64 `json:"total_files"`
+	TotalOctets uint64 `json:"total_sealed_octets"`
+}
+
+func resealingOf(r *adminpb.Resealing) *resealingLine {
+	if r == nil {
+		return nil
+	}
+	return &resealingLine{r.Address, r.Files, r.Octets, r.TotalFiles, r.TotalOctets}
 }
 
 func lineOf(a *adminpb.Account) accountLine {
 	return accountLine{
 		Address: a.Address, Number: a.Number, Shard: a.Shard, MovingTo: a.MovingTo, Key: a.Key, Recipient: a.Recipient, Created: a.Created,
 		Bytes: a.Bytes, Files: a.Files, QuotaBytes: a.QuotaBytes, QuotaFiles: a.QuotaFiles, Unlocked: a.Unlocked,
-		Pinned: a.Pinned,
+		Pinned:    a.Pinned,
+		Resealing: resealingOf(a.Resealing),
 	}
 }
 
@@ -107,6 +126,9 @@ func (p *program) accountList() *cobra.Command {
 				}
 				if a.MovingTo != 0 {
 					state += fmt.Sprint(", moves to shard ", a.MovingTo)
+				}
+				if r := a.Resealing; r != nil {
+					state += ", has a new key: " + resealed(r)
 				}
 				t.row(a.Address, progress.Octets(a.Bytes), strconv.FormatUint(a.Files, 10), limit(a.QuotaBytes), keyOf(a), day(a.Created), state)
 				return nil

@@ -117,8 +117,8 @@ func (p *program) appRemove() *cobra.Command {
 		Use:   "remove ADDRESS NAME",
 		Short: "Revoke an app password",
 		Long: `Revoke an app password: it logs in no more, and what it has opened is closed, on all nodes. The account's private key stays what it is:
-whoever has both the app password and a copy of the node's disk from before reads what was stored until now. Against that, a new key
-pair helps for what comes from now on.`,
+whoever has both the app password and a copy of the node's disk from before reads what was stored until now, and has the key to what comes.
+Against the latter, mailraft account rekey helps.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: p.complete(accounts, nil),
 	}

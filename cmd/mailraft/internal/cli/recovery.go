@@ -123,8 +123,7 @@ func (p *program) codeAndNew(ctx context.Context, address string, fromStdin bool
 
 // showRecovery prints a code. It is the only time that anybody sees it.
 func (p *program) showRecovery(asJSON bool, address string, secret []byte) error {
-	defer clear(secret)
-	code := string(recoverycode.Format(secret))
+	code := formatRecovery(secret)
 	if asJSON {
 		return p.jsonLine(struct {
 			Address string `json:"address"`
@@ -138,6 +137,15 @@ func (p *program) showRecovery(asJSON bool, address string, secret []byte) error
 		return writeQR(p.stdout, code)
 	}
 	return nil
+}
+
+// formatRecovery is a code as it is printed, "" if there is none; it wipes the secret.
+func formatRecovery(secret []byte) string {
+	defer clear(secret)
+	if len(secret) == 0 {
+		return ""
+	}
+	return string(recoverycode.Format(secret))
 }
 
 // quiet is how wide the light frame of a QR code is, in modules (ISO/IEC 18004, 6.3.8).

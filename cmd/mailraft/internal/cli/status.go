@@ -171,6 +171,7 @@ type statusObject struct {
 	Proxies   []proxyObject    `json:"proxies"`
 	Listeners []listenerObject `json:"listeners"`
 	Unlocked  []unlockedObject `json:"unlocked"`
+	Resealing []*resealingLine `json:"resealing"`
 }
 
 type groupObject struct {
@@ -244,7 +245,7 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 		Started: s.Started, FreeBytes: s.FreeBytes, Memory: s.ResidentBytes,
 		Nodes: []nodeObject{}, Shards: []shardObject{}, Refused: s.Refused,
 		Failed: s.LoginsFailed, Delayed: s.LoginsDelayed,
-		Groups: []groupObject{}, Proxies: []proxyObject{}, Listeners: []listenerObject{}, Unlocked: []unlockedObject{},
+		Groups: []groupObject{}, Proxies: []proxyObject{}, Listeners: []listenerObject{}, Unlocked: []unlockedObject{}, Resealing: []*resealingLine{},
 	}
 	for _, g := range s.Groups {
 		o.Groups = append(o.Groups, groupObject{g.Name, g.Role, g.Leader, g.Term, g.Applied, g.Committed, g.LogEntries, g.StoreBytes, g.Voters})
@@ -264,6 +265,9 @@ func (p *program) statusJSON(s *adminpb.StatusReply, problems []string) error {
 	}
 	for _, l := range s.Listeners {
 		o.Listeners = append(o.Listeners, listenerObject{l.Protocol, l.Address})
+	}
+	for _, r := range s.Resealing {
+		o.Resealing = append(o.Resealing, resealingOf(r))
 	}
 	for _, u := range s.Unlocked {
 		o.Unlocked = append(o.Unlocked, unlockedObject{u.Address, u.Sessions, readers(u)})
@@ -319,6 +323,12 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 	}
 	if err := t.end(); err != nil {
 		return err
+	}
+	for i, r := range s.Resealing {
+		if i == 0 {
+			fmt.Fprintln(p.stdout)
+		}
+		fmt.Fprintf(p.stdout, "%s has a new key: %s. That goes on while it is unlocked.\n", r.Address, resealed(r))
 	}
 	if len(s.Unlocked) == 0 {
 		fmt.Fprintln(p.stdout, "\nNo account is unlocked.")

@@ -40,7 +40,7 @@ func (c *Config) options() []option {
 		{"cluster.advertise", (*text)(&c.ClusterAdvertise), "The host:port that the others are told, where it is another one than cluster.listen.\nDefault: cluster.listen, with the machine's name if that has no host."},
 		{"cluster.replace_after", (*duration)(&c.ReplaceAfter), "How long a node may not answer before others vote instead of it, if there are others."},
 		{"cluster.content_cache", &c.ContentCache, "Disk for sealed messages that were read from other nodes, as this one has no copy of their shard."},
-		{"cluster.catchup_bandwidth", &c.CatchUpBandwidth, "How much this node sends in a second, of whole shards, to nodes that are new or were away for long.\n0: as much as it can."},
+		{"cluster.catchup_bandwidth", &c.CatchUpBandwidth, "How much this node sends in a second, of whole shards, to nodes that are new or were away for long; and how much\nof accounts that move to another shard, or are sealed to a new key. 0: as much as it can."},
 		{"log.level", (*text)(&c.LogLevel), "debug, info, warn or error."},
 		{"log.format", (*text)(&c.LogFormat), "text, json, or auto: text on a terminal, else json."},
 		{"tls.cert", (*text)(&c.TLSCert), "PEM file of the certificate with its chain, read again at SIGHUP.\nDefault: a self-signed one, made at the first start in the data folder."},

@@ -68,7 +68,7 @@ func (d *Daemon) answerAdmin(context.Context) error {
 		return err
 	}
 	d.serveRPC(admin, adminapi.NewServer(adminapi.Node{
-		Store: d.store, Keyring: d.keyring, Access: d.access, Gate: d.gate, Status: d.fillStatus, Logger: d.log,
+		Store: d.store, Keyring: d.keyring, Resealer: d.resealer, Access: d.access, Gate: d.gate, Status: d.fillStatus, Logger: d.log,
 	}).Register, adminapi.Options()...)
 	return nil
 }

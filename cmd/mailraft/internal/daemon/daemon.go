@@ -19,6 +19,7 @@ import (
 	"mailraft/cmd/mailraft/internal/supervise"
 	"mailraft/cmd/mailraft/internal/throttle"
 	"mailraft/cmd/mailraft/internal/tlscert"
+	"mailraft/fs"
 	"mailraft/fs/keyring"
 	"mailraft/fs/seal/slot"
 	"mailraft/raftstore"
@@ -37,6 +38,7 @@ type Daemon struct {
 	store     *raftstore.Store
 	gate      *slot.Gate
 	keyring   *keyring.Keyring
+	resealer  *fs.Resealer
 	access    *access.Control
 	logins    *login.Logins
 	throttle  *throttle.Throttle
@@ -193,8 +195,10 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	turns := max(1, min((runtime.NumCPU()+threads-1)/threads, int(d.memoryLimit/4/(uint64(slot.DefaultParams.Memory)<<10))))
 	d.gate = slot.NewGate(turns)
 	d.gate.OnBusy(besideRequests(turns * threads))
-	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate})
+	d.keyring = keyring.New(keyring.Config{Grace: d.cfg.UnlockGrace, Gate: d.gate, Previous: access.Previous(d.store, d.log)})
 	d.atEnd("keyring", d.keyring.Close)
+	d.resealer = fs.NewResealer(d.store, d.keyring, d.log)
+	d.atEnd("resealer", d.resealer.Close)
 	d.access = access.New(d.store, d.keyring, uint32(d.cfg.Iterations), d.log)
 	d.atEnd("access control", d.access.Close)
 	d.throttle = throttle.New(d.store.Directory(), d.log)

@@ -630,6 +630,7 @@ type StatusReply struct {
 	Shards        []*ShardInfo           `protobuf:"bytes,15,rep,name=shards,proto3" json:"shards,omitempty"`                                     // as all nodes say
 	LoginsFailed  uint64                 `protobuf:"varint,16,opt,name=logins_failed,json=loginsFailed,proto3" json:"logins_failed,omitempty"`    // since the start
 	LoginsDelayed uint64                 `protobuf:"varint,17,opt,name=logins_delayed,json=loginsDelayed,proto3" json:"logins_delayed,omitempty"` // or refused untried, because others had failed
+	Resealing     []*Resealing           `protobuf:"bytes,18,rep,name=resealing,proto3" json:"resealing,omitempty"`                               // of accounts that got a new key pair
 	Refused       uint64                 `protobuf:"varint,14,opt,name=refused,proto3" json:"refused,omitempty"`                                  // connections and joins that the port for the other nodes refused since the start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -775,6 +776,13 @@ func (x *StatusReply) GetLoginsDelayed() uint64 {
 		return x.LoginsDelayed
 	}
 	return 0
+}
+
+func (x *StatusReply) GetResealing() []*Resealing {
+	if x != nil {
+		return x.Resealing
+	}
+	return nil
 }
 
 func (x *StatusReply) GetRefused() uint64 {
@@ -1394,6 +1402,7 @@ type Account struct {
 	QuotaFiles    uint64                 `protobuf:"varint,10,opt,name=quota_files,json=quotaFiles,proto3" json:"quota_files,omitempty"`
 	Unlocked      bool                   `protobuf:"varint,11,opt,name=unlocked,proto3" json:"unlocked,omitempty"`
 	MovingTo      uint32                 `protobuf:"varint,12,opt,name=moving_to,json=movingTo,proto3" json:"moving_to,omitempty"` // the shard that it is on its way to; 0: none
+	Resealing     *Resealing             `protobuf:"bytes,13,opt,name=resealing,proto3" json:"resealing,omitempty"`                // to a new key pair; missing: it is not
 	Pinned        bool                   `protobuf:"varint,40,opt,name=pinned,proto3" json:"pinned,omitempty"`                     // recipient is a key of the owner's, whose private key is not here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1511,6 +1520,13 @@ func (x *Account) GetMovingTo() uint32 {
 		return x.MovingTo
 	}
 	return 0
+}
+
+func (x *Account) GetResealing() *Resealing {
+	if x != nil {
+		return x.Resealing
+	}
+	return nil
 }
 
 func (x *Account) GetPinned() bool {
@@ -2073,6 +2089,227 @@ func (x *AppPassword) GetLastUsed() int64 {
 	return 0
 }
 
+type RekeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Password      []byte                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"` // the account's own, or
+	Code          []byte                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`         // a recovery code's 20 octets
+	New           []byte                 `protobuf:"bytes,4,opt,name=new,proto3" json:"new,omitempty"`           // password from now on; empty: it stays. With a code there has to be one
+	Key           string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`           // kind of the new key pair; "": as the one before
+	Resume        bool                   `protobuf:"varint,6,opt,name=resume,proto3" json:"resume,omitempty"`    // no new key pair: what was begun goes on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RekeyRequest) Reset() {
+	*x = RekeyRequest{}
+	mi := &file_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RekeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RekeyRequest) ProtoMessage() {}
+
+func (x *RekeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RekeyRequest.ProtoReflect.Descriptor instead.
+func (*RekeyRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RekeyRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RekeyRequest) GetPassword() []byte {
+	if x != nil {
+		return x.Password
+	}
+	return nil
+}
+
+func (x *RekeyRequest) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *RekeyRequest) GetNew() []byte {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *RekeyRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RekeyRequest) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+type RekeyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          []byte                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`                                     // of the first reply: the next recovery code, if there was one
+	AppPasswords  []string               `protobuf:"bytes,2,rep,name=app_passwords,json=appPasswords,proto3" json:"app_passwords,omitempty"` // of the first reply: those that are gone
+	Resealing     *Resealing             `protobuf:"bytes,3,opt,name=resealing,proto3" json:"resealing,omitempty"`                           // missing before it is known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RekeyReply) Reset() {
+	*x = RekeyReply{}
+	mi := &file_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RekeyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RekeyReply) ProtoMessage() {}
+
+func (x *RekeyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RekeyReply.ProtoReflect.Descriptor instead.
+func (*RekeyReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RekeyReply) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *RekeyReply) GetAppPasswords() []string {
+	if x != nil {
+		return x.AppPasswords
+	}
+	return nil
+}
+
+func (x *RekeyReply) GetResealing() *Resealing {
+	if x != nil {
+		return x.Resealing
+	}
+	return nil
+}
+
+// Resealing is how much of what an account stores is sealed to its new key, of how much.
+type Resealing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Files         uint64                 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`
+	Octets        uint64                 `protobuf:"varint,3,opt,name=octets,proto3" json:"octets,omitempty"` // of sealed forms
+	TotalFiles    uint64                 `protobuf:"varint,4,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"`
+	TotalOctets   uint64                 `protobuf:"varint,5,opt,name=total_octets,json=totalOctets,proto3" json:"total_octets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resealing) Reset() {
+	*x = Resealing{}
+	mi := &file_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resealing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resealing) ProtoMessage() {}
+
+func (x *Resealing) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resealing.ProtoReflect.Descriptor instead.
+func (*Resealing) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Resealing) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Resealing) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *Resealing) GetOctets() uint64 {
+	if x != nil {
+		return x.Octets
+	}
+	return 0
+}
+
+func (x *Resealing) GetTotalFiles() uint64 {
+	if x != nil {
+		return x.TotalFiles
+	}
+	return 0
+}
+
+func (x *Resealing) GetTotalOctets() uint64 {
+	if x != nil {
+		return x.TotalOctets
+	}
+	return 0
+}
+
 type MoveAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -2083,7 +2320,7 @@ type MoveAccountRequest struct {
 
 func (x *MoveAccountRequest) Reset() {
 	*x = MoveAccountRequest{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2332,7 @@ func (x *MoveAccountRequest) String() string {
 func (*MoveAccountRequest) ProtoMessage() {}
 
 func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2345,7 @@ func (x *MoveAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveAccountRequest.ProtoReflect.Descriptor instead.
 func (*MoveAccountRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MoveAccountRequest) GetAddress() string {
@@ -2136,7 +2373,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2385,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2398,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetQuotaRequest) GetAddress() string {
@@ -2195,7 +2432,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2444,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2457,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Alias) GetAddress() string {
@@ -2246,7 +2483,7 @@ type ListAliasesRequest struct {
 
 func (x *ListAliasesRequest) Reset() {
 	*x = ListAliasesRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2495,7 @@ func (x *ListAliasesRequest) String() string {
 func (*ListAliasesRequest) ProtoMessage() {}
 
 func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2508,7 @@ func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
 func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListAliasesRequest) GetDomain() string {
@@ -2293,7 +2530,7 @@ type UnlockRequest struct {
 
 func (x *UnlockRequest) Reset() {
 	*x = UnlockRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2542,7 @@ func (x *UnlockRequest) String() string {
 func (*UnlockRequest) ProtoMessage() {}
 
 func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2555,7 @@ func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
 func (*UnlockRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UnlockRequest) GetAddress() string {
@@ -2358,7 +2595,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2607,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2620,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LockReply) GetWasUnlocked() bool {
@@ -2402,7 +2639,7 @@ type ReadSealedRequest struct {
 
 func (x *ReadSealedRequest) Reset() {
 	*x = ReadSealedRequest{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2651,7 @@ func (x *ReadSealedRequest) String() string {
 func (*ReadSealedRequest) ProtoMessage() {}
 
 func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2664,7 @@ func (x *ReadSealedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSealedRequest.ProtoReflect.Descriptor instead.
 func (*ReadSealedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReadSealedRequest) GetPath() string {
@@ -2446,7 +2683,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2458,7 +2695,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2471,7 +2708,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Piece) GetData() []byte {
@@ -2493,7 +2730,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2742,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2755,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *BackupRequest) GetAddress() string {
@@ -2564,7 +2801,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2813,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2826,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *BackupReply) GetDomains() []string {
@@ -2651,7 +2888,7 @@ type BackupRecord struct {
 
 func (x *BackupRecord) Reset() {
 	*x = BackupRecord{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2900,7 @@ func (x *BackupRecord) String() string {
 func (*BackupRecord) ProtoMessage() {}
 
 func (x *BackupRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2913,7 @@ func (x *BackupRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRecord.ProtoReflect.Descriptor instead.
 func (*BackupRecord) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *BackupRecord) GetKey() []byte {
@@ -2704,7 +2941,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +2953,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,7 +2966,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckReply) GetGroup() string {
@@ -2794,7 +3031,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\tR\x02to\"\x0f\n" +
-	"\rStatusRequest\"\x96\x05\n" +
+	"\rStatusRequest\"\xd2\x05\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x12\n" +
@@ -2813,7 +3050,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x05nodes\x18\r \x03(\v2\x1e.mailraft.admin.v1.ClusterNodeR\x05nodes\x124\n" +
 	"\x06shards\x18\x0f \x03(\v2\x1c.mailraft.admin.v1.ShardInfoR\x06shards\x12#\n" +
 	"\rlogins_failed\x18\x10 \x01(\x04R\floginsFailed\x12%\n" +
-	"\x0elogins_delayed\x18\x11 \x01(\x04R\rloginsDelayed\x12\x18\n" +
+	"\x0elogins_delayed\x18\x11 \x01(\x04R\rloginsDelayed\x12:\n" +
+	"\tresealing\x18\x12 \x03(\v2\x1c.mailraft.admin.v1.ResealingR\tresealing\x12\x18\n" +
 	"\arefused\x18\x0e \x01(\x04R\arefused\"\x87\x02\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2863,7 +3101,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\x05R\x04code\"*\n" +
 	"\x0eAccountRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\xda\x02\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x96\x03\n" +
 	"\aAccount\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
@@ -2879,7 +3117,8 @@ const file_admin_proto_rawDesc = "" +
 	" \x01(\x04R\n" +
 	"quotaFiles\x12\x1a\n" +
 	"\bunlocked\x18\v \x01(\bR\bunlocked\x12\x1b\n" +
-	"\tmoving_to\x18\f \x01(\rR\bmovingTo\x12\x16\n" +
+	"\tmoving_to\x18\f \x01(\rR\bmovingTo\x12:\n" +
+	"\tresealing\x18\r \x01(\v2\x1c.mailraft.admin.v1.ResealingR\tresealing\x12\x16\n" +
 	"\x06pinned\x18( \x01(\bR\x06pinned\"-\n" +
 	"\x13ListAccountsRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\"~\n" +
@@ -2914,7 +3153,26 @@ const file_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tprotocols\x18\x02 \x03(\tR\tprotocols\x12\x18\n" +
 	"\acreated\x18\x03 \x01(\x03R\acreated\x12\x1b\n" +
-	"\tlast_used\x18\x04 \x01(\x03R\blastUsed\"D\n" +
+	"\tlast_used\x18\x04 \x01(\x03R\blastUsed\"\x94\x01\n" +
+	"\fRekeyRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\fR\bpassword\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\fR\x04code\x12\x10\n" +
+	"\x03new\x18\x04 \x01(\fR\x03new\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12\x16\n" +
+	"\x06resume\x18\x06 \x01(\bR\x06resume\"\x81\x01\n" +
+	"\n" +
+	"RekeyReply\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\fR\x04code\x12#\n" +
+	"\rapp_passwords\x18\x02 \x03(\tR\fappPasswords\x12:\n" +
+	"\tresealing\x18\x03 \x01(\v2\x1c.mailraft.admin.v1.ResealingR\tresealing\"\x97\x01\n" +
+	"\tResealing\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05files\x18\x02 \x01(\x04R\x05files\x12\x16\n" +
+	"\x06octets\x18\x03 \x01(\x04R\x06octets\x12\x1f\n" +
+	"\vtotal_files\x18\x04 \x01(\x04R\n" +
+	"totalFiles\x12!\n" +
+	"\ftotal_octets\x18\x05 \x01(\x04R\vtotalOctets\"D\n" +
 	"\x12MoveAccountRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\"W\n" +
@@ -2959,7 +3217,7 @@ const file_admin_proto_rawDesc = "" +
 	"CheckReply\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05where\x18\x03 \x01(\tR\x05where2\x85\x14\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where2\xd7\x14\n" +
 	"\x05Admin\x12J\n" +
 	"\x06Status\x12 .mailraft.admin.v1.StatusRequest\x1a\x1e.mailraft.admin.v1.StatusReply\x12G\n" +
 	"\tAddDomain\x12 .mailraft.admin.v1.DomainRequest\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -2975,7 +3233,8 @@ const file_admin_proto_rawDesc = "" +
 	"\aRecover\x12!.mailraft.admin.v1.RecoverRequest\x1a .mailraft.admin.v1.RecoveryReply\x12_\n" +
 	"\x0eAddAppPassword\x12(.mailraft.admin.v1.AddAppPasswordRequest\x1a#.mailraft.admin.v1.AppPasswordReply\x12[\n" +
 	"\x10ListAppPasswords\x12!.mailraft.admin.v1.AccountRequest\x1a$.mailraft.admin.v1.AppPasswordsReply\x12T\n" +
-	"\x11RemoveAppPassword\x12%.mailraft.admin.v1.AppPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12H\n" +
+	"\x11RemoveAppPassword\x12%.mailraft.admin.v1.AppPasswordRequest\x1a\x18.mailraft.admin.v1.Empty\x12P\n" +
+	"\fRekeyAccount\x12\x1f.mailraft.admin.v1.RekeyRequest\x1a\x1d.mailraft.admin.v1.RekeyReply0\x01\x12H\n" +
 	"\bSetQuota\x12\".mailraft.admin.v1.SetQuotaRequest\x1a\x18.mailraft.admin.v1.Empty\x12N\n" +
 	"\vMoveAccount\x12%.mailraft.admin.v1.MoveAccountRequest\x1a\x18.mailraft.admin.v1.Empty\x12>\n" +
 	"\bAddAlias\x12\x18.mailraft.admin.v1.Alias\x1a\x18.mailraft.admin.v1.Empty\x12J\n" +
@@ -3011,7 +3270,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 	return file_admin_proto_rawDescData
 }
 
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_admin_proto_goTypes = []any{
 	(*Empty)(nil),                 // 0: mailraft.admin.v1.Empty
 	(*TokenRequest)(nil),          // 1: mailraft.admin.v1.TokenRequest
@@ -3045,18 +3304,21 @@ var file_admin_proto_goTypes = []any{
 	(*AppPasswordRequest)(nil),    // 29: mailraft.admin.v1.AppPasswordRequest
 	(*AppPasswordsReply)(nil),     // 30: mailraft.admin.v1.AppPasswordsReply
 	(*AppPassword)(nil),           // 31: mailraft.admin.v1.AppPassword
-	(*MoveAccountRequest)(nil),    // 32: mailraft.admin.v1.MoveAccountRequest
-	(*SetQuotaRequest)(nil),       // 33: mailraft.admin.v1.SetQuotaRequest
-	(*Alias)(nil),                 // 34: mailraft.admin.v1.Alias
-	(*ListAliasesRequest)(nil),    // 35: mailraft.admin.v1.ListAliasesRequest
-	(*UnlockRequest)(nil),         // 36: mailraft.admin.v1.UnlockRequest
-	(*LockReply)(nil),             // 37: mailraft.admin.v1.LockReply
-	(*ReadSealedRequest)(nil),     // 38: mailraft.admin.v1.ReadSealedRequest
-	(*Piece)(nil),                 // 39: mailraft.admin.v1.Piece
-	(*BackupRequest)(nil),         // 40: mailraft.admin.v1.BackupRequest
-	(*BackupReply)(nil),           // 41: mailraft.admin.v1.BackupReply
-	(*BackupRecord)(nil),          // 42: mailraft.admin.v1.BackupRecord
-	(*CheckReply)(nil),            // 43: mailraft.admin.v1.CheckReply
+	(*RekeyRequest)(nil),          // 32: mailraft.admin.v1.RekeyRequest
+	(*RekeyReply)(nil),            // 33: mailraft.admin.v1.RekeyReply
+	(*Resealing)(nil),             // 34: mailraft.admin.v1.Resealing
+	(*MoveAccountRequest)(nil),    // 35: mailraft.admin.v1.MoveAccountRequest
+	(*SetQuotaRequest)(nil),       // 36: mailraft.admin.v1.SetQuotaRequest
+	(*Alias)(nil),                 // 37: mailraft.admin.v1.Alias
+	(*ListAliasesRequest)(nil),    // 38: mailraft.admin.v1.ListAliasesRequest
+	(*UnlockRequest)(nil),         // 39: mailraft.admin.v1.UnlockRequest
+	(*LockReply)(nil),             // 40: mailraft.admin.v1.LockReply
+	(*ReadSealedRequest)(nil),     // 41: mailraft.admin.v1.ReadSealedRequest
+	(*Piece)(nil),                 // 42: mailraft.admin.v1.Piece
+	(*BackupRequest)(nil),         // 43: mailraft.admin.v1.BackupRequest
+	(*BackupReply)(nil),           // 44: mailraft.admin.v1.BackupReply
+	(*BackupRecord)(nil),          // 45: mailraft.admin.v1.BackupRecord
+	(*CheckReply)(nil),            // 46: mailraft.admin.v1.CheckReply
 }
 var file_admin_proto_depIdxs = []int32{
 	4,  // 0: mailraft.admin.v1.NodesReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
@@ -3068,80 +3330,85 @@ var file_admin_proto_depIdxs = []int32{
 	15, // 6: mailraft.admin.v1.StatusReply.listeners:type_name -> mailraft.admin.v1.Listener
 	4,  // 7: mailraft.admin.v1.StatusReply.nodes:type_name -> mailraft.admin.v1.ClusterNode
 	7,  // 8: mailraft.admin.v1.StatusReply.shards:type_name -> mailraft.admin.v1.ShardInfo
-	31, // 9: mailraft.admin.v1.AppPasswordsReply.app_passwords:type_name -> mailraft.admin.v1.AppPassword
-	34, // 10: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
-	42, // 11: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
-	10, // 12: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
-	16, // 13: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
-	16, // 14: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
-	0,  // 15: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
-	18, // 16: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
-	20, // 17: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
-	20, // 18: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
-	22, // 19: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
-	23, // 20: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
-	24, // 21: mailraft.admin.v1.Admin.NewRecovery:input_type -> mailraft.admin.v1.NewRecoveryRequest
-	25, // 22: mailraft.admin.v1.Admin.Recover:input_type -> mailraft.admin.v1.RecoverRequest
-	27, // 23: mailraft.admin.v1.Admin.AddAppPassword:input_type -> mailraft.admin.v1.AddAppPasswordRequest
-	20, // 24: mailraft.admin.v1.Admin.ListAppPasswords:input_type -> mailraft.admin.v1.AccountRequest
-	29, // 25: mailraft.admin.v1.Admin.RemoveAppPassword:input_type -> mailraft.admin.v1.AppPasswordRequest
-	33, // 26: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
-	32, // 27: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
-	34, // 28: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
-	20, // 29: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
-	35, // 30: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
-	36, // 31: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
-	20, // 32: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
-	36, // 33: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
-	38, // 34: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
-	40, // 35: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
-	1,  // 36: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
-	0,  // 37: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
-	5,  // 38: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
-	0,  // 39: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
-	9,  // 40: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
-	0,  // 41: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
-	0,  // 42: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
-	0,  // 43: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
-	0,  // 44: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
-	11, // 45: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
-	0,  // 46: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
-	0,  // 47: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
-	17, // 48: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
-	19, // 49: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
-	0,  // 50: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
-	21, // 51: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
-	21, // 52: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
-	0,  // 53: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
-	26, // 54: mailraft.admin.v1.Admin.NewRecovery:output_type -> mailraft.admin.v1.RecoveryReply
-	26, // 55: mailraft.admin.v1.Admin.Recover:output_type -> mailraft.admin.v1.RecoveryReply
-	28, // 56: mailraft.admin.v1.Admin.AddAppPassword:output_type -> mailraft.admin.v1.AppPasswordReply
-	30, // 57: mailraft.admin.v1.Admin.ListAppPasswords:output_type -> mailraft.admin.v1.AppPasswordsReply
-	0,  // 58: mailraft.admin.v1.Admin.RemoveAppPassword:output_type -> mailraft.admin.v1.Empty
-	0,  // 59: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
-	0,  // 60: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
-	0,  // 61: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
-	0,  // 62: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
-	34, // 63: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
-	0,  // 64: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
-	37, // 65: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
-	0,  // 66: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
-	39, // 67: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
-	41, // 68: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
-	2,  // 69: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
-	3,  // 70: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
-	0,  // 71: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
-	6,  // 72: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
-	0,  // 73: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
-	0,  // 74: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
-	0,  // 75: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
-	43, // 76: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
-	43, // 77: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
-	45, // [45:78] is the sub-list for method output_type
-	12, // [12:45] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	34, // 9: mailraft.admin.v1.StatusReply.resealing:type_name -> mailraft.admin.v1.Resealing
+	34, // 10: mailraft.admin.v1.Account.resealing:type_name -> mailraft.admin.v1.Resealing
+	31, // 11: mailraft.admin.v1.AppPasswordsReply.app_passwords:type_name -> mailraft.admin.v1.AppPassword
+	34, // 12: mailraft.admin.v1.RekeyReply.resealing:type_name -> mailraft.admin.v1.Resealing
+	37, // 13: mailraft.admin.v1.BackupReply.aliases:type_name -> mailraft.admin.v1.Alias
+	45, // 14: mailraft.admin.v1.BackupReply.records:type_name -> mailraft.admin.v1.BackupRecord
+	10, // 15: mailraft.admin.v1.Admin.Status:input_type -> mailraft.admin.v1.StatusRequest
+	16, // 16: mailraft.admin.v1.Admin.AddDomain:input_type -> mailraft.admin.v1.DomainRequest
+	16, // 17: mailraft.admin.v1.Admin.RemoveDomain:input_type -> mailraft.admin.v1.DomainRequest
+	0,  // 18: mailraft.admin.v1.Admin.ListDomains:input_type -> mailraft.admin.v1.Empty
+	18, // 19: mailraft.admin.v1.Admin.AddAccounts:input_type -> mailraft.admin.v1.AddAccountRequest
+	20, // 20: mailraft.admin.v1.Admin.RemoveAccount:input_type -> mailraft.admin.v1.AccountRequest
+	20, // 21: mailraft.admin.v1.Admin.GetAccount:input_type -> mailraft.admin.v1.AccountRequest
+	22, // 22: mailraft.admin.v1.Admin.ListAccounts:input_type -> mailraft.admin.v1.ListAccountsRequest
+	23, // 23: mailraft.admin.v1.Admin.SetPassword:input_type -> mailraft.admin.v1.SetPasswordRequest
+	24, // 24: mailraft.admin.v1.Admin.NewRecovery:input_type -> mailraft.admin.v1.NewRecoveryRequest
+	25, // 25: mailraft.admin.v1.Admin.Recover:input_type -> mailraft.admin.v1.RecoverRequest
+	27, // 26: mailraft.admin.v1.Admin.AddAppPassword:input_type -> mailraft.admin.v1.AddAppPasswordRequest
+	20, // 27: mailraft.admin.v1.Admin.ListAppPasswords:input_type -> mailraft.admin.v1.AccountRequest
+	29, // 28: mailraft.admin.v1.Admin.RemoveAppPassword:input_type -> mailraft.admin.v1.AppPasswordRequest
+	32, // 29: mailraft.admin.v1.Admin.RekeyAccount:input_type -> mailraft.admin.v1.RekeyRequest
+	36, // 30: mailraft.admin.v1.Admin.SetQuota:input_type -> mailraft.admin.v1.SetQuotaRequest
+	35, // 31: mailraft.admin.v1.Admin.MoveAccount:input_type -> mailraft.admin.v1.MoveAccountRequest
+	37, // 32: mailraft.admin.v1.Admin.AddAlias:input_type -> mailraft.admin.v1.Alias
+	20, // 33: mailraft.admin.v1.Admin.RemoveAlias:input_type -> mailraft.admin.v1.AccountRequest
+	38, // 34: mailraft.admin.v1.Admin.ListAliases:input_type -> mailraft.admin.v1.ListAliasesRequest
+	39, // 35: mailraft.admin.v1.Admin.Unlock:input_type -> mailraft.admin.v1.UnlockRequest
+	20, // 36: mailraft.admin.v1.Admin.Lock:input_type -> mailraft.admin.v1.AccountRequest
+	39, // 37: mailraft.admin.v1.Admin.HoldUnlocked:input_type -> mailraft.admin.v1.UnlockRequest
+	41, // 38: mailraft.admin.v1.Admin.ReadSealed:input_type -> mailraft.admin.v1.ReadSealedRequest
+	43, // 39: mailraft.admin.v1.Admin.Backup:input_type -> mailraft.admin.v1.BackupRequest
+	1,  // 40: mailraft.admin.v1.Admin.MakeToken:input_type -> mailraft.admin.v1.TokenRequest
+	0,  // 41: mailraft.admin.v1.Admin.ListNodes:input_type -> mailraft.admin.v1.Empty
+	5,  // 42: mailraft.admin.v1.Admin.ChangeNode:input_type -> mailraft.admin.v1.ChangeNodeRequest
+	0,  // 43: mailraft.admin.v1.Admin.ListShards:input_type -> mailraft.admin.v1.Empty
+	9,  // 44: mailraft.admin.v1.Admin.MoveShard:input_type -> mailraft.admin.v1.MoveShardRequest
+	0,  // 45: mailraft.admin.v1.Admin.SplitLeaders:input_type -> mailraft.admin.v1.Empty
+	0,  // 46: mailraft.admin.v1.Admin.Rebalance:input_type -> mailraft.admin.v1.Empty
+	0,  // 47: mailraft.admin.v1.Admin.Check:input_type -> mailraft.admin.v1.Empty
+	0,  // 48: mailraft.admin.v1.Admin.Compare:input_type -> mailraft.admin.v1.Empty
+	11, // 49: mailraft.admin.v1.Admin.Status:output_type -> mailraft.admin.v1.StatusReply
+	0,  // 50: mailraft.admin.v1.Admin.AddDomain:output_type -> mailraft.admin.v1.Empty
+	0,  // 51: mailraft.admin.v1.Admin.RemoveDomain:output_type -> mailraft.admin.v1.Empty
+	17, // 52: mailraft.admin.v1.Admin.ListDomains:output_type -> mailraft.admin.v1.DomainsReply
+	19, // 53: mailraft.admin.v1.Admin.AddAccounts:output_type -> mailraft.admin.v1.AddAccountReply
+	0,  // 54: mailraft.admin.v1.Admin.RemoveAccount:output_type -> mailraft.admin.v1.Empty
+	21, // 55: mailraft.admin.v1.Admin.GetAccount:output_type -> mailraft.admin.v1.Account
+	21, // 56: mailraft.admin.v1.Admin.ListAccounts:output_type -> mailraft.admin.v1.Account
+	0,  // 57: mailraft.admin.v1.Admin.SetPassword:output_type -> mailraft.admin.v1.Empty
+	26, // 58: mailraft.admin.v1.Admin.NewRecovery:output_type -> mailraft.admin.v1.RecoveryReply
+	26, // 59: mailraft.admin.v1.Admin.Recover:output_type -> mailraft.admin.v1.RecoveryReply
+	28, // 60: mailraft.admin.v1.Admin.AddAppPassword:output_type -> mailraft.admin.v1.AppPasswordReply
+	30, // 61: mailraft.admin.v1.Admin.ListAppPasswords:output_type -> mailraft.admin.v1.AppPasswordsReply
+	0,  // 62: mailraft.admin.v1.Admin.RemoveAppPassword:output_type -> mailraft.admin.v1.Empty
+	33, // 63: mailraft.admin.v1.Admin.RekeyAccount:output_type -> mailraft.admin.v1.RekeyReply
+	0,  // 64: mailraft.admin.v1.Admin.SetQuota:output_type -> mailraft.admin.v1.Empty
+	0,  // 65: mailraft.admin.v1.Admin.MoveAccount:output_type -> mailraft.admin.v1.Empty
+	0,  // 66: mailraft.admin.v1.Admin.AddAlias:output_type -> mailraft.admin.v1.Empty
+	0,  // 67: mailraft.admin.v1.Admin.RemoveAlias:output_type -> mailraft.admin.v1.Empty
+	37, // 68: mailraft.admin.v1.Admin.ListAliases:output_type -> mailraft.admin.v1.Alias
+	0,  // 69: mailraft.admin.v1.Admin.Unlock:output_type -> mailraft.admin.v1.Empty
+	40, // 70: mailraft.admin.v1.Admin.Lock:output_type -> mailraft.admin.v1.LockReply
+	0,  // 71: mailraft.admin.v1.Admin.HoldUnlocked:output_type -> mailraft.admin.v1.Empty
+	42, // 72: mailraft.admin.v1.Admin.ReadSealed:output_type -> mailraft.admin.v1.Piece
+	44, // 73: mailraft.admin.v1.Admin.Backup:output_type -> mailraft.admin.v1.BackupReply
+	2,  // 74: mailraft.admin.v1.Admin.MakeToken:output_type -> mailraft.admin.v1.TokenReply
+	3,  // 75: mailraft.admin.v1.Admin.ListNodes:output_type -> mailraft.admin.v1.NodesReply
+	0,  // 76: mailraft.admin.v1.Admin.ChangeNode:output_type -> mailraft.admin.v1.Empty
+	6,  // 77: mailraft.admin.v1.Admin.ListShards:output_type -> mailraft.admin.v1.ShardsReply
+	0,  // 78: mailraft.admin.v1.Admin.MoveShard:output_type -> mailraft.admin.v1.Empty
+	0,  // 79: mailraft.admin.v1.Admin.SplitLeaders:output_type -> mailraft.admin.v1.Empty
+	0,  // 80: mailraft.admin.v1.Admin.Rebalance:output_type -> mailraft.admin.v1.Empty
+	46, // 81: mailraft.admin.v1.Admin.Check:output_type -> mailraft.admin.v1.CheckReply
+	46, // 82: mailraft.admin.v1.Admin.Compare:output_type -> mailraft.admin.v1.CheckReply
+	49, // [49:83] is the sub-list for method output_type
+	15, // [15:49] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -3155,7 +3422,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

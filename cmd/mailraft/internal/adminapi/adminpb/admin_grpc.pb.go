@@ -35,6 +35,7 @@ const (
 	Admin_AddAppPassword_FullMethodName    = "/mailraft.admin.v1.Admin/AddAppPassword"
 	Admin_ListAppPasswords_FullMethodName  = "/mailraft.admin.v1.Admin/ListAppPasswords"
 	Admin_RemoveAppPassword_FullMethodName = "/mailraft.admin.v1.Admin/RemoveAppPassword"
+	Admin_RekeyAccount_FullMethodName      = "/mailraft.admin.v1.Admin/RekeyAccount"
 	Admin_SetQuota_FullMethodName          = "/mailraft.admin.v1.Admin/SetQuota"
 	Admin_MoveAccount_FullMethodName       = "/mailraft.admin.v1.Admin/MoveAccount"
 	Admin_AddAlias_FullMethodName          = "/mailraft.admin.v1.Admin/AddAlias"
@@ -82,6 +83,9 @@ type AdminClient interface {
 	ListAppPasswords(ctx context.Context, in *AccountRequest, opts ...grpc.CallOption) (*AppPasswordsReply, error)
 	// RemoveAppPassword ends the sessions that it opened, on all nodes: NOT_FOUND.
 	RemoveAppPassword(ctx context.Context, in *AppPasswordRequest, opts ...grpc.CallOption) (*Empty, error)
+	// RekeyAccount gives an account a new key pair, ends all that opened it before, and has what it stores sealed to the new one. The first reply is
+	// sent when that has begun, others tell how far it is, and the call ends with it; it goes on when the call is cancelled.
+	RekeyAccount(ctx context.Context, in *RekeyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RekeyReply], error)
 	SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*Empty, error)
 	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
 	MoveAccount(ctx context.Context, in *MoveAccountRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -271,6 +275,25 @@ func (c *adminClient) RemoveAppPassword(ctx context.Context, in *AppPasswordRequ
 	return out, nil
 }
 
+func (c *adminClient) RekeyAccount(ctx context.Context, in *RekeyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RekeyReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[2], Admin_RekeyAccount_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RekeyRequest, RekeyReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RekeyAccountClient = grpc.ServerStreamingClient[RekeyReply]
+
 func (c *adminClient) SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
@@ -313,7 +336,7 @@ func (c *adminClient) RemoveAlias(ctx context.Context, in *AccountRequest, opts 
 
 func (c *adminClient) ListAliases(ctx context.Context, in *ListAliasesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Alias], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[2], Admin_ListAliases_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_ListAliases_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -352,7 +375,7 @@ func (c *adminClient) Lock(ctx context.Context, in *AccountRequest, opts ...grpc
 
 func (c *adminClient) HoldUnlocked(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Empty], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_HoldUnlocked_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[4], Admin_HoldUnlocked_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -371,7 +394,7 @@ type Admin_HoldUnlockedClient = grpc.ServerStreamingClient[Empty]
 
 func (c *adminClient) ReadSealed(ctx context.Context, in *ReadSealedRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Piece], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[4], Admin_ReadSealed_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[5], Admin_ReadSealed_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -390,7 +413,7 @@ type Admin_ReadSealedClient = grpc.ServerStreamingClient[Piece]
 
 func (c *adminClient) Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupRequest, BackupReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[5], Admin_Backup_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[6], Admin_Backup_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -473,7 +496,7 @@ func (c *adminClient) Rebalance(ctx context.Context, in *Empty, opts ...grpc.Cal
 
 func (c *adminClient) Check(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[6], Admin_Check_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[7], Admin_Check_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -492,7 +515,7 @@ type Admin_CheckClient = grpc.ServerStreamingClient[CheckReply]
 
 func (c *adminClient) Compare(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[7], Admin_Compare_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[8], Admin_Compare_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -535,6 +558,9 @@ type AdminServer interface {
 	ListAppPasswords(context.Context, *AccountRequest) (*AppPasswordsReply, error)
 	// RemoveAppPassword ends the sessions that it opened, on all nodes: NOT_FOUND.
 	RemoveAppPassword(context.Context, *AppPasswordRequest) (*Empty, error)
+	// RekeyAccount gives an account a new key pair, ends all that opened it before, and has what it stores sealed to the new one. The first reply is
+	// sent when that has begun, others tell how far it is, and the call ends with it; it goes on when the call is cancelled.
+	RekeyAccount(*RekeyRequest, grpc.ServerStreamingServer[RekeyReply]) error
 	SetQuota(context.Context, *SetQuotaRequest) (*Empty, error)
 	// MoveAccount is answered when the account is in the other shard. The move goes on when the call is cancelled.
 	MoveAccount(context.Context, *MoveAccountRequest) (*Empty, error)
@@ -613,6 +639,9 @@ func (UnimplementedAdminServer) ListAppPasswords(context.Context, *AccountReques
 }
 func (UnimplementedAdminServer) RemoveAppPassword(context.Context, *AppPasswordRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveAppPassword not implemented")
+}
+func (UnimplementedAdminServer) RekeyAccount(*RekeyRequest, grpc.ServerStreamingServer[RekeyReply]) error {
+	return status.Error(codes.Unimplemented, "method RekeyAccount not implemented")
 }
 func (UnimplementedAdminServer) SetQuota(context.Context, *SetQuotaRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetQuota not implemented")
@@ -925,6 +954,17 @@ func _Admin_RemoveAppPassword_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Admin_RekeyAccount_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RekeyRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).RekeyAccount(m, &grpc.GenericServerStream[RekeyRequest, RekeyReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_RekeyAccountServer = grpc.ServerStreamingServer[RekeyReply]
 
 func _Admin_SetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetQuotaRequest)
@@ -1340,6 +1380,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ListAccounts",
 			Handler:       _Admin_ListAccounts_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RekeyAccount",
+			Handler:       _Admin_RekeyAccount_Handler,
 			ServerStreams: true,
 		},
 		{
