@@ -151,7 +151,7 @@ func (w *watched) see(ev *Event) error {
 // answer, and the whole state now and then. In the end a second replica gets the same commands in other batches: its store must
 // be the same to the octet.
 func TestModel(t *testing.T) {
-	for round := range 16 {
+	for round := range 8 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, compareWithModel)
