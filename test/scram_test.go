@@ -18,30 +18,12 @@ import (
 // version of TLS: with the account's password and with an app password. A wrong password, and one that was revoked, is refused.
 func TestGsasl(t *testing.T) {
 	t.Parallel()
-	gsasl := tool(t, "gsasl", "gsasl")
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	app := appPassword(t, n, a, "phone", "imap")
 	try := func(service, address, mechanism, tls, password string) string {
 		t.Helper()
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		args := []string{"--" + service, "--mechanism", mechanism, "--authentication-id", a.Address, "--password", password, "--starttls",
-			"--x509-ca-file", "", "--priority", "NORMAL:-VERS-ALL:+VERS-" + tls, "--hostname", "localhost"}
-		if !strings.HasSuffix(mechanism, "PLUS") {
-			args = append(args, "--no-cb") // else it takes an attacker for whoever hides the other mechanism (RFC 5802, 6)
-		}
-		cmd := exec.Command(gsasl, append(args, host, port)...)
-		said, err := cmd.CombinedOutput()
-		if (err == nil) != strings.Contains(string(said), "Client authentication finished (server trusted)") {
-			t.Fatalf("%v: %s", err, said)
-		}
-		if err == nil {
-			return "in"
-		}
-		return string(said)
+		return gsasl(t, a.Address, service, address, mechanism, tls, password)
 	}
 	for _, tls := range []string{"TLS1.3", "TLS1.2"} {
 		for service, address := range map[string]string{"imap": n.IMAP, "smtp": n.Submission} {
@@ -63,6 +45,28 @@ func TestGsasl(t *testing.T) {
 	if said := try("imap", n.IMAP, "SCRAM-SHA-256", "TLS1.3", app); said == "in" {
 		t.Error("a revoked app password is in")
 	}
+}
+
+// gsasl logs in with gsasl(1), which checks the server's proof as well: "in", or what it said of why not.
+func gsasl(t *testing.T, user, service, address, mechanism, tls, password string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--" + service, "--mechanism", mechanism, "--authentication-id", user, "--password", password, "--starttls",
+		"--x509-ca-file", "", "--priority", "NORMAL:-VERS-ALL:+VERS-" + tls, "--hostname", "localhost"}
+	if !strings.HasSuffix(mechanism, "PLUS") {
+		args = append(args, "--no-cb") // else it takes an attacker for whoever hides the other mechanism (RFC 5802, 6)
+	}
+	said, err := exec.Command(tool(t, "gsasl", "gsasl"), append(args, host, port)...).CombinedOutput()
+	if (err == nil) != strings.Contains(string(said), "Client authentication finished (server trusted)") {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if err == nil {
+		return "in"
+	}
+	return string(said)
 }
 
 // appPassword makes an app password, and answers it.

@@ -286,6 +286,13 @@ func TestPostfix(t *testing.T) {
 				p.node.Eventually("the message is delivered", func() bool { return len(files(t, a.Home)) == had+1 })
 				p.locked(a)
 			}
+			for password, in := range map[string]bool{a.Password: true, "wrong": false} {
+				said := gsasl(t, a.Address, "smtp", "127.0.0.1:"+p.submission, "SCRAM-SHA-256", "TLS1.3", password)
+				if (said == "in") != in || p.node.IsUnlocked(a) != in {
+					t.Errorf("SCRAM with the password %q: %s", password, said)
+				}
+				p.node.Lock(a)
+			}
 			if out, code := p.swaks(p.submission, "--tls", "--from", a.Address, "--to", a.Address); code != 24 {
 				t.Errorf("nobody may send: exit code %d\n%s", code, out)
 			}

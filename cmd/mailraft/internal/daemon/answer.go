@@ -45,7 +45,7 @@ func (d *Daemon) answerServers(context.Context) error {
 		return err
 	}
 	s := dovecotauth.NewServer(dovecotauth.Config{
-		Logins: d.logins, Accounts: d.access, Root: d.cfg.ShardMounts(), UID: uid, GID: gid, Logger: d.log,
+		Logins: d.logins, Accounts: d.access, Root: d.cfg.ShardMounts(), UID: uid, GID: gid, Logger: d.log, SCRAM: d.cfg.Iterations != 0,
 	})
 	d.atEnd("logins of other servers", func() error { s.Close(); return nil })
 	for _, l := range d.sockets {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-sasl"
 
+	"mailraft/cmd/mailraft/internal/access"
 	"mailraft/cmd/mailraft/internal/login"
 	"mailraft/fs/keyring"
 	"mailraft/proxy/peer"
@@ -24,6 +25,9 @@ type exchange struct {
 	server  sasl.Server
 	account *raftpb.Account // once logged in
 	session *keyring.Session
+	// takesLast: the client takes the server's last message with the OK. Else it is a challenge, to be answered with nothing.
+	takesLast bool
+	over      bool // all but that has been said
 }
 
 // enter takes in an exchange, unless its number is in use or there are too many. One that waits for its client makes room for it: a client
@@ -61,9 +65,10 @@ func (c *conn) leave(id uint32) {
 // begin begins a login.
 func (c *conn) begin(r request) {
 	x := &exchange{running: true, attempt: attemptOf(r)}
-	for _, m := range mechanisms {
+	_, x.takesLast = r.params["final-resp-ok"]
+	for _, m := range c.server.mechanisms() {
 		if strings.EqualFold(m.name, r.name) {
-			x.server = m.serve(func(username string, password []byte) error { return c.logIn(x, username, password) })
+			x.server = m.serve(c, x)
 		}
 	}
 	switch {
@@ -123,21 +128,39 @@ func (c *conn) proceed(r request) error {
 
 // step hands the client's response to the mechanism, and the client what comes of it.
 func (c *conn) step(id uint32, x *exchange, response []byte) {
+	if x.over {
+		if len(response) > 0 {
+			c.refuse(id, x, access.ErrMalformed)
+			return
+		}
+		c.admit(id, x)
+		return
+	}
 	challenge, done, err := x.server.Next(response)
 	clear(response)
+	if err == nil && done {
+		x.session.WhileUsed()
+	}
 	switch {
 	case err != nil:
 		c.refuse(id, x, err)
-	case !done:
+	case !done, len(challenge) > 0 && !x.takesLast:
 		c.mu.Lock()
-		x.running = false
+		x.running, x.over = false, done
 		c.mu.Unlock()
 		c.write(line(cmdCont, number(id), base64.StdEncoding.EncodeToString(challenge)))
+	case len(challenge) > 0:
+		c.admit(id, x, respParam+"="+base64.StdEncoding.EncodeToString(challenge))
 	default:
-		c.leave(id)
-		x.session.WhileUsed()
-		c.write(line(cmdOK, append([]string{number(id), "user=" + x.account.Address()}, c.server.fields(x.account)...)...))
+		c.admit(id, x)
 	}
+}
+
+// admit tells the client who has logged in.
+func (c *conn) admit(id uint32, x *exchange, params ...string) {
+	c.leave(id)
+	params = append(append([]string{number(id), "user=" + x.account.Address()}, c.server.fields(x.account)...), params...)
+	c.write(line(cmdOK, params...))
 }
 
 // logIn opens the account.
@@ -146,11 +169,16 @@ func (c *conn) logIn(x *exchange, username string, password []byte) (err error) 
 	x.account, x.session, err = c.server.cfg.Logins.Open(c.ctx, x.attempt)
 	x.attempt.Password = nil
 	if err == nil {
-		c.mu.Lock()
-		c.failures, c.failed = 0, ""
-		c.mu.Unlock()
+		c.succeeded()
 	}
 	return err
+}
+
+// succeeded forgets the failures of the client that has logged in.
+func (c *conn) succeeded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failures, c.failed = 0, ""
 }
 
 // refuse answers a login that failed: late, if that was the client's doing, and later each time.

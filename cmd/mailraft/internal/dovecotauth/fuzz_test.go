@@ -23,6 +23,7 @@ func FuzzRequests(f *testing.F) {
 		"AUTH\t2\tLOGIN\tservice=imap\nCONT\t2\tYQ==\nCONT\t2\tYQ==\n",
 		"AUTH\t4294967295\tlogin\tresp=\tresp=x\n",
 		"AUTH\t3\tPLAIN\tresp=AAA=\nAUTH\t3\tPLAIN\tresp=AAA=\nCANCEL\t3\n",
+		"AUTH\t5\tSCRAM-SHA-256\tresp=biwsbj1hLHI9Yg==\nCONT\t5\t\n",
 		"USER\t4\talice@example.org\tservice=lmtp\n", "USER\t4\t\x01t\x01l\x010\x011\x01r\x01x\x01\tdebug\n",
 		"CPID\t1\nVERSION\t1\t9\nWHAT\n\n\t\t\n", "VERSION\t2\n", "CONT\n", "CANCEL\tx\n", strings.Repeat("A", maxLine+1),
 	} {
@@ -38,7 +39,7 @@ func FuzzRequests(f *testing.F) {
 				}
 			}
 		}
-		s := NewServer(Config{Logins: nobody{}, Accounts: nobody{}, Root: "/", Logger: slog.New(slog.DiscardHandler), FailureDelay: 1})
+		s := NewServer(Config{Logins: nobody{}, Accounts: nobody{}, Root: "/", SCRAM: true, Logger: slog.New(slog.DiscardHandler), FailureDelay: 1})
 		defer s.Close()
 		c := &script{Reader: bytes.NewReader(append([]byte("VERSION\t1\t0\nCPID\t1\n"), said...))}
 		s.serve(c)
@@ -75,6 +76,10 @@ type nobody struct{}
 
 func (nobody) Open(context.Context, login.Attempt) (*raftpb.Account, *keyring.Session, error) {
 	return nil, nil, login.ErrRefused
+}
+
+func (nobody) Prove(login.Attempt, access.Binding) (*login.Proof, error) {
+	return nil, access.ErrNoSCRAM
 }
 
 func (nobody) Find(context.Context, string) (*raftpb.Account, error) { return nil, access.ErrUnsure }

@@ -74,7 +74,7 @@ func newWorld(t *testing.T, configure ...func(*Config)) *world {
 	t.Cleanup(func() { w.access.Close() })
 	logins, err := login.New(w.access, throttle.New(store.Directory(), log), gate, log)
 	must(t, err)
-	cfg := Config{Logins: logins, Accounts: w.access, Root: mounts, UID: 5000, GID: 5001, Logger: log, FailureDelay: time.Millisecond}
+	cfg := Config{Logins: logins, Accounts: w.access, Root: mounts, UID: 5000, GID: 5001, Logger: log, SCRAM: true, FailureDelay: time.Millisecond}
 	for _, f := range configure {
 		f(&cfg)
 	}
@@ -108,7 +108,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// keys makes a key pair in one slot, which is cheap to open.
+// keys makes a key pair in two slots, for who sends the password and for who proves it, which are cheap to open.
 func keys(account uint32) (string, []*raftpb.Slot, error) {
 	id, err := seal.GenerateIdentity(seal.X25519)
 	if err != nil {
@@ -119,7 +119,14 @@ func keys(account uint32) (string, []*raftpb.Slot, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return id.Recipient().String(), []*raftpb.Slot{{Id: 1, Kind: "password", Record: s.Marshal()}}, nil
+	proof, err := slot.Wrap(id, []byte("secret"), slot.Params{Passes: slot.MinIterations},
+		slot.Binding{Account: uint64(account), Slot: 2, Kind: slot.SCRAM, Salt: make([]byte, len(s.Salt))})
+	if err != nil {
+		return "", nil, err
+	}
+	return id.Recipient().String(), []*raftpb.Slot{
+		{Id: 1, Kind: slot.Password.String(), Record: s.Marshal()}, {Id: 2, Kind: slot.SCRAM.String(), Record: proof.Marshal()},
+	}, nil
 }
 
 func (w *world) unlocked() bool {

@@ -35,6 +35,7 @@ const (
 // Logins opens accounts; login.Logins is one.
 type Logins interface {
 	Open(ctx context.Context, at login.Attempt) (*raftpb.Account, *keyring.Session, error)
+	Prove(at login.Attempt, b access.Binding) (*login.Proof, error)
 }
 
 // Accounts finds accounts; access.Control is one.
@@ -47,13 +48,14 @@ var (
 	_ Accounts = (*access.Control)(nil)
 )
 
-// Config of a Server. All fields but FailureDelay must be set.
+// Config of a Server. All fields but SCRAM and FailureDelay must be set.
 type Config struct {
 	Logins   Logins
 	Accounts Accounts
 	Root     string // the folder with the shards' mounts, as clients see it
 	UID, GID uint32 // the mail user
 	Logger   *slog.Logger
+	SCRAM    bool // SCRAM-SHA-256 is offered beside PLAIN and LOGIN
 	// FailureDelay is how long the answer to a first failed login is held back, the second one of the same client twice that, and so on;
 	// default 1 second.
 	FailureDelay time.Duration
@@ -203,7 +205,7 @@ func (c *conn) greet() {
 	var cookie [16]byte
 	rand.Read(cookie[:]) // never fails
 	hello := line(cmdVersion, strconv.Itoa(major), strconv.Itoa(minor))
-	for _, m := range mechanisms {
+	for _, m := range c.server.mechanisms() {
 		hello = append(hello, line(cmdMech, append([]string{m.name}, m.traits...)...)...)
 	}
 	hello = append(hello, line(cmdSPID, strconv.Itoa(os.Getpid()))...)

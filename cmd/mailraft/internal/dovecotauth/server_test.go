@@ -23,7 +23,7 @@ func TestHandshake(t *testing.T) {
 	w := newWorld(t)
 	for _, number := range []string{"1", "2"} { // before a word of the client, as Exim waits for it
 		c := w.dial()
-		c.want("VERSION\t1\t2", "MECH\tPLAIN\tplaintext", "MECH\tLOGIN\tplaintext")
+		c.want("VERSION\t1\t2", "MECH\tPLAIN\tplaintext", "MECH\tLOGIN\tplaintext", "MECH\tSCRAM-SHA-256\tmutual-auth")
 		if pid := c.read(); !strings.HasPrefix(pid, "SPID\t") {
 			t.Error(pid)
 		}

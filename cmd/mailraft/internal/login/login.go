@@ -139,6 +139,9 @@ func (l *Logins) Prove(at Attempt, b access.Binding) (*Proof, error) {
 	return &Proof{logins: l, attempt: at, exchange: exchange}, nil
 }
 
+// Username is whom the client has named; "" before.
+func (p *Proof) Username() string { return p.attempt.Username }
+
 // First answers the client's first message, when it is the client's turn. Errors: those of Open, access.ErrMalformed.
 func (p *Proof) First(ctx context.Context, message string) (answer string, err error) {
 	answer, err = p.exchange.First(ctx, message)
