@@ -32,7 +32,7 @@ type workerSpec struct {
 }
 
 func TestAgainstTmpfs(t *testing.T) {
-	const workers, ops = 3, 8000
+	const workers, ops = 3, 4000
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("MAILRAFT_TEST_SEED"); s != "" {
 		if _, err := fmt.Sscan(s, &seed); err != nil {

@@ -270,7 +270,7 @@ func TestErrors(t *testing.T) {
 func TestLargeMessages(t *testing.T) {
 	s := startServer(t, 1)
 	home := s.home("alice")
-	text := make([]byte, 20<<20)
+	text := make([]byte, 8<<20)
 	x := uint64(88172645463325252)
 	for i := range text { // xorshift: does not compress
 		x ^= x << 13
@@ -283,19 +283,19 @@ func TestLargeMessages(t *testing.T) {
 	write(t, home+"/tmp/b", string(text))
 	must(t, os.Link(home+"/tmp/b", home+"/new/b"))
 	must(t, os.Remove(home+"/tmp/b"))
-	write(t, home+"/tmp/c", string(text[:10<<20]))
+	write(t, home+"/tmp/c", string(text[:4<<20]))
 	must(t, os.Rename(home+"/tmp/c", home+"/new/c"))
 	write(t, home+"/tmp/d", string(text[:1<<20-100])) // one frame, and too large for one command
 	must(t, os.Rename(home+"/tmp/d", home+"/new/d"))
 	s.do("unlock alice")
 	wantText(t, home+"/new/b", string(text))
-	wantText(t, home+"/new/c", string(text[:10<<20]))
+	wantText(t, home+"/new/c", string(text[:4<<20]))
 	wantText(t, home+"/new/d", string(text[:1<<20-100]))
 	f, err := os.Open(home + "/new/b")
 	must(t, err)
 	defer f.Close()
 	b := make([]byte, 5000)
-	if _, err := f.ReadAt(b, 15<<20+77); err != nil || string(b) != string(text[15<<20+77:][:5000]) {
+	if _, err := f.ReadAt(b, 6<<20+77); err != nil || string(b) != string(text[6<<20+77:][:5000]) {
 		t.Errorf("in the middle: %v", err)
 	}
 	must(t, os.Remove(home+"/new/b"))
@@ -304,11 +304,11 @@ func TestLargeMessages(t *testing.T) {
 	}
 	g, err := os.OpenFile(home+"/new/c", os.O_RDWR, 0)
 	must(t, err)
-	_, err = g.WriteAt([]byte("changed"), 5<<20)
+	_, err = g.WriteAt([]byte("changed"), 3<<20)
 	must(t, err)
 	must(t, g.Close())
-	copy(text[5<<20:], "changed")
-	wantText(t, home+"/new/c", string(text[:10<<20]))
+	copy(text[3<<20:], "changed")
+	wantText(t, home+"/new/c", string(text[:4<<20]))
 	if got := s.do("orphans -"); got != "0" {
 		t.Errorf("%s contents were left behind", got)
 	}
