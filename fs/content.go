@@ -2,6 +2,8 @@ package fs
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"syscall"
 
@@ -137,6 +139,30 @@ func (f *file) open(ids []seal.Identity) error {
 	return err
 }
 
+// openSealed is open that says of a content which none of the keys opens whether it is lost: EKEYREJECTED. Else, EIO, this node may not have heard
+// yet of the account's new key, to which another one has sealed it. Called with io.
+func (m *mount) openSealed(f *file, ids []seal.Identity) error {
+	err := f.open(ids)
+	if !errors.Is(err, seal.ErrWrongKey) {
+		return err
+	}
+	a, aerr := m.gate.account(f.acct.number)
+	if aerr != nil {
+		return aerr
+	}
+	var key uint64
+	switch {
+	case f.sealed != nil:
+		key = f.sealed.key
+	case f.pin != nil:
+		key = f.pin.key
+	}
+	if key < a.record.OldestKey() || key == 0 && a.record.Key == 0 { // keys that were discarded before they had numbers have 0 too
+		return err
+	}
+	return fmt.Errorf("sealed to key %d of account %d, which has key %d here: %w", key, a.number, a.record.Key, syscall.EIO)
+}
+
 // length is how long the content is that is not in buf. Called with io.
 func (f *file) length() uint64 {
 	switch {
@@ -160,7 +186,7 @@ func (m *mount) fill(f *file) error {
 			err = syscall.ENOKEY
 		}
 		if err == nil {
-			err = f.open(ids)
+			err = m.openSealed(f, ids)
 		}
 		if err == nil {
 			plain := make([]byte, min(size, 256<<10))

@@ -93,6 +93,12 @@ func (m *mount) settleContent(f *file, in *tree.Inode, st *tree.Stat) error {
 	case c == nil:
 	case c.id.Local() == in.Content:
 		m.sealedCommitted(f)
+	case in.Key > c.key && in.Size == c.size: // it was, and has been sealed to another key since
+		m.area.Release(c.room)
+		f.sealed = nil
+		if _, err := f.reread(); err != nil {
+			return err
+		}
 	case !f.isDirty():
 		return m.commitSealed(f, st)
 	}

@@ -47,7 +47,7 @@ func (m *mount) read(h *openFile, b []byte, off int64) (n int, err error) {
 	default:
 		ids, ierr := m.gate.identities(f.acct)
 		if ierr == nil {
-			ierr = f.open(ids)
+			ierr = m.openSealed(f, ids)
 		}
 		if ierr != nil {
 			return 0, ierr

@@ -232,16 +232,15 @@ func (r *Resealer) pass(ctx context.Context, w *Resealing, a *raftpb.Account) (c
 				err = r.one(gctx, w, a, f)
 			}
 			switch {
-			case err == nil, errors.Is(err, syscall.ESTALE), errors.Is(err, syscall.ENOENT): // it was changed or removed meanwhile
+			case err == nil, r.changed(w, f, err):
 				some.Store(true)
 				w.files.Add(1)
 				w.octets.Add(f.Octets)
 			case errors.Is(err, seal.ErrWrongKey) && f.Key == 0: // to one that was discarded when keys had no numbers
-			case errors.Is(err, seal.ErrCorrupt), errors.Is(err, seal.ErrWrongKey):
-				path, _ := r.store.Home(w.account).View().Path(f.Ino)
+			case errors.Is(err, seal.ErrCorrupt), errors.Is(err, tree.ErrCorrupt), errors.Is(err, seal.ErrWrongKey), notFound(err):
 				mu.Lock()
 				defer mu.Unlock()
-				unreadable = append(unreadable, fmt.Errorf("%s: %w", path, err))
+				unreadable = append(unreadable, fmt.Errorf("inode %d: %w", uint64(f.Ino), err))
 			default:
 				return err
 			}
@@ -250,9 +249,23 @@ func (r *Resealer) pass(ctx context.Context, w *Resealing, a *raftpb.Account) (c
 	}
 	err = group.Wait()
 	if err == nil && len(unreadable) > 0 {
-		err = fmt.Errorf("%d files can't be opened, the first %w: mend them, or remove them", len(unreadable), unreadable[0])
+		err = fmt.Errorf("%d files can't be opened (find -inum finds them below the mount), the first %w: mend them, or remove them", len(unreadable), unreadable[0])
 	}
 	return some.Load(), err
+}
+
+// notFound tells whether a file, or the content that it had, was not found.
+func notFound(err error) bool {
+	return errors.Is(err, syscall.ESTALE) || errors.Is(err, syscall.ENOENT)
+}
+
+// changed tells whether a file was not sealed anew because it was changed or removed meanwhile.
+func (r *Resealer) changed(w *Resealing, f raftstore.SealedFile, err error) bool {
+	if !notFound(err) {
+		return false
+	}
+	in, err := r.store.Home(w.account).View().Inode(f.Ino)
+	return err != nil || in.Content != f.Content
 }
 
 func (w *Resealing) found(s *raftstore.Sealed) {
@@ -338,11 +351,6 @@ func (r *Resealer) open(w *Resealing, f raftstore.SealedFile) (*openMessage, err
 	}
 	if m.src != nil {
 		err = errors.Join(err, m.src.Close())
-	}
-	for _, id := range w.ids {
-		if id.Wiped() { // then it may be the one that opens it
-			return nil, seal.ErrWiped
-		}
 	}
 	return nil, err
 }

@@ -20,7 +20,7 @@ import (
 // previousKeys is keyring.Config.Previous, as package access has it.
 func (p *serverProcess) previousKeys(number uint64, current seal.Identity) (ids []seal.Identity, err error) {
 	a, err := p.store.Directory().Account(tree.Account(number))
-	if err != nil {
+	if err != nil || a.Recipient != current.Recipient().String() {
 		return nil, err
 	}
 	for _, k := range a.PreviousKeys {
@@ -236,6 +236,28 @@ func TestFencedOff(t *testing.T) {
 		wantText(t, home+"/"+name, text)
 	}
 	s.do("check -")
+}
+
+// What is sealed to a key that the session has not is lost only if that key was discarded: EKEYREJECTED. Else this node has not heard of it yet.
+func TestAKeyThatIsNotHereYet(t *testing.T) {
+	s := startServer(t, 2)
+	s.do("unlock alice")
+	home, deaf := s.home("alice"), s.homeOn(1, "alice")
+	write(t, deaf+"/first", "before")
+	s.do("deaf 1")
+	old, err := os.ReadFile(filepath.Join(s.dir, "alice.key"))
+	must(t, err)
+	s.do("newkey alice")
+	must(t, os.WriteFile(filepath.Join(s.dir, "alice.key"), old, 0o600))
+	s.do("unlock alice") // with the old one
+	write(t, home+"/tmp/x", "a message")
+	must(t, os.Link(home+"/tmp/x", home+"/new/x"))
+	must(t, os.Remove(home+"/tmp/x"))
+	for _, path := range []string{home + "/new/x", deaf + "/new/x"} {
+		_, err := os.ReadFile(path)
+		wantErr(t, path, err, syscall.EIO)
+	}
+	wantText(t, deaf+"/first", "before")
 }
 
 // A message that lost its last name while it lies in tmp/ yet, and gets another, is what it was: sealed to the key that it was sealed to.

@@ -11,12 +11,13 @@ import (
 	"mailraft/test/powercut"
 )
 
-// The size of the storms that crash tests raise, and how often something is killed in each.
+// The storms that crash tests raise: how many deliveries, and from how many clients, lie between two kills, and how often something is killed.
 const (
-	stormMessages = 10_000
-	stormClients  = 16
-	kills         = 20
+	stormPart    = 500
+	stormClients = 16
 )
+
+func stormKills(t *testing.T) int { return numberOf(t, "MAILRAFT_TEST_STORM_KILLS", 8) }
 
 // TestStorms raises the storms beside each other, and beside nothing that looks at the time: one alone leaves a third of two processors idle.
 func TestStorms(t *testing.T) {
@@ -31,11 +32,12 @@ func TestStorms(t *testing.T) {
 // The daemon is killed at random moments, also while it starts: what was acknowledged is there.
 func daemonKilled(t *testing.T) {
 	n := node.Start(t)
-	s := newStorm(t, n, 1, stormMessages)
+	kills := stormKills(t)
+	s := newStorm(t, n, 1, kills*stormPart)
 	random := rand.New(rand.NewPCG(1, 1))
 	s.begin(stormClients)
 	for kill := range kills {
-		s.awaitAcks(kill*stormMessages/kills + random.IntN(stormMessages/kills))
+		s.awaitAcks(kill*stormPart + random.IntN(stormPart))
 		s.down(func() {
 			n.Kill()
 			if kill%4 == 3 {
@@ -57,12 +59,13 @@ func daemonKilled(t *testing.T) {
 // for those who read as well: messages are whole, flags stay.
 func proxiesKilled(t *testing.T) {
 	n := node.Start(t, node.Expecting("child died"))
-	s := newStorm(t, n, 2, stormMessages)
+	kills := stormKills(t)
+	s := newStorm(t, n, 2, kills*stormPart)
 	random := rand.New(rand.NewPCG(2, 2))
 	s.begin(stormClients)
 	r := s.beginReaders()
 	for kill := range kills {
-		s.awaitAcks(kill*stormMessages/kills + random.IntN(stormMessages/kills))
+		s.awaitAcks(kill*stormPart + random.IntN(stormPart))
 		n.KillProxy("smtp")
 		if kill%5 == 4 {
 			s.down(n.Stop)
@@ -90,11 +93,12 @@ func powerCut(t *testing.T) {
 	n := node.New(t)
 	n.Data = filepath.Join(d.Path, "data")
 	n.Start()
-	s := newStorm(t, n, 4, stormMessages)
+	kills := stormKills(t)
+	s := newStorm(t, n, 4, kills*stormPart)
 	random := rand.New(rand.NewPCG(4, 4))
 	s.begin(stormClients)
 	for cut := range kills {
-		s.awaitAcks(cut*stormMessages/kills + random.IntN(stormMessages/kills))
+		s.awaitAcks(cut*stormPart + random.IntN(stormPart))
 		s.down(func() {
 			fail := d.Lose
 			if cut%2 == 1 {

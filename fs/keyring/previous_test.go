@@ -67,3 +67,41 @@ func TestPreviousKeys(t *testing.T) {
 		t.Errorf("unlocked without what it takes to read all: %v", err)
 	}
 }
+
+// An account that is locked while another login opens it is unlocked by that one with all its keys.
+func TestPreviousKeysOfALoginUnderWay(t *testing.T) {
+	o := newOwner(t, 1, "pw", "other")
+	var k *keyring.Keyring
+	encoded, err := newOwner(t, 1).identity.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k = keyring.New(keyring.Config{Gate: slot.NewGate(1), Previous: func(uint64, seal.Identity) ([]seal.Identity, error) {
+		id, err := seal.ParseIdentity(encoded)
+		return []seal.Identity{id}, err
+	}})
+	defer k.Close()
+	stop := make(chan struct{})
+	locker := make(chan struct{})
+	go func() {
+		defer close(locker)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				k.Lock(1)
+			}
+		}
+	}()
+	for range 300 {
+		a, b := unlock(t, k, o, "pw", 0), unlock(t, k, o, "other", 0)
+		if ids := k.Identities(1); len(ids) == 1 {
+			t.Fatal("unlocked with the current key alone")
+		}
+		a.Close()
+		b.Close()
+	}
+	close(stop)
+	<-locker
+}

@@ -1,9 +1,13 @@
 package keyring
 
 import (
+	"math"
 	"slices"
 	"time"
 )
+
+// Nobody is a user id that no process has: (uid_t)-1. A session of whose readers it is the only one keeps the key, and lets nobody read.
+const Nobody = math.MaxUint32
 
 // lapsed is a session that has ended, and whose grace lasts for whom it let read.
 type lapsed struct {
@@ -47,7 +51,11 @@ func (a *account) lapse(s *Session, now, grace time.Duration) {
 func (a *account) readers(now time.Duration) []uint32 {
 	all := []uint32{}
 	add := func(s *Session) bool {
-		all = append(all, s.readers...)
+		for _, uid := range s.readers {
+			if uid != Nobody {
+				all = append(all, uid)
+			}
+		}
 		return len(s.readers) > 0
 	}
 	for s := range a.sessions {

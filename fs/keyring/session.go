@@ -164,12 +164,20 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 	if identity.Wiped() {
 		return nil, seal.ErrWiped
 	}
-	keys, err := k.withPrevious(id, identity)
+	keys, complete, err := k.withPrevious(id, identity, false)
 	if err != nil {
 		identity.Wipe()
 		return nil, err
 	}
 	k.mu.Lock()
+	for !complete && !k.isOpen(id, identity) { // it was locked since
+		k.mu.Unlock()
+		if keys, complete, err = k.withPrevious(id, identity, true); err != nil {
+			identity.Wipe()
+			return nil, err
+		}
+		k.mu.Lock()
+	}
 	if k.closed {
 		k.mu.Unlock()
 		wipe(keys)
@@ -208,14 +216,26 @@ func (k *Keyring) open(id uint64, identity seal.Identity, known *login, lifetime
 	return s, nil
 }
 
-// withPrevious is the key and those before it, which need not be asked for where the account is unlocked with it.
-func (k *Keyring) withPrevious(id uint64, identity seal.Identity) ([]seal.Identity, error) {
-	keys := []seal.Identity{identity}
-	if now, ok := k.Identity(id); k.previous == nil || ok && sameKey(now, identity) {
-		return keys, nil
+// withPrevious is the key and those before it, which are asked for, in any case or unless the account is unlocked with that key.
+func (k *Keyring) withPrevious(id uint64, identity seal.Identity, always bool) (keys []seal.Identity, complete bool, err error) {
+	keys = []seal.Identity{identity}
+	if k.previous == nil {
+		return keys, true, nil
+	}
+	k.mu.RLock()
+	open := k.isOpen(id, identity)
+	k.mu.RUnlock()
+	if open && !always {
+		return keys, false, nil
 	}
 	previous, err := k.previous(id, identity)
-	return append(keys, previous...), err
+	return append(keys, previous...), true, err
+}
+
+// isOpen tells whether the account is unlocked with that key. The caller holds mu.
+func (k *Keyring) isOpen(id uint64, identity seal.Identity) bool {
+	a, ok := k.accounts[id]
+	return ok && sameKey(a.keys[0], identity)
 }
 
 func sameKey(a, b seal.Identity) bool { return a.Recipient().String() == b.Recipient().String() }

@@ -253,7 +253,7 @@ func (i Identity) String() string { return "private " + i.Kind().String() + " ke
 // GoString is String, so that no verb of package fmt reaches the key.
 func (i Identity) GoString() string { return i.String() }
 
-// fileKeyOf returns the file key of a header, and remembers it. Errors: ErrWrongKey, ErrWiped when no key is left, ErrCorrupt.
+// fileKeyOf returns the file key of a header, and remembers it. Errors: ErrWrongKey, ErrCorrupt; ErrWiped when one that was wiped might open it.
 func fileKeyOf(header []byte, ids []Identity) (fileKey, error) {
 	for _, id := range ids { // before any is tried, which costs more
 		if !id.Wiped() {
@@ -262,13 +262,18 @@ func fileKeyOf(header []byte, ids []Identity) (fileKey, error) {
 			}
 		}
 	}
-	err := ErrWiped
+	err := ErrWrongKey
+	if len(ids) == 0 {
+		err = ErrWiped
+	}
 	for _, id := range ids {
 		if id.Wiped() {
+			err = ErrWiped
 			continue
 		}
 		key := id.s.key()
 		if key == nil {
+			err = ErrWiped
 			continue
 		}
 		b, derr := age.DecryptHeader(header, key)
@@ -282,7 +287,6 @@ func fileKeyOf(header []byte, ids []Identity) (fileKey, error) {
 		if !errors.As(derr, &mismatch) {
 			return fileKey{}, corrupt("%w", derr)
 		}
-		err = ErrWrongKey
 	}
 	return fileKey{}, err
 }

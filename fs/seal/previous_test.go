@@ -83,3 +83,18 @@ func TestSealedIdentityIsOne(t *testing.T) {
 		}
 	}
 }
+
+// While keys are wiped one after the other, those that are left do not say that a content is sealed to none of them.
+func TestWipedOneByOne(t *testing.T) {
+	for _, kind := range kinds {
+		current, previous := identity(t, kind), identity(t, kind)
+		sealed, err := seal.SealBytes(nil, []byte("mail"), current.Recipient())
+		if err != nil {
+			t.Fatal(err)
+		}
+		current.Wipe()
+		if _, err := seal.OpenBytes(sealed, 4, current, previous); !errors.Is(err, seal.ErrWiped) {
+			t.Errorf("%v: %v", kind, err)
+		}
+	}
+}

@@ -24,7 +24,7 @@ import (
 // naming its data folder, or to serve: then each message is whole, or its reading fails with EIO. fsck has to find what stops
 // the daemon or a reader. (MAILRAFT_DAMAGES sets how many octets are tried.)
 func TestOneOctet(t *testing.T) {
-	count := 40
+	count := 24
 	if s := os.Getenv("MAILRAFT_DAMAGES"); s != "" {
 		_, err := fmt.Sscan(s, &count)
 		must(t, err)

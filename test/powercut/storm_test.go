@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-const cuts = 20
+const cuts = 12
 
 // TestStore cuts the power under a whole store, every file of its real size.
 func TestStore(t *testing.T) { survives(t, "store", 400) }
@@ -54,7 +54,7 @@ func survives(t *testing.T, kind string, most int) {
 // the first would have, and that has to last. A seed draws the syncs, one from each part of the start; MAILRAFT_TEST_SEED does it
 // again, and MAILRAFT_TEST_CUTS=all takes every sync.
 func TestFirstStart(t *testing.T) {
-	const parts = 15
+	const parts = 8
 	d := start(t)
 	startStorm(t, d, "store", -1, nil).end(t)
 	all, err := d.Syncs()

@@ -39,12 +39,12 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 		}
 		return s.rewrap(ctx, a, req.Old, req.New)
 	}
+	defer s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err = set(); err == errChanged { // perhaps an app password was used, which is noted
 		if a, err = s.newest(ctx, req.Address); err == nil {
 			err = set()
 		}
 	}
-	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -108,7 +108,8 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 	if err != nil {
 		return err
 	}
-	return s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
+	var key uint64
+	err = s.Store.Directory().UpdateAccount(ctx, tree.Account(a.Number), func(now *raftpb.Account) error {
 		if now.Version != a.Version {
 			return errChanged
 		}
@@ -119,7 +120,16 @@ func (s *Server) replaceKeys(ctx context.Context, a *raftpb.Account, req *adminp
 		now.Recipient, now.Slots, now.PreviousKeys = recipient, slots, nil
 		if s.Store.Knows(machine.NewKeys) {
 			now.Key++ // what is sealed to the one that is discarded is told from what comes
+			key = now.Key
 		}
 		return nil
 	})
+	if err != nil || key == 0 {
+		return err
+	}
+	// A node that has not heard of it yet seals what comes in to the key that is discarded.
+	if err := s.Store.Directory().FenceKeys(ctx, tree.Account(a.Number), key); err != nil {
+		s.Logger.Warn("mail may still be sealed to an account's discarded key, by nodes that have not heard of the new one", "account", a.Address(), "error", err)
+	}
+	return nil
 }

@@ -48,6 +48,9 @@ func (s *Server) RekeyAccount(req *adminpb.RekeyRequest, stream grpc.ServerStrea
 		if first, err = s.rekey(ctx, a, req, password); err != nil {
 			return refusal(err)
 		}
+		if a, err = s.newest(ctx, req.Address); err != nil {
+			return refusal(err)
+		}
 	}
 	err = stream.Send(first)
 	clear(first.Code)
@@ -55,7 +58,7 @@ func (s *Server) RekeyAccount(req *adminpb.RekeyRequest, stream grpc.ServerStrea
 		return err
 	}
 	normal := passwords.Normal(password)
-	a, session, err := s.Access.Unlock(ctx, "", a, normal, "", 0)
+	a, session, err := s.Access.Unlock(ctx, "", a, normal, "", 0, keyring.Nobody) // only what is sealed anew is read
 	clear(normal)
 	if err != nil {
 		return refusal(err)
@@ -66,13 +69,13 @@ func (s *Server) RekeyAccount(req *adminpb.RekeyRequest, stream grpc.ServerStrea
 
 // rekey gives an account a new key pair, under the password, and answers what has to be said of it.
 func (s *Server) rekey(ctx context.Context, a *raftpb.Account, req *adminpb.RekeyRequest, password []byte) (*adminpb.RekeyReply, error) {
+	defer s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	reply, err := s.giveKeys(ctx, a, req, password)
 	if err == errChanged { // perhaps an app password was used, which is noted
 		if a, err = s.newest(ctx, req.Address); err == nil {
 			reply, err = s.giveKeys(ctx, a, req, password)
 		}
 	}
-	s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
 	if err == nil {
 		s.Logger.Info("account has a new key pair", "account", a.Address(), "key", a.Key+1)
 	}
@@ -132,6 +135,11 @@ func (s *Server) giveKeys(ctx context.Context, a *raftpb.Account, req *adminpb.R
 		now.Recipient, now.Slots, now.Key, now.PreviousKeys = id.Recipient().String(), made, a.Key+1, previous
 		return nil
 	})
+	if err != nil && err != errChanged { // it may have been done all the same: then the owner has to see the new recovery code
+		if now, nerr := s.newest(ctx, req.Address); nerr == nil && now.Recipient == id.Recipient().String() {
+			err = nil
+		}
+	}
 	if err != nil {
 		clear(reply.Code)
 		return nil, err

@@ -344,6 +344,9 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 		who := "all"
 		if u.Bound {
 			who = "uid " + strings.Trim(fmt.Sprint(u.Uids), "[]")
+			if len(u.Uids) == 0 {
+				who = "nobody" // it is kept unlocked for a new key alone
+			}
 		}
 		t.row(u.Address, sessions, who)
 	}

@@ -221,7 +221,7 @@ func besideRequests(threads int) func(busy bool) {
 		if busy {
 			runtime.GOMAXPROCS(usual + threads)
 		} else {
-			runtime.GOMAXPROCS(usual)
+			runtime.SetDefaultGOMAXPROCS() // what the machine, or the control group, has now
 		}
 	}
 }
