@@ -240,9 +240,9 @@ func TestFencedOff(t *testing.T) {
 
 // What is sealed to a key that the session has not is lost only if that key was discarded: EKEYREJECTED. Else this node has not heard of it yet.
 func TestAKeyThatIsNotHereYet(t *testing.T) {
-	s := startServer(t, 2)
+	s := startServer(t, 3)
 	s.do("unlock alice")
-	home, deaf := s.home("alice"), s.homeOn(1, "alice")
+	home, deaf, other := s.home("alice"), s.homeOn(1, "alice"), s.homeOn(2, "alice")
 	write(t, deaf+"/first", "before")
 	s.do("deaf 1")
 	old, err := os.ReadFile(filepath.Join(s.dir, "alice.key"))
@@ -253,7 +253,7 @@ func TestAKeyThatIsNotHereYet(t *testing.T) {
 	write(t, home+"/tmp/x", "a message")
 	must(t, os.Link(home+"/tmp/x", home+"/new/x"))
 	must(t, os.Remove(home+"/tmp/x"))
-	for _, path := range []string{home + "/new/x", deaf + "/new/x"} {
+	for _, path := range []string{other + "/new/x", deaf + "/new/x"} {
 		_, err := os.ReadFile(path)
 		wantErr(t, path, err, syscall.EIO)
 	}
