@@ -12,13 +12,10 @@ import (
 func (p *Prepared) SealBare(dst, message []byte) ([]byte, error) {
 	out := &output{b: slices.Grow(dst, len(p.out.b)+sealedPayload(int64(len(message))))}
 	w, err := p.NewBareWriter(out)
+	if err == nil {
+		err = sealWhole(w, message)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(message); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return out.b, nil

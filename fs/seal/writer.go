@@ -71,13 +71,10 @@ func (p *Prepared) SealBytes(dst, plaintext []byte) ([]byte, error) {
 	if len(plaintext) > FrameSize {
 		out := &output{b: slices.Grow(dst, len(p.out.b)+len(plaintext)/2)}
 		w, err := p.NewWriter(out)
+		if err == nil {
+			err = sealWhole(w, plaintext)
+		}
 		if err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(plaintext); err != nil {
-			return nil, err
-		}
-		if err := w.Close(); err != nil {
 			return nil, err
 		}
 		return out.b, nil
@@ -96,6 +93,14 @@ func (p *Prepared) SealBytes(dst, plaintext []byte) ([]byte, error) {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
 	return p.out.b, nil
+}
+
+// sealWhole writes all that there is.
+func sealWhole(w io.WriteCloser, plaintext []byte) error {
+	if _, err := w.Write(plaintext); err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // sealedPayload returns the size of age's payload for n bytes within.
