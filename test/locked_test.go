@@ -23,7 +23,12 @@ import (
 func TestLocked(t *testing.T) {
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
-	all := everything(t)
+	var all []message.Message
+	for i, m := range everything(t) {
+		if i%4 == 0 { // each line of each is looked for in all that is stored, four times
+			all = append(all, m)
+		}
+	}
 	secrets := newNeedles()
 
 	// A message that is on its way, large enough to be spilled.
