@@ -94,7 +94,7 @@ func TestTwoDovecots(t *testing.T) {
 		}
 	})
 	t.Run("both at once", func(t *testing.T) {
-		const each = 50
+		const each = 20
 		var group sync.WaitGroup
 		for i, c := range sessions {
 			group.Go(func() {

@@ -19,6 +19,7 @@ import (
 // of the mail that was read. So no core dump does, and no swap space gets them any more. Of mail that comes in, go-fuse keeps what a
 // request brought until the next one of that size takes its place.
 func TestMemoryAfterTheLastSession(t *testing.T) {
+	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys")
 	n := node.Start(t, node.Running(tellingKeys(t, keys)), node.Flags("--unlock-grace", "100ms"))
 	a := n.AddAccount("alice@example.org")

@@ -21,6 +21,7 @@ import (
 // Without the password a mailbox can be listed and not read; and no line of any message, no password and no private key lies in
 // any octet that is stored.
 func TestLocked(t *testing.T) {
+	t.Parallel()
 	n := node.Start(t)
 	a := n.AddAccount("alice@example.org")
 	var all []message.Message

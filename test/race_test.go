@@ -12,10 +12,12 @@ import (
 // test.
 
 func TestRoundTripRacing(t *testing.T) {
+	t.Parallel()
 	roundTrip(t, node.Start(t, node.Racing()), message.Generated(50))
 }
 
 func TestStormRacing(t *testing.T) {
+	t.Parallel()
 	const messages, kills = 600, 3
 	n := node.Start(t, node.Racing())
 	s := newStorm(t, n, 3, messages)

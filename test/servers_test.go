@@ -262,8 +262,10 @@ func (p *postfix) swaks(port string, args ...string) (string, int) {
 // TestPostfix runs Debian's Postfix with the configuration of docs/postfix.md: users log in with their passwords to send, mail comes
 // into the mount.
 func TestPostfix(t *testing.T) {
+	t.Parallel()
 	for _, way := range []string{"/etc/postfix/main.cf, for LMTP", "/etc/postfix/main.cf, for virtual(8)"} {
 		t.Run(way[strings.LastIndex(way, " ")+1:], func(t *testing.T) {
+			t.Parallel()
 			p := startPostfix(t, way)
 			a := p.account
 			text := write(t, p.dir+"/message", string(message.Text(7, 3000)))
@@ -386,6 +388,7 @@ service pop3-login {
 
 // TestDovecot runs Debian's Dovecot with the configuration of docs/dovecot.md.
 func TestDovecot(t *testing.T) {
+	t.Parallel()
 	s := newDovecot(t)
 	a := s.startNode()
 	s.start()
