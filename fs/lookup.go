@@ -87,7 +87,7 @@ func (m *mount) entryOf(f *file, out *fuse.EntryOut) error {
 	st, err := f.status()
 	if err == nil {
 		fillEntry(out, f.ino, &st)
-		if m.sizeWillChange(f.ino) {
+		if f.sizeWillChange() {
 			out.AttrValid = 0
 		}
 	}

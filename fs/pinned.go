@@ -118,14 +118,17 @@ func (m *mount) readEnclosed(f *file, b []byte, off int64) (int, error) {
 	return f.reader.ReadAt(b, off)
 }
 
-// sizeWillChange tells whether the inode is a message that is being written, and has another size once it is sealed.
+// sizeWillChange tells whether the file is a message that is being written, and has another size once it is sealed.
+func (f *file) sizeWillChange() bool { return f.acct.record.Pinned() && f.isDirty() }
+
+// sizeWillChange is that of an inode's file, if one is open.
 func (m *mount) sizeWillChange(i tree.Ino) bool {
 	f := m.files.get(i)
 	if f == nil {
 		return false
 	}
 	defer m.put(f)
-	return f.acct.record.Pinned() && f.isDirty()
+	return f.sizeWillChange()
 }
 
 // storedSize is what a content that is written counts, by its size in plain. Called with io.

@@ -360,16 +360,6 @@ func sealAnew(to io.Writer, message *openMessage, key *seal.Recipient) error {
 	size := message.Size()
 	plain := make([]byte, min(size, seal.FrameSize))
 	defer clear(plain)
-	if size <= seal.FrameSize {
-		if _, err := message.ReadAt(plain, 0); err != nil && err != io.EOF {
-			return err
-		}
-		sealed, err := seal.SealBytes(make([]byte, 0, size+sealRoom), plain, key)
-		if err == nil {
-			_, err = to.Write(sealed)
-		}
-		return err
-	}
 	s, err := seal.NewWriter(to, key)
 	if err != nil {
 		return err

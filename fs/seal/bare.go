@@ -30,15 +30,10 @@ type bareWriter struct {
 // NewBareWriter is [Prepared.SealBare] for what is written to the Writer. It is whole once Close has returned nil. Errors: ErrClosed when p was
 // used before, dst's.
 func (p *Prepared) NewBareWriter(dst io.Writer) (io.WriteCloser, error) {
-	if p.age == nil {
-		return nil, ErrClosed
+	w, err := p.begin(dst)
+	if err != nil {
+		return nil, err
 	}
-	w := p.age
-	p.age, p.noted.key = nil, fileKey{}
-	if _, err := dst.Write(p.out.b); err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
-	}
-	p.out.b, p.out.to = nil, dst
 	return &bareWriter{age: w}, nil
 }
 

@@ -129,6 +129,15 @@ func NewWriter(dst io.Writer, r *Recipient) (*Writer, error) {
 
 // NewWriter is [NewWriter] with the header made before. Errors: ErrClosed when p was used before, dst's.
 func (p *Prepared) NewWriter(dst io.Writer) (*Writer, error) {
+	w, err := p.begin(dst)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{age: w, pending: getBuffer(FrameSize)}, nil
+}
+
+// begin writes the header to dst, and answers what seals the payload that is to follow it there. Errors: ErrClosed, dst's.
+func (p *Prepared) begin(dst io.Writer) (io.WriteCloser, error) {
 	if p.age == nil {
 		return nil, ErrClosed
 	}
@@ -138,7 +147,7 @@ func (p *Prepared) NewWriter(dst io.Writer) (*Writer, error) {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
 	p.out.b, p.out.to = nil, dst
-	return &Writer{age: w, pending: getBuffer(FrameSize)}, nil
+	return w, nil
 }
 
 // Write adds to the message. Errors: ErrTooLarge, ErrClosed, dst's; each later call answers the same.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mailraft/proxy/maildir"
 )
 
 var (
@@ -69,7 +71,7 @@ func (s *session) replaceOnce(path string, change func(old []byte) ([]byte, erro
 
 // fill writes the new content into the lock file.
 func (l *dotlock) fill(path string, change func(old []byte) ([]byte, error)) error {
-	old, err := readBeside(path)
+	old, err := maildir.ReadBeside(path)
 	if err != nil {
 		return err
 	}
@@ -85,16 +87,6 @@ func (l *dotlock) fill(path string, change func(old []byte) ([]byte, error)) err
 		text = text[max(n, 0):]
 	}
 	return nil
-}
-
-// readBeside reads a small file that lies beside the messages. One that is not there is empty; so is one that is sealed to a key that the account
-// had before and that was discarded: nobody can ever read it again.
-func readBeside(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EKEYREJECTED) {
-		return nil, nil
-	}
-	return text, err
 }
 
 // held says whether the lock is still this one.

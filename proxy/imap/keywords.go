@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"mailraft/proxy/maildir"
 )
 
 // keywordsFile maps the letters a-z of a folder's messages to keywords, as Dovecot does: a line is an index, a space, a keyword.
@@ -16,7 +18,7 @@ type keywords [26]imap.Flag
 
 // readKeywords reads a folder's keywords. A folder without the file has none.
 func readKeywords(dir string) (keywords, error) {
-	text, err := readBeside(dir + "/" + keywordsFile)
+	text, err := maildir.ReadBeside(dir + "/" + keywordsFile)
 	if err != nil {
 		return keywords{}, err
 	}

@@ -15,7 +15,7 @@ const subscriptionsFile = "subscriptions"
 
 // subscriptions returns the names of the subscribed mailboxes, whether these exist or not (RFC 9051, 6.3.7).
 func (s *session) subscriptions() ([]string, error) {
-	text, err := readBeside(s.home + "/" + subscriptionsFile)
+	text, err := maildir.ReadBeside(s.home + "/" + subscriptionsFile)
 	if err != nil {
 		return nil, err
 	}

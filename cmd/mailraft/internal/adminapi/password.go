@@ -33,23 +33,30 @@ func (s *Server) SetPassword(ctx context.Context, req *adminpb.SetPasswordReques
 	if err != nil {
 		return nil, refusal(err)
 	}
-	set := func() error {
+	err = s.change(ctx, a, func(a *raftpb.Account) error {
 		if req.Discard {
 			return s.replaceKeys(ctx, a, req)
 		}
 		return s.rewrap(ctx, a, req.Old, req.New)
-	}
-	defer s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
-	if err = set(); err == errChanged { // perhaps an app password was used, which is noted
-		if a, err = s.newest(ctx, req.Address); err == nil {
-			err = set()
-		}
-	}
+	})
 	if err != nil {
 		return nil, refusal(err)
 	}
 	s.Logger.Info("password set", "account", a.Address(), "new_keys", req.Discard)
 	return &adminpb.Empty{}, nil
+}
+
+// change has set change what opens an account, once more if its record has changed under it: perhaps an app password was used, which is noted.
+// The sessions that are not to go on end.
+func (s *Server) change(ctx context.Context, a *raftpb.Account, set func(a *raftpb.Account) error) error {
+	defer s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
+	err := set(a)
+	if err == errChanged {
+		if a, err = s.newest(ctx, a.Address()); err == nil {
+			err = set(a)
+		}
+	}
+	return err
 }
 
 // rewrap puts the account's private key from under the old password under the new one.

@@ -69,16 +69,13 @@ func (s *Server) RekeyAccount(req *adminpb.RekeyRequest, stream grpc.ServerStrea
 
 // rekey gives an account a new key pair, under the password, and answers what has to be said of it.
 func (s *Server) rekey(ctx context.Context, a *raftpb.Account, req *adminpb.RekeyRequest, password []byte) (*adminpb.RekeyReply, error) {
-	defer s.Access.Enforce(a.Number) // also after an error: the change may have been committed all the same
-	reply, err := s.giveKeys(ctx, a, req, password)
-	if err == errChanged { // perhaps an app password was used, which is noted
-		if a, err = s.newest(ctx, req.Address); err == nil {
-			reply, err = s.giveKeys(ctx, a, req, password)
+	var reply *adminpb.RekeyReply
+	err := s.change(ctx, a, func(a *raftpb.Account) (err error) {
+		if reply, err = s.giveKeys(ctx, a, req, password); err == nil {
+			s.Logger.Info("account has a new key pair", "account", a.Address(), "key", a.Key+1)
 		}
-	}
-	if err == nil {
-		s.Logger.Info("account has a new key pair", "account", a.Address(), "key", a.Key+1)
-	}
+		return err
+	})
 	return reply, err
 }
 

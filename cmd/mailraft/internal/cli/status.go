@@ -343,7 +343,7 @@ func (p *program) statusText(s *adminpb.StatusReply, problems []string) error {
 		}
 		who := "all"
 		if u.Bound {
-			who = "uid " + strings.Trim(fmt.Sprint(u.Uids), "[]")
+			who = uidText(u.Uids)
 			if len(u.Uids) == 0 {
 				who = "nobody" // it is kept unlocked for a new key alone
 			}

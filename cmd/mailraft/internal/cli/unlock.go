@@ -52,12 +52,15 @@ from reading what they need not read: it does not keep out root, who can become 
 		}
 		who := ""
 		if len(uids) > 0 {
-			who = " for uid " + strings.Trim(fmt.Sprint(uids), "[]")
+			who = " for " + uidText(uids)
 		}
 		return p.tell(asJSON, unlockLine{args[0], seconds, uids}, "%s is unlocked for %v%s (lock it again with: mailraft lock %s)\n", args[0], d, who, args[0])
 	})
 	return cmd
 }
+
+// uidText names user ids.
+func uidText(uids []uint32) string { return "uid " + strings.Trim(fmt.Sprint(uids), "[]") }
 
 // userIDs are the numbers of users, who may be given by name. A number needs no entry in /etc/passwd.
 func userIDs(users []string) ([]uint32, error) {

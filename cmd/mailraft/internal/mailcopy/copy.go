@@ -3,7 +3,6 @@ package mailcopy
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"unicode"
@@ -110,12 +109,3 @@ const (
 	keywordsFile      = "dovecot-keywords"
 	subscriptionsFile = "subscriptions"
 )
-
-// readSmall reads one of the small files beside the messages; one that is not there is empty, and so is one whose key was discarded.
-func readSmall(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.EKEYREJECTED) {
-		return nil, nil
-	}
-	return b, err
-}

@@ -228,12 +228,12 @@ func (c *importer) replace(ctx context.Context, path string, change func(old []b
 
 // readKeyed reads a file of the account, whose key is asked for when it is not there.
 func (c *importer) readKeyed(ctx context.Context, path string) ([]byte, error) {
-	b, err := readSmall(path)
+	b, err := maildir.ReadBeside(path)
 	if isKept(err) && c.Unlock != nil {
 		if err := c.Unlock(ctx); err != nil {
 			return nil, err
 		}
-		return readSmall(path)
+		return maildir.ReadBeside(path)
 	}
 	return b, err
 }

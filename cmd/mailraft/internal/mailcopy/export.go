@@ -351,7 +351,7 @@ func (x *exporter) small(name, to string, folder ...string) error {
 	if len(folder) > 0 {
 		from = maildir.FolderPath(x.home, folder[0])
 	}
-	text, err := readSmall(from + "/" + name)
+	text, err := maildir.ReadBeside(from + "/" + name)
 	if err != nil || text == nil {
 		return err
 	}
@@ -361,7 +361,7 @@ func (x *exporter) small(name, to string, folder ...string) error {
 // mboxFile writes a folder to an mbox.
 func (x *exporter) mboxFile(ctx context.Context, folder string, index *maildir.Index, to string) (err error) {
 	dir := maildir.FolderPath(x.home, folder)
-	text, err := readSmall(dir + "/" + keywordsFile)
+	text, err := maildir.ReadBeside(dir + "/" + keywordsFile)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (c *importer) run(ctx context.Context) error {
 			return err
 		}
 	}
-	text, err := readSmall(filepath.Join(c.From, subscriptionsFile))
+	text, err := maildir.ReadBeside(filepath.Join(c.From, subscriptionsFile))
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (c *importer) maildir(ctx context.Context, dir, folder string) error {
 	if err != nil {
 		return err
 	}
-	text, err := readSmall(dir + "/" + keywordsFile)
+	text, err := maildir.ReadBeside(dir + "/" + keywordsFile)
 	if err != nil {
 		return err
 	}
